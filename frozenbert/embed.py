@@ -1,0 +1,494 @@
+"""`DistilBertVectorizer`: a frozen encoder with the face of a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from .batching import plan_batches
+from .cache import VectorCache, cache_root, text_keys
+from .encoder import Encoder, choose_device, load_encoder
+from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
+from .sources import POOLINGS, EncoderFiles, find_encoder
+from .texts import check_texts, distinct_texts
+
+__all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
+
+# What later versions will add; until then these are the only legal values.
+ONLY_VALUE = {"long_text": "truncate", "precision": "float32", "backend": "auto"}
+
+
+_saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
+_loading_from: ContextVar[Path | None] = ContextVar("_loading_from", default=None)
+
+
+@contextlib.contextmanager
+def saved_for_elsewhere() -> Iterator[None]:
+    """Pickle vectorizers, wherever in a model they are, without cache and absolute paths."""
+    token = _saving_for_elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _saving_for_elsewhere.reset(token)
+
+
+@contextlib.contextmanager
+def loaded_from(folder: Path) -> Iterator[None]:
+    """Let vectorizers that are unpickled look for their encoder's folder in `folder` too."""
+    token = _loading_from.set(folder)
+    try:
+        yield
+    finally:
+        _loading_from.reset(token)
+
+
+class DistilBertVectorizer(TransformerMixin, BaseEstimator):
+    """Turn texts into vectors with a frozen DistilBERT or any other encoder.
+
+    The vectors of texts seen before come from the cache on disk; the encoder is loaded
+    when the first text is not there.
+
+    Parameters
+    ----------
+    model_name : str, default="distilbert-base-uncased"
+        A name on the Hugging Face hub, a folder, or `"all-MiniLM-L6-v2"`, the installed
+        packaged encoder. Whatever `transformers.AutoModel` loads from `.safetensors`.
+    revision : str or None, default=None
+        Branch, tag or commit on the hub.
+    pooling : {"auto", "cls", "mean", "max"} or tuple of the last three, default="auto"
+        How a text's token vectors become one: that of the first position, their mean,
+        or their maximum (special tokens included). "auto" is what the encoder itself
+        declares in `1_Pooling/config.json`, else "cls". Vectors are not normalised.
+    layers : int, tuple of int or "all", default=-1
+        Indices into `hidden_states`: 0 is the embeddings, 1 the first layer, -1 the
+        last; "all" is 1 to the last. Columns go layer by layer, in each pooling by
+        pooling.
+    max_length : int or None, default=None
+        Tokens kept of a text, special tokens included. None is as many as the encoder
+        and its tokenizer take.
+    long_text : {"truncate"}, default="truncate"
+        What happens to longer texts: the end is cut off. Other ways are to come.
+    missing : {"error", "empty"}, default="error"
+        Whether None and NaN are an error or the empty text.
+    precision : {"float32"}, default="float32"
+        Other precisions are to come.
+    backend : {"auto"}, default="auto"
+        The engine; "auto" is torch. Others are to come.
+    device : str or None, default=None
+        A torch device; None is "cuda" where torch has it, else "cpu".
+    num_threads : int or None, default=None
+        Threads the encoder computes with; None leaves torch's own setting alone.
+    max_batch_tokens : int or None, default=None
+        Tokens of a batch, padding included; None is 1,024 on a CPU, 32,768 on CUDA.
+    cache_dir : str, path-like or None, default="auto"
+        Folder for the vectors. "auto" is `$FROZENBERT_CACHE` or else the user's cache
+        folder; None keeps none.
+    store_weights : bool, default=False
+        Whether a pickle of the fitted vectorizer holds the encoder itself, as arrays.
+    local_files_only : bool, default=False
+        Never ask the hub.
+    progress : {"auto", True, False}, default="auto"
+        A progress bar on stderr; "auto" shows it in a terminal or a notebook.
+
+    Attributes
+    ----------
+    encoder_name_ : str
+        The encoder's name; of a folder, its last part.
+    encoder_source_ : {"folder", "package", "hub"}
+        Where it was found.
+    encoder_revision_ : str or None
+        Its commit on the hub.
+    encoder_hash_ : str
+        SHA-256 over its weights, tokenizer and config, 64 hexadecimal digits.
+    pooling_ : tuple of str
+        What `pooling` came to.
+    layers_ : tuple of int
+        What `layers` came to, none negative.
+    max_length_ : int
+        What `max_length` came to, in tokens.
+    n_features_out_ : int
+        Columns of the result.
+    n_truncated_ : int
+        Texts of the training data that were longer than `max_length_`.
+
+    Examples
+    --------
+    >>> from frozenbert import DistilBertVectorizer
+    >>> embed = DistilBertVectorizer("all-MiniLM-L6-v2", cache_dir=None)
+    >>> vectors = embed.fit_transform(["a stirring film", "a dull film"])
+    >>> vectors.shape, vectors.dtype, embed.pooling_
+    ((2, 384), dtype('float32'), ('mean',))
+    """
+
+    def __init__(
+        self,
+        model_name: str = "distilbert-base-uncased",
+        *,
+        revision: str | None = None,
+        pooling: str | Sequence[str] = "auto",
+        layers: int | Sequence[int] | str = -1,
+        max_length: int | None = None,
+        long_text: str = "truncate",
+        missing: str = "error",
+        precision: str = "float32",
+        backend: str = "auto",
+        device: str | None = None,
+        num_threads: int | None = None,
+        max_batch_tokens: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = "auto",
+        store_weights: bool = False,
+        local_files_only: bool = False,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> None:
+        self.model_name = model_name
+        self.revision = revision
+        self.pooling = pooling
+        self.layers = layers
+        self.max_length = max_length
+        self.long_text = long_text
+        self.missing = missing
+        self.precision = precision
+        self.backend = backend
+        self.device = device
+        self.num_threads = num_threads
+        self.max_batch_tokens = max_batch_tokens
+        self.cache_dir = cache_dir
+        self.store_weights = store_weights
+        self.local_files_only = local_files_only
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any = None) -> DistilBertVectorizer:
+        """Find the encoder, settle the settings, and count the texts that are too long.
+
+        Parameters
+        ----------
+        X : sequence of str
+            List, tuple, array, Series or one-column DataFrame of texts.
+        y : ignored
+
+        Returns
+        -------
+        DistilBertVectorizer
+            Itself.
+
+        Raises
+        ------
+        InputError
+            A `ValueError`: a text is missing, there is none, or a parameter is illegal.
+        TypeError
+            If a text is no string.
+        EncoderNotFoundError
+            An `InputError`: the encoder cannot be had.
+        """
+        texts = self._fit(X)
+        distinct, inverse = distinct_texts(texts)
+        work = _Work(distinct, self.n_features_out_)
+        if (cache := self._cache()) is not None:
+            cache.read(work.keys, work.vectors, work.n_tokens, work.missing)
+        if work.missing.any():
+            encoder = self._encoder()
+            for row in np.flatnonzero(work.missing):
+                work.n_tokens[row] = encoder.tokenize(distinct[row], self.max_length_)[1]
+        self.n_truncated_ = self._count_truncated(work.n_tokens[inverse])
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+        """Fit, and return the vectors of the same texts; each is tokenized once.
+
+        Parameters
+        ----------
+        X : sequence of str
+            The texts.
+        y : ignored
+        **fit_params : ignored
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n_samples, n_features)
+            In the order of `X`.
+        """
+        vectors, n_tokens = self._vectors(self._fit(X))
+        self.n_truncated_ = self._count_truncated(n_tokens)
+        return vectors
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the texts' vectors.
+
+        Parameters
+        ----------
+        X : sequence of str
+            The texts.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n_samples, n_features)
+            In the order of `X`.
+
+        Raises
+        ------
+        EncoderMismatchError
+            If another encoder is found under the name than the one fitted with.
+        EncoderNotFoundError
+            If the encoder is needed and cannot be had.
+        """
+        check_is_fitted(self)
+        self._check_parameters()
+        vectors, n_tokens = self._vectors(check_texts(X, self.missing))
+        self._count_truncated(n_tokens)
+        return vectors
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the columns' names, like `layer6_mean_0`.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        numpy.ndarray of object, shape (n_features,)
+        """
+        check_is_fitted(self)
+        width = self.n_features_out_ // (len(self.layers_) * len(self.pooling_))
+        names = [
+            f"layer{layer}_{how}_{i}"
+            for layer in self.layers_
+            for how in self.pooling_
+            for i in range(width)
+        ]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = self.missing == "empty"
+        tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__()}
+        for transient in ("_loaded", "_beside"):
+            state.pop(transient, None)
+        if _saving_for_elsewhere.get():
+            state["cache_dir"] = None
+            if state.get("encoder_source_") == "folder" or Path(self.model_name).is_dir():
+                state["model_name"] = Path(self.model_name).name
+        if self.store_weights and hasattr(self, "encoder_hash_"):
+            state["_stored"] = self._encoder().to_arrays()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._beside = _loading_from.get()
+
+    def _fit(self, X: Any) -> list[str]:
+        self._check_parameters()
+        texts = check_texts(X, self.missing)
+        if not texts:
+            raise InputError("X holds no texts: at least one is needed to fit.")
+        self.__dict__.pop("_stored", None)
+        self.__dict__.pop("_loaded", None)
+        files = self._find(self.revision)
+        self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
+        self.encoder_source_ = files.source
+        self.encoder_revision_ = files.revision
+        self.encoder_hash_ = files.content_hash
+        self.pooling_ = self._resolve_pooling(files)
+        self.layers_ = self._resolve_layers(files.n_layers)
+        self.max_length_ = self._resolve_max_length(files)
+        self.n_features_out_ = len(self.layers_) * len(self.pooling_) * files.hidden_size
+        return texts
+
+    def _find(self, revision: str | None, hub: bool = True) -> EncoderFiles:
+        return find_encoder(
+            self.model_name,
+            revision,
+            local_files_only=self.local_files_only,
+            beside=getattr(self, "_beside", None),
+            hub=hub,
+        )
+
+    def _encoder(self) -> Encoder:
+        """Load the encoder that was fitted with, or say why not."""
+        if hasattr(self, "_stored"):
+            if not hasattr(self, "_loaded"):
+                self._loaded = Encoder.from_arrays(self._stored, choose_device(self.device))
+            return self._loaded
+        revision = self.revision
+        if revision is None and self.model_name == self.encoder_name_:
+            revision = self.encoder_revision_
+        try:
+            files = self._find(revision, hub=self.encoder_source_ == "hub")
+        except EncoderNotFoundError as error:
+            raise type(error)(
+                f"{error} (Fitted with {self.encoder_name_!r}, content {self.encoder_hash_[:12]}.)"
+            ) from error
+        if files.content_hash != self.encoder_hash_:
+            raise EncoderMismatchError(
+                f"encoder {self.model_name!r} at {files.folder} has the content "
+                f"{files.content_hash[:12]}, but this vectorizer was fitted with "
+                f"{self.encoder_name_!r} of content {self.encoder_hash_[:12]}: their vectors do "
+                f"not mix. Bring that encoder back, or fit again."
+            )
+        return load_encoder(files, self.device)
+
+    def _cache(self) -> VectorCache | None:
+        root = cache_root(self.cache_dir)
+        if root is None:
+            return None
+        settings = {
+            "encoder": self.encoder_hash_,
+            "pooling": self.pooling_,
+            "layers": self.layers_,
+            "max_length": self.max_length_,
+            "long_text": self.long_text,
+            "precision": self.precision,
+        }
+        return VectorCache(root, settings, self.n_features_out_)
+
+    def _vectors(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors and token counts of the texts, from the cache or computed."""
+        distinct, inverse = distinct_texts(texts)
+        work = _Work(distinct, self.n_features_out_)
+        cache = self._cache()
+        if cache is not None:
+            cache.read(work.keys, work.vectors, work.n_tokens, work.missing)
+        if work.missing.any():
+            self._compute(distinct, work, cache)
+        if len(distinct) == len(texts):
+            return work.vectors, work.n_tokens
+        return work.vectors[inverse], work.n_tokens[inverse]
+
+    def _compute(self, texts: list[str], work: _Work, cache: VectorCache | None) -> None:
+        encoder = self._encoder()
+        todo = np.flatnonzero(work.missing)
+        ids = {}
+        for row in todo:
+            ids[row], work.n_tokens[row] = encoder.tokenize(texts[row], self.max_length_)
+        lengths = np.array([len(ids[row]) for row in todo])
+        device = encoder.device.partition(":")[0]
+        max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(device, BATCH_TOKENS["cpu"])
+        batches: Iterator[np.ndarray] = (todo[b] for b in plan_batches(lengths, max_tokens))
+        if cache is not None:
+            batches = cache.share_out(batches, work.keys, work.vectors, work.n_tokens, work.missing)
+        with self._progress_bar(len(todo)) as bar:
+            for rows in batches:
+                work.vectors[rows] = encoder.encode(
+                    [ids[row] for row in rows], self.pooling_, self.layers_, self.num_threads
+                )
+                work.missing[rows] = False
+                if cache is not None:
+                    cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+                bar.update(len(todo) - int(work.missing.sum()) - bar.n)
+
+    def _progress_bar(self, total: int) -> Any:
+        from tqdm import tqdm
+
+        shown = self.progress
+        if shown == "auto":
+            # A worker's bar would be drawn over that of its neighbours.
+            alone = multiprocessing.parent_process() is None
+            shown = alone and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shown)
+
+    def _count_truncated(self, n_tokens: np.ndarray) -> int:
+        long = n_tokens > self.max_length_
+        if count := int(long.sum()):
+            warnings.warn(
+                f"{count} of {len(n_tokens)} texts are longer than max_length="
+                f"{self.max_length_} tokens and were cut (the longest has {n_tokens.max()}).",
+                stacklevel=3,
+            )
+        return count
+
+    def _check_parameters(self) -> None:
+        if not isinstance(self.model_name, str) or not self.model_name:
+            raise InputError(f"model_name={self.model_name!r}: a name or a folder, as a string.")
+        for name, legal in ONLY_VALUE.items():
+            if getattr(self, name) != legal:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r}: this version knows only {legal!r}."
+                )
+        if self.missing not in ("error", "empty"):
+            raise InputError(f"missing={self.missing!r}: 'error' or 'empty'.")
+        if self.progress not in ("auto", True, False):
+            raise InputError(f"progress={self.progress!r}: 'auto', True or False.")
+        for name in ("max_length", "num_threads", "max_batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and not (_is_integer(value) and value >= 1):
+                raise InputError(f"{name}={value!r}: a whole number of at least 1, or None.")
+        poolings = (self.pooling,) if isinstance(self.pooling, str) else self.pooling
+        alone = {"auto"} if isinstance(self.pooling, str) else set()
+        if (
+            not isinstance(poolings, tuple | list)
+            or not poolings
+            or not all(isinstance(how, str) for how in poolings)
+            or not set(poolings) <= {*POOLINGS, *alone}
+            or len(set(poolings)) < len(poolings)
+        ):
+            raise InputError(
+                f"pooling={self.pooling!r}: 'auto', one of {list(POOLINGS)}, or a tuple of "
+                f"different ones."
+            )
+
+    def _resolve_pooling(self, files: EncoderFiles) -> tuple[str, ...]:
+        if self.pooling == "auto":
+            return files.declared_pooling or ("cls",)
+        return (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling)
+
+    def _resolve_layers(self, n_layers: int) -> tuple[int, ...]:
+        if isinstance(self.layers, str) and self.layers == "all":
+            return tuple(range(1, n_layers + 1))
+        layers = self.layers if isinstance(self.layers, tuple | list) else (self.layers,)
+        if layers and all(_is_integer(i) and -n_layers <= i + 1 <= n_layers + 1 for i in layers):
+            resolved = tuple(int(i) % (n_layers + 1) for i in layers)
+            if len(set(resolved)) == len(resolved):
+                return resolved
+        raise InputError(
+            f"layers={self.layers!r}: 'all', a whole number from {-n_layers - 1} to {n_layers} "
+            f"(encoder {self.model_name!r} has {n_layers} layers; 0 is its embeddings), or a "
+            f"tuple of different ones."
+        )
+
+    def _resolve_max_length(self, files: EncoderFiles) -> int:
+        if self.max_length is None:
+            return files.max_length
+        try:
+            longest = files.max_length
+        except InputError:
+            return int(self.max_length)
+        if self.max_length > longest:
+            raise InputError(
+                f"max_length={self.max_length}: encoder {self.model_name!r} takes at most "
+                f"{longest} tokens."
+            )
+        return int(self.max_length)
+
+
+class _Work:
+    """Arrays for distinct texts on their way: what is known of each so far."""
+
+    def __init__(self, texts: list[str], n_features: int) -> None:
+        self.keys = text_keys(texts)
+        self.vectors = np.empty((len(texts), n_features), dtype=np.float32)
+        self.n_tokens = np.zeros(len(texts), dtype=np.int64)
+        self.missing = np.ones(len(texts), dtype=bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

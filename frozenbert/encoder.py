@@ -1,0 +1,269 @@
+"""A loaded encoder: texts to token ids, token ids to pooled vectors."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import EncoderNotFoundError, InputError
+from .sources import EncoderFiles, first_line, quiet_transformers
+
+__all__ = ["Encoder", "choose_device", "load_encoder"]
+
+
+class Encoder:
+    """A loaded encoder: texts to token ids, token ids to pooled vectors.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The encoder's weights, float32, in evaluation mode.
+    tokenizer : tokenizers.Tokenizer or transformers.PreTrainedTokenizer
+        Rust tokenizers are used directly, those in Python through their methods.
+    pad_token_id : int
+        Fills the short rows of a batch.
+    device : str
+        A torch device.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, pad_token_id: int, device: str) -> None:
+        self.model = model.eval().to(device)
+        self.tokenizer = tokenizer
+        self.pad_token_id = pad_token_id
+        self.device = device
+
+    def tokenize(self, text: str, max_length: int) -> tuple[np.ndarray, int]:
+        """Turn one text into token ids.
+
+        One text a call, on the caller's thread: tokenizing takes a hundredth of what the
+        encoder takes, and the tokenizer's own thread pool does not survive a fork.
+
+        Parameters
+        ----------
+        text : str
+        max_length : int
+            Longest result. What is cut is the text; special tokens stay at both ends.
+
+        Returns
+        -------
+        ids : numpy.ndarray of int32, shape (min(n_tokens, max_length),)
+        n_tokens : int
+            The length before cutting, special tokens included.
+        """
+        if isinstance(self.tokenizer, _rust_tokenizer()):
+            encoding = self.tokenizer.encode(text)
+            ids, special = encoding.ids, None
+            if len(ids) > max_length:
+                special = encoding.special_tokens_mask
+        else:
+            encoding = self.tokenizer(text, return_special_tokens_mask=True, verbose=False)
+            ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
+        n_tokens = len(ids)
+        if not ids:  # an empty text, and a tokenizer that adds no special tokens
+            ids = [self.pad_token_id]
+        if n_tokens > max_length and special is not None:
+            body = np.flatnonzero(np.asarray(special) == 0)
+            # Special tokens that the text itself spells out are part of the body.
+            first, last = (int(body[0]), int(body[-1]) + 1) if len(body) else (0, n_tokens)
+            room = max(max_length - (n_tokens - (last - first)), 0)
+            ids = (ids[: first + room] + ids[last:])[:max_length]
+        return np.asarray(ids, dtype=np.int32), n_tokens
+
+    def encode(
+        self,
+        ids: Sequence[np.ndarray],
+        pooling: Sequence[str],
+        layers: Sequence[int],
+        num_threads: int | None = None,
+    ) -> np.ndarray:
+        """Turn one batch of token ids into vectors.
+
+        Parameters
+        ----------
+        ids : sequence of numpy.ndarray
+            One array of token ids a text; padded here to the longest.
+        pooling : sequence of {"cls", "mean", "max"}
+        layers : sequence of int
+            Indices into `hidden_states`, 0 (the embeddings) to the number of layers.
+        num_threads : int or None
+            Torch threads for this call; None leaves torch's setting alone.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (len(ids), len(layers) * len(pooling) * hidden_size)
+            Layer by layer, in each pooling by pooling.
+        """
+        import torch
+
+        lengths = np.array([len(row) for row in ids])
+        width = max(int(lengths.max()), 1)
+        input_ids = np.full((len(ids), width), self.pad_token_id, dtype=np.int64)
+        for row, values in zip(input_ids, ids, strict=True):
+            row[: len(values)] = values
+        mask = torch.from_numpy(np.arange(width) < lengths[:, None]).to(self.device)
+
+        with _torch_threads(num_threads), torch.inference_mode():
+            output = self.model(
+                input_ids=torch.from_numpy(input_ids).to(self.device),
+                attention_mask=mask.long(),
+                output_hidden_states=tuple(layers) != (self.n_layers,),
+            )
+            columns = []
+            for layer in layers:
+                # A family may norm its last layer's output once more on the way out.
+                last = layer == self.n_layers
+                states = output.last_hidden_state if last else output.hidden_states[layer]
+                columns += [_pool(states.float(), mask, how) for how in pooling]
+            result: np.ndarray = torch.cat(columns, dim=1).cpu().numpy()
+        return result
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return int(self.model.config.num_hidden_layers)
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Return all that `from_arrays` needs, as strings, numbers and NumPy arrays."""
+        if not isinstance(self.tokenizer, _rust_tokenizer()):
+            raise InputError(
+                "store_weights=True: this encoder's tokenizer is written in Python and cannot be "
+                "stored as data; use store_weights=False and keep the encoder's folder."
+            )
+        weights = {k: v.cpu().numpy() for k, v in self.model.state_dict().items()}
+        return {
+            "config": self.model.config.to_json_string(use_diff=False),
+            "tokenizer": self.tokenizer.to_str(),
+            "pad_token_id": self.pad_token_id,
+            "weights": weights,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Any], device: str) -> Encoder:
+        """Build the encoder that `to_arrays` took apart, without touching the disk."""
+        import tokenizers
+        import torch
+        from transformers import AutoConfig, AutoModel
+
+        config = json.loads(arrays["config"])
+        with quiet_transformers():
+            model = AutoModel.from_config(AutoConfig.for_model(**config))
+        weights = {k: torch.from_numpy(np.array(v)) for k, v in arrays["weights"].items()}
+        model.load_state_dict(weights)
+        tokenizer = tokenizers.Tokenizer.from_str(arrays["tokenizer"])
+        return cls(model.float(), tokenizer, arrays["pad_token_id"], device)
+
+
+def load_encoder(files: EncoderFiles, device: str | None = None) -> Encoder:
+    """Load an encoder's weights and tokenizer; the last two stay loaded for the next call.
+
+    Parameters
+    ----------
+    files : EncoderFiles
+    device : str or None
+        A torch device; None is "cuda" where torch has it, else "cpu".
+
+    Raises
+    ------
+    EncoderNotFoundError
+        If transformers cannot load it, or its file lacks some of its weights.
+    InputError
+        If `device` is none that torch knows.
+    """
+    with _loading:
+        return _load_once(files.content_hash, files, choose_device(device))
+
+
+_loading = threading.Lock()  # or two threads would both load the same weights
+
+
+def choose_device(device: str | None) -> str:
+    """Check a torch device's name; None gives "cuda" where torch has it, else "cpu"."""
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise InputError(
+            f"device={device!r}: torch cannot use it here ({first_line(error)}); "
+            f"use 'cpu', or None to let torch choose."
+        ) from error
+    return str(device)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                files.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                files.folder, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:
+        raise EncoderNotFoundError(
+            f"encoder {files.name!r}: {files.folder} cannot be loaded ({first_line(error)})."
+        ) from error
+    # transformers fills in what the file lacks with random numbers. The pooler, which is
+    # not used here, is the one part that may be absent.
+    lacking = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if lacking:
+        raise EncoderNotFoundError(
+            f"encoder {files.name!r}: its weights in {files.folder} lack {len(lacking)} of the "
+            f"encoder's tensors (the first: {lacking[0]})."
+        )
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    pad_token_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    if tokenizer.is_fast:
+        tokenizer = tokenizer.backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    return Encoder(model, tokenizer, pad_token_id, device)
+
+
+def _pool(states: Any, mask: Any, how: str) -> Any:
+    """Reduce (rows, tokens, hidden) to (rows, hidden)."""
+    if how == "cls":
+        return states[:, 0]
+    if how == "mean":
+        weight = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return states.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1)
+
+
+@contextlib.contextmanager
+def _torch_threads(number: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rust_tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer

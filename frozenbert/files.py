@@ -1,0 +1,113 @@
+"""Files that appear whole or not at all, and what a file holds in one hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = ["check_can_write", "make_private_folder", "sha256_of_file", "writing"]
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to, and rename it to `path` at the end.
+
+    The temporary file lies in the same folder, so that the rename is atomic. It
+    is flushed to the disk before the rename and removed when the block fails.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the finished file is to stand. A file that stands there is replaced.
+
+    Yields
+    ------
+    pathlib.Path
+        The temporary path; the block has to create it.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with writing(folder / "answer.txt") as temporary:
+    ...     _ = temporary.write_text("42")
+    >>> [p.name for p in folder.iterdir()]
+    ['answer.txt']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_can_write(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` if no file or folder can be made at `path`.
+
+    Long work should not end at a path that cannot be written, so commands ask
+    first. Nothing is created.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file or folder that is to be written.
+
+    Raises
+    ------
+    InputError
+        If a parent of `path` is no folder or must not be written to.
+    """
+    parent = Path(path).absolute().parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"{path}: cannot be written, because {parent} is a file and no folder.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written, because you may not write to {parent}.")
+
+
+def make_private_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those missing above it, for its owner's eyes only (0700).
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder. One that is there already is left as it is.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    path = Path(path)
+    for folder in (*reversed(path.parents), path):
+        # Path.mkdir(parents=True) would give the parents the umask's mode.
+        with contextlib.suppress(FileExistsError):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+    return path
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "empty"
+    >>> file.touch()
+    >>> sha256_of_file(file)[:16]
+    'e3b0c44298fc1c14'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

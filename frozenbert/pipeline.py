@@ -1,0 +1,306 @@
+"""From texts and labels to a trained, measured and saved scikit-learn Pipeline."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from .classify import make_head, make_words_baseline
+from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
+from .errors import InputError
+from .files import writing
+from .report import score
+
+__all__ = [
+    "Training",
+    "hold_out",
+    "load_model",
+    "make_text_classifier",
+    "save_model",
+    "train",
+]
+
+
+def make_text_classifier(
+    model_name: str = "distilbert-base-uncased",
+    *,
+    C: Sequence[float] | float | None = None,
+    cv: int = 5,
+    scoring: str | None = None,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+    **vectorizer: Any,
+) -> Pipeline:
+    """Make the whole classifier: texts in, labels out.
+
+    Parameters
+    ----------
+    model_name : str, default="distilbert-base-uncased"
+        The encoder, as for `DistilBertVectorizer`.
+    C, cv, scoring, random_state, n_jobs
+        The head's search, as for `frozenbert.classify.make_head`.
+    **vectorizer
+        Further parameters of `DistilBertVectorizer`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        With the steps `embed`, `scale` and `classify`.
+
+    Examples
+    --------
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None, cv=2, C=[0.01, 0.1])
+    >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
+    >>> model.fit(texts, ["good", "good", "bad", "bad"]).predict(["so boring"]).tolist()
+    ['bad']
+    """
+    return Pipeline(
+        [
+            ("embed", DistilBertVectorizer(model_name, **vectorizer)),
+            ("scale", StandardScaler()),
+            (
+                "classify",
+                make_head(C=C, cv=cv, scoring=scoring, random_state=random_state, n_jobs=n_jobs),
+            ),
+        ]
+    )
+
+
+@dataclass
+class Training:
+    """A trained model and what was found out about it.
+
+    Attributes
+    ----------
+    model : sklearn.pipeline.Pipeline
+        Fitted on the training rows.
+    metrics : dict
+        `accuracy`, `macro_f1` (fractions), `per_class`, `n_train`, `n_test`, the same
+        figures of the `baseline`, and the `search`.
+    y_test, predicted : numpy.ndarray, shape (n_test,)
+        The true and the predicted labels of the test rows.
+    seconds : dict
+        Where the time went.
+    """
+
+    model: Pipeline
+    metrics: dict[str, Any]
+    y_test: np.ndarray
+    predicted: np.ndarray
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def hold_out(
+    texts: Sequence[str], labels: np.ndarray, random_state: int | None = 0
+) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
+    """Split off a stratified quarter of the rows for testing.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    labels : numpy.ndarray, shape (n_samples,)
+    random_state : int or None, default=0
+
+    Returns
+    -------
+    texts_train, texts_test : list of str
+    labels_train, labels_test : numpy.ndarray
+
+    Raises
+    ------
+    InputError
+        If a class has too few rows to stand on both sides.
+
+    Examples
+    --------
+    >>> train, test, *_ = hold_out(["a", "b", "c", "d", "e", "f", "g", "h"], np.array([0, 1] * 4))
+    >>> len(train), len(test)
+    (6, 2)
+    """
+    rare, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
+    if count < 2 or len(labels) < 4 * len(set(labels.tolist())):
+        raise InputError(
+            f"too few rows to hold out a quarter for testing: {len(labels)} in all, and the class "
+            f"{rare!r} has {count}: add rows, or give a test file."
+        )
+    train_texts, test_texts, y_train, y_test = train_test_split(
+        list(texts), labels, test_size=0.25, stratify=labels, random_state=random_state
+    )
+    return train_texts, test_texts, y_train, y_test
+
+
+def train(
+    model: Pipeline,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    test_texts: Sequence[str],
+    test_labels: np.ndarray,
+) -> Training:
+    """Fit a text classifier and hold it against a baseline of words on the same rows.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+        From `make_text_classifier`; is fitted.
+    texts, test_texts : sequence of str
+    labels, test_labels : numpy.ndarray
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    InputError
+        If there is only one class, or a class has fewer rows than folds.
+    """
+    head = model.named_steps["classify"]
+    check_classes(labels, head.cv.get_n_splits())
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+
+    vectors = model.named_steps["embed"].fit_transform(texts)
+    clock.lap("vectors of the training texts")
+    # A slice of a Pipeline shares its steps: fitting them fits the whole.
+    model[1:].fit(vectors, labels)
+    clock.lap("search for C")
+    predicted = model[1:].predict(model.named_steps["embed"].transform(test_texts))
+    clock.lap("vectors and labels of the test texts")
+    baseline = make_words_baseline(
+        cv=head.cv.get_n_splits(),
+        scoring=head.scoring,
+        random_state=head.cv.random_state,
+        n_jobs=head.n_jobs,
+    ).fit(texts, labels)
+    baseline_score = score(test_labels, baseline.predict(test_texts))
+    clock.lap("baseline of words")
+
+    best = head.best_index_
+    metrics = {
+        **score(test_labels, predicted),
+        "n_train": len(labels),
+        "n_test": len(test_labels),
+        "n_truncated": model.named_steps["embed"].n_truncated_,
+        "baseline": {"name": "TF-IDF + logistic regression", **baseline_score},
+        "search": {
+            "scoring": head.scoring or "accuracy",
+            "folds": head.cv.get_n_splits(),
+            "best_C": head.best_params_["C"],
+            "best_score": float(head.best_score_),
+            "best_score_std": float(head.cv_results_["std_test_score"][best]),
+            "C": [float(c) for c in head.cv_results_["param_C"]],
+            "mean_score": head.cv_results_["mean_test_score"].tolist(),
+            "std_score": head.cv_results_["std_test_score"].tolist(),
+        },
+    }
+    return Training(model, metrics, np.asarray(test_labels), predicted, seconds)
+
+
+class _Clock:
+    """Writes down the seconds between one lap and the next."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.last
+        self.last = now
+
+
+def check_classes(labels: np.ndarray, folds: int) -> None:
+    """Raise `InputError` unless there are two classes, each with a row in every fold."""
+    counts = Counter(np.asarray(labels).tolist())
+    if len(counts) < 2:
+        raise InputError(
+            f"there is only one class ({next(iter(counts))!r}) in the training rows: a classifier "
+            f"needs two. Is this the label column?"
+        )
+    few = {label: n for label, n in counts.items() if n < folds}
+    if few:
+        label, n = min(few.items(), key=lambda item: item[1])
+        raise InputError(
+            f"{len(few)} of {len(counts)} classes have fewer training rows than the {folds} folds "
+            f"of the search ({label!r} has {n}): add rows, drop the class, or use fewer folds "
+            f"(--cv). If that is a column's name, the file has a header (--header)."
+        )
+
+
+def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
+    """Save a fitted model with joblib, for use anywhere.
+
+    The saved copy has its vector cache turned off, names an encoder from a folder by the
+    folder's name alone, and holds the encoder's content hash, so that another encoder
+    under that name is refused. Weights are left out unless `store_weights=True`.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted Pipeline or any other estimator that holds a `DistilBertVectorizer`.
+    path : str or path-like
+        The file, `artifacts/NAME/model.joblib` say. It appears whole or not at all.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as temporary, saved_for_elsewhere():
+            joblib.dump(model, temporary)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return path
+
+
+def load_model(path: str | os.PathLike[str]) -> Any:
+    """Load a saved model. Loading a joblib file runs code: load only what you trust.
+
+    `joblib.load` does the same, but for one thing: an encoder from a folder is also
+    looked for beside the file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, or the folder that holds a `model.joblib`.
+
+    Returns
+    -------
+    estimator
+        The model.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds no model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.joblib"
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such model file.")
+    try:
+        with loaded_from(path.parent):
+            model = joblib.load(path)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason})."
+        ) from error
+    if not hasattr(model, "predict"):
+        raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
+    return model

