@@ -32,8 +32,9 @@ def make_head(
 ) -> GridSearchCV:
     """Make a logistic regression whose strength C is chosen by stratified folds.
 
-    The tolerance is looser than scikit-learn's default. The objective is flat near its
-    minimum, and most of a search's time goes into digits that change no prediction.
+    Newton's method with conjugate gradients: on vectors of encoders, whose columns go
+    together, it ends in a few steps where lbfgs, scikit-learn's default, needs hundreds.
+    The tolerance is looser than the default; further digits change no prediction.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def make_head(
     if not cv >= 2:
         raise InputError(f"cv={cv!r}: at least 2 folds.")
     return GridSearchCV(
-        LogisticRegression(tol=1e-2, max_iter=1000),
+        LogisticRegression(solver="newton-cg", tol=1e-3, max_iter=1000),
         {"C": values},
         cv=StratifiedKFold(cv, shuffle=True, random_state=random_state),
         scoring=scoring,
@@ -109,6 +110,5 @@ def make_words_baseline(
     head = make_head(
         C=BASELINE_C_VALUES, cv=cv, scoring=scoring, random_state=random_state, n_jobs=n_jobs
     )
-    head.set_params(estimator__tol=1e-4)
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     return Pipeline([("tfidf", words), ("classify", head)])

@@ -58,6 +58,7 @@ _HEADER_NAMES = _TEXT_NAMES | _LABEL_NAMES | {"id", "prediction"}
 _COLUMN_NAME = re.compile(r"[^\W\d][\w .()#-]{0,39}(?<![. ])")
 _INTEGER = "0|-?[1-9][0-9]{0,17}"  # eighteen digits always fit 64 bits
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a wrong byte
+_LINE_END = re.compile("[\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_OR_NUL = re.compile("[\0\ud800-\udfff]")
 
@@ -695,12 +696,11 @@ def _write_delimited(frame: pd.DataFrame, file: BinaryIO, delimiter: str) -> Non
             for name, column in frame.items()
         }
     )
-    # Before Python 3.13 csv does not see that a CR needs quotes. And quotes round every
-    # field are what tells `read_table` that a tsv file is not to be read literally.
-    needs_quotes = re.compile("\r" if delimiter == "," else '[\t\r\n"]')
+    # Quotes round every field tell `read_table` that lines of a tsv file belong together,
+    # and before Python 3.13 csv does not see that a CR needs them.
     texts = (column for _, column in frame.items() if not numeric(column))
     cells = itertools.chain(frame.columns, *texts)
-    quote_all = any(needs_quotes.search(str(cell)) for cell in cells)
+    quote_all = any(_LINE_END.search(str(cell)) for cell in cells)
     with io.TextIOWrapper(file, "utf-8", newline="") as text:
         frame.to_csv(
             text,
@@ -716,7 +716,7 @@ def _write_jsonl(frame: pd.DataFrame, file: BinaryIO) -> None:
     columns = [
         column.astype(object).where(column.notna(), None).tolist() for _, column in frame.items()
     ]
-    # A lone surrogate, and nothing else, is escaped: "\\ud83d" is how JSON writes it too.
+    # A lone surrogate, and nothing else, is escaped: "\ud83d" is how JSON writes it too.
     with io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as text:
         for row in zip(*columns, strict=True):
             record = dict(zip(names, row, strict=True))

@@ -96,12 +96,6 @@ def test_index_that_pandas_kept_in_parquet(tmp_path):
     assert named.frame.index.tolist() == [0, 1]
 
 
-def test_folder_names_like_hive_partitions_add_no_column(tmp_path):
-    path = tmp_path / "label=1" / "x.parquet"
-    write_table(pd.DataFrame({"text": ["a"]}), path)
-    assert list(read_table(path).frame.columns) == ["text"]
-
-
 def test_only_line_ends_end_a_line(put):
     text = "form\x0cfeed, next\x85line, para\u2029graph"
     assert rows_of(read_table(put("x.tsv", f"{text}\t1\nb\t0\n"))) == [[text, "1"], ["b", "0"]]
@@ -227,7 +221,8 @@ def test_columns_that_are_asked_for_make_a_header(put):
         ("id,label,said\n1,x,no\n2,y,yes\n", None),
         ("id,text,a,b\n1,x,0,1\n", None),
         ("label,said\nx,no\ny,yes\n", ("said", "label")),
-        ("text,comment,label\nx,y,1\n", None),
+        ("text,comment,label\none two three four,x,1\n", None),
+        ("one two three four,it is not so\nfive six seven eight,it is not so\n", ("0", "1")),
     ],
 )
 def test_columns_are_found_if_there_is_one_choice(put, content, found):

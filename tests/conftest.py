@@ -1,0 +1,97 @@
+"""Encoders small enough to be made on the spot, and where the real ones are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports the hub's client: no test may reach for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+WORDS = (
+    "a an the this film movie plot actor scene is was not very so and but or of in to "
+    "good great fine fun warm funny stirring bad dull poor slow cold boring hollow "
+    "##s ##ly ##ing ##ed ! ? . , ' - 0 1 2 3"
+).split()
+TINY = {"dim": 32, "n_heads": 4, "n_layers": 3, "hidden_dim": 64, "max_position_embeddings": 40}
+
+
+def make_tokenizer(folder: Path, model_max_length: int = 40) -> None:
+    """Write a small WordPiece tokenizer, lower-casing like DistilBERT's."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*special, *letters, *WORDS]))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=model_max_length,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    ).save_pretrained(folder)
+
+
+def make_encoder(folder: Path, seed: int = 0, **config: int) -> Path:
+    """Write a DistilBERT with random weights into a folder; another seed, other weights."""
+    import torch
+    from transformers import DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(seed)
+    settings = {**TINY, **config}
+    model = DistilBertModel(DistilBertConfig(vocab_size=120, **settings))
+    folder.mkdir(parents=True, exist_ok=True)
+    # Random weights leave the vectors of all texts nearly alike: spread them out.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(8)
+    model.save_pretrained(folder)
+    make_tokenizer(folder, settings["max_position_embeddings"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny DistilBERT: 3 layers, 32 wide, 40 positions."""
+    return str(make_encoder(tmp_path_factory.mktemp("encoders") / "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own caches, or finds encoders of theirs."""
+    monkeypatch.setenv("FROZENBERT_CACHE", str(tmp_path / "frozenbert-cache"))
+    monkeypatch.delenv("FROZENBERT_ENCODERS", raising=False)
+
+
+@pytest.fixture
+def packaged() -> str:
+    """The name of the encoder with trained weights; in CI it has to be there."""
+    from frozenbert.errors import EncoderNotFoundError
+    from frozenbert.sources import PACKAGED_ENCODER, find_encoder
+
+    try:
+        find_encoder(PACKAGED_ENCODER)
+    except EncoderNotFoundError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    return PACKAGED_ENCODER
+
+
+@pytest.fixture
+def real_texts() -> Path:
+    """The folder of real labelled texts, named by $FROZENBERT_TEXTS."""
+    folder = os.environ.get("FROZENBERT_TEXTS")
+    if not folder:
+        pytest.skip("$FROZENBERT_TEXTS names no folder of real texts")
+    return Path(folder)
