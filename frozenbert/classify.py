@@ -19,7 +19,7 @@ __all__ = ["C_VALUES", "make_head", "make_words_baseline"]
 C_VALUES = tuple(float(c) for c in np.logspace(-5, 1, 20))
 
 # TF-IDF rows have length 1, and therefore need less regularisation.
-BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0)
+BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 def make_head(

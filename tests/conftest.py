@@ -14,7 +14,7 @@ WORDS = (
     "a an the this film movie plot actor scene is was not very so and but or of in to "
     "good great fine fun warm funny stirring bad dull poor slow cold boring hollow "
     "##s ##ly ##ing ##ed ! ? . , ' - 0 1 2 3"
-).split()
+).split()  # noqa: SIM905
 TINY = {"dim": 32, "n_heads": 4, "n_layers": 3, "hidden_dim": 64, "max_position_embeddings": 40}
 
 
