@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 import sys
@@ -141,9 +140,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from .columns import labels_of, texts_of
     from .pipeline import hold_out, make_text_classifier
     from .pipeline import train as train_model
-    from .tables import labels_of, texts_of
 
     started = time.perf_counter()
     data = Path(arguments.data)
@@ -195,9 +194,10 @@ def _train(arguments: argparse.Namespace) -> None:
 def _classify(arguments: argparse.Namespace) -> None:
     import numpy as np
 
+    from .columns import texts_of
     from .pipeline import load_model
     from .report import read_sidecar
-    from .tables import read_table, table_format, texts_of, write_table
+    from .tables import read_table, table_format, write_table
 
     if arguments.data and not arguments.out:
         raise InputError("--out is missing: say where the labelled rows of --data are to go.")
@@ -242,9 +242,9 @@ def _classify(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> None:
     import numpy as np
 
+    from .columns import texts_of
     from .embed import DistilBertVectorizer
     from .report import describe_encoder, versions, write_json
-    from .tables import texts_of
 
     out = Path(arguments.out)
     if out.suffix.lower() != ".npy":
@@ -285,9 +285,7 @@ def _read(
     asked = [arguments.text_column] + ([arguments.label_column] if need_label else [])
     table = read_table(path, header=arguments.header, columns=[a for a in asked if a])
     if (limit := getattr(arguments, "limit", None)) is not None:
-        table = dataclasses.replace(
-            table, frame=table.frame.iloc[:limit], lines=table.lines[:limit]
-        )
+        table = table.head(limit)
     text, label = _find(table, arguments.text_column, arguments.label_column, need_label)
     return table, text, label
 
@@ -295,7 +293,7 @@ def _read(
 def _find(
     table: Table, text: str | None, label: str | None, need_label: bool
 ) -> tuple[str, str | None]:
-    from .tables import find_columns
+    from .columns import find_columns
 
     return find_columns(table, text, label, need_label=need_label)
 
@@ -306,7 +304,8 @@ def _read_test(
     """Read the rows to measure on; their labels have to be among those trained on."""
     import numpy as np
 
-    from .tables import find_columns, labels_of, read_table, texts_of
+    from .columns import find_columns, labels_of, texts_of
+    from .tables import read_table
 
     columns = [text_column, str(label_column)]
     table = read_table(arguments.test, header=arguments.header, columns=columns)

@@ -16,15 +16,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from frozenbert.errors import InputError
-from frozenbert.tables import (
-    Table,
-    find_columns,
-    labels_of,
-    read_table,
-    table_format,
-    texts_of,
-    write_table,
-)
+from frozenbert.tables import Table, read_table, table_format, write_table
 
 SUFFIXES = ["tsv", "csv", "jsonl", "parquet"]
 
@@ -147,6 +139,15 @@ def test_where_names_the_line_a_row_starts_on(put, tmp_path):
     assert read_table(path).where(1) == f"{path}, row 2"
 
 
+def test_first_rows_of_a_table_keep_their_places(put):
+    path = put("x.csv", "text\na\n\nb\n")
+    table = read_table(path)
+    first = table.head(2)
+    assert (rows_of(first), first.where(1)) == ([["a"], [""]], f"{path}, line 3")
+    assert (first.header, first.header_guessed) == (True, True)
+    assert rows_of(table.head(99)) == rows_of(table) == [["a"], [""], ["b"]]
+
+
 # The header
 
 
@@ -206,164 +207,6 @@ def test_columns_that_are_asked_for_make_a_header(put):
     # "1" is the second column's name where there is no header, and here a label as well
     path = put("x.csv", "a stirring film,1\nbad,0\n")
     assert read_table(path, columns=["1"]).header is False
-
-
-# Finding the columns
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        ("tweet,class\na,x\nb,y\n", ("tweet", "class")),
-        ("id,Review,SENTIMENT\n1,a,x\n2,b,y\n", ("Review", "SENTIMENT")),
-        ("one two three four,x\nfive six seven eight,x\n", ("0", "1")),
-        ("x,one two three four\nx,five six seven eight\n", ("1", "0")),
-        ("id,label,said\n1,x,no\n2,y,yes\n", None),
-        ("id,text,a,b\n1,x,0,1\n", None),
-        ("label,said\nx,no\ny,yes\n", ("said", "label")),
-        ("text,comment,label\none two three four,x,1\n", None),
-        ("one two three four,it is not so\nfive six seven eight,it is not so\n", ("0", "1")),
-    ],
-)
-def test_columns_are_found_if_there_is_one_choice(put, content, found):
-    table = read_table(put("x.csv", content))
-    if found is None:
-        assert re.search(
-            r"which column holds the (texts|labels)\? Say --(text|label)-column NAME; the columns "
-            r"are '\w+', '\w+', '\w+'",
-            complaint(find_columns, table, need_label=True),
-        )
-    else:
-        assert find_columns(table, need_label=True) == found
-        assert find_columns(table, need_label=False) == (found[0], None)
-
-
-def test_columns_that_are_given(put):
-    table = read_table(put("x.csv", "id,a,b\n1,x,y\n2,z,w\n"))
-    assert find_columns(table, "b", "a", need_label=True) == ("b", "a")
-    assert find_columns(table, "b", "a", need_label=False) == ("b", "a")
-    assert find_columns(table, "b", need_label=False) == ("b", None)
-    two = read_table(put("y.csv", "id,b\n1,y\n2,w\n"))
-    assert find_columns(two, label_column="b", need_label=True) == ("id", "b")
-
-
-def test_columns_that_cannot_be(put):
-    table = read_table(put("x.csv", "id,a,b\n1,x,y\n2,z,w\n"))
-    with pytest.raises(InputError, match=r"no column 'c'; the columns are 'id', 'a', 'b'\.$"):
-        find_columns(table, "c", need_label=False)
-    with pytest.raises(InputError, match="no column 'c'"):
-        find_columns(table, "a", "c", need_label=False)
-    with pytest.raises(InputError, match="'a' cannot be both the texts and the labels"):
-        find_columns(table, "a", "a", need_label=True)
-    unnamed = read_table(put("y.csv", "x y z,1\n"))
-    with pytest.raises(InputError, match=r"the columns are '0', '1' \(.*; --header forces one\)"):
-        find_columns(unnamed, "review", need_label=False)
-    one = read_table(put("z.csv", "text\na\n"))
-    with pytest.raises(InputError, match="which column holds the labels"):
-        find_columns(one, need_label=True)
-
-
-def test_many_or_long_names_make_no_long_message(put):
-    names = ["x" * 1000, *(f"c{i}" for i in range(99))]
-    table = read_table(put("x.csv", ",".join(names) + "\n" + ",".join("a" * 100)), header=True)
-    message = complaint(find_columns, table, need_label=False)
-    assert len(message) < 500
-    assert message.endswith("'c18' and 80 more.")
-
-
-# Texts and labels
-
-
-def test_texts(put):
-    table = read_table(put("x.jsonl", '{"t": ""}\n{"t": "007"}\n{"t": "\\ud83d"}'))
-    assert texts_of(table, "t") == ["", "007", "\ud83d"]
-
-
-@pytest.mark.parametrize(
-    ("row", "kind"),
-    [
-        ('{"t": null}', "null"),
-        ('{"x": "no t"}', "null"),
-        ('{"t": 7}', "int '7'"),
-        ('{"t": ["a"]}', "of type list"),
-    ],
-)
-def test_texts_that_are_none(put, row, kind):
-    path = put("x.jsonl", f'{{"t": "good"}}\n{row}\n')
-    message = complaint(texts_of, read_table(path), "t")
-    assert message.startswith(f"{path}, line 2, column 't': the text is {kind}, but must be a str")
-
-
-def test_nested_or_null_texts_in_parquet(tmp_path):
-    path = tmp_path / "x.parquet"
-    write_table(pd.DataFrame({"a": [["x"], ["y"]], "b": ["x", None]}), path)
-    with pytest.raises(InputError, match="row 1, column 'a': the text is of type ndarray"):
-        texts_of(read_table(path), "a")
-    with pytest.raises(InputError, match="row 2, column 'b': the text is null"):
-        texts_of(read_table(path), "b")
-
-
-def labels_from(put, cells: list[str], suffix: str) -> list[object]:
-    if suffix == "csv":
-        content = "".join(f"a,{cell}\n" for cell in cells)
-        return labels_of(read_table(put("x.csv", content), header=False), "1")
-    content = "".join(f'{{"label": {cell}}}\n' for cell in cells)
-    return labels_of(read_table(put("x.jsonl", content)), "label")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "cells", "labels", "kind"),
-    [
-        ("csv", ["1", "0", "-12"], [1, 0, -12], "i"),
-        ("csv", ["1", "01"], ["1", "01"], "O"),
-        ("csv", ["1", "1.0"], ["1", "1.0"], "O"),
-        ("csv", ["1", "-0"], ["1", "-0"], "O"),
-        ("csv", ["1", "9" * 19], ["1", "9" * 19], "O"),
-        ("csv", ["1", "\u0661"], ["1", "\u0661"], "O"),
-        ("csv", ["pos", "None"], ["pos", "None"], "O"),
-        ("jsonl", ['"1"', '"0"'], ["1", "0"], "O"),
-        ("jsonl", ["1", "0"], [1, 0], "i"),
-        ("jsonl", ["1.0", "2", str(-(2**63))], [1, 2, -(2**63)], "i"),
-        ("jsonl", ["true", "false"], [True, False], "b"),
-    ],
-)
-def test_labels(put, suffix, cells, labels, kind):
-    found = labels_from(put, cells, suffix)
-    assert found.tolist() == labels
-    assert found.dtype.kind == kind
-
-
-@pytest.mark.parametrize(
-    ("suffix", "cells", "says"),
-    [
-        ("csv", ["a", "", "b", " "], r"line 2, column '1': the label is missing \(2 of 4 are\)"),
-        ("csv", ["a", "NaN"], r"line 2, column '1': the label is missing \(1 of 2"),
-        ("csv", ["a", "b", "nan"], r"line 3, column '1': the label is missing \(1 of 3"),
-        ("jsonl", ["1", "null"], r"line 2, column 'label': the label is missing \(1 of 2"),
-        ("jsonl", ["1", "NaN"], r"line 2, column 'label': the label is missing \(1 of 2"),
-        ("jsonl", ["1", "2.0", "0.5"], r"line 3, .* the label is float '0.5', but labels must be"),
-        ("jsonl", ["1", "true"], r"line 2, column 'label': the label is bool 'True', but"),
-        ("jsonl", ["1", "2", '"x"'], r"line 3, column 'label': the label is of type str, but"),
-        ("jsonl", ["[1]", "[2]"], r"line 1, column 'label': the label is of type list, but"),
-        ("jsonl", ["1", str(2**63)], r"line 2, .* the label is int '9223372036854775808', but"),
-    ],
-)
-def test_labels_that_are_none(put, suffix, cells, says):
-    with pytest.raises(InputError, match=says):
-        labels_from(put, cells, suffix)
-
-
-def test_labels_in_parquet(tmp_path):
-    path = tmp_path / "x.parquet"
-    frame = pd.DataFrame({"n": [1, None, 3], "c": pd.Categorical(["x", "y", "x"])})
-    frame["d"] = pd.to_datetime(["2024-01-01"] * 3)
-    write_table(frame, path)
-    table = read_table(path)
-    assert labels_of(table, "c").tolist() == ["x", "y", "x"]
-    with pytest.raises(InputError, match=r"row 2, column 'n': the label is missing \(1 of 3"):
-        labels_of(table, "n")
-    with pytest.raises(InputError, match="row 1, column 'd': the label is of type Timestamp"):
-        labels_of(table, "d")
 
 
 # Bad files
@@ -434,9 +277,6 @@ def test_no_text_is_quoted(put):
         ("x.csv", "secret\nsecr\xe9t".encode("latin-1")),
     ]:
         assert "secret" not in complaint(read_table, put(name, content))
-    table = read_table(put("x.jsonl", '{"text": ["secret"], "label": 1}\n{"label": "secret"}\n'))
-    assert "secret" not in complaint(texts_of, table, "text")
-    assert "secret" not in complaint(labels_of, table, "label")
     mixed = pd.DataFrame({"a": pd.Series([1, "secret"], dtype=object)})
     assert "secret" not in complaint(write_table, mixed, put("x.parquet", ""))
 
@@ -483,7 +323,7 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
         assert table.header is (None if table_format(path) in ("jsonl", "parquet") else True)
     for text in HARD_TEXTS:
         write_table(pd.DataFrame({"text": [text]}), path)
-        assert texts_of(read_table(path, header=True), "text") == [text]
+        assert rows_of(read_table(path, header=True)) == [[text]]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -538,7 +378,7 @@ def test_characters_that_a_format_cannot_hold(tmp_path, suffix):
     half = chr(0xD83D if table_format(path) == "jsonl" else 0xFFFD)
     nul = "\ufffd" if table_format(path) in ("csv", "tsv") else "\0"
     expected = [f"a{half}b", "🙂", f"c{nul}d"]
-    assert texts_of(read_table(path), "text") == expected
+    assert rows_of(read_table(path)) == [[text] for text in expected]
 
 
 def test_equal_tables_make_equal_gz_files(tmp_path):
@@ -594,32 +434,3 @@ def test_frames_that_cannot_be_written(tmp_path):
 def test_missing_folders_are_made(tmp_path):
     write_table(pd.DataFrame({"text": ["a"]}), tmp_path / "new" / "folder" / "x.csv")
     assert (tmp_path / "new" / "folder" / "x.csv").read_text("utf-8") == "text\na\n"
-
-
-# The real texts
-
-
-@pytest.mark.parametrize(
-    ("name", "n_rows", "columns", "labels"),
-    [
-        ("sst2/train.tsv", 6920, ("0", "1"), {0, 1}),
-        ("sst2/dev.tsv", 872, ("0", "1"), {0, 1}),
-        ("imdb/train.csv.gz", 25_000, ("review", "sentiment"), {"positive", "negative"}),
-        ("hate/tweets.csv", 24_783, ("tweet", "class"), {"hate", "offensive", "neither"}),
-        ("emotions/dev.csv", 5426, None, None),
-    ],
-)
-def test_real_texts_work_unasked(name, n_rows, columns, labels):
-    if not (folder := os.environ.get("FROZENBERT_TEXTS")):
-        pytest.skip("FROZENBERT_TEXTS is not set")
-    table = read_table(Path(folder, name))
-    assert len(table.frame) == n_rows
-    if columns is None:
-        with pytest.raises(InputError, match="which column holds the labels"):
-            find_columns(table, need_label=True)
-        columns = find_columns(table, label_column="joy", need_label=True)
-        assert columns == ("text", "joy")
-        labels = {0, 1}
-    assert find_columns(table, columns[0], columns[1], need_label=True) == columns
-    assert set(labels_of(table, columns[1]).tolist()) == labels
-    assert all(texts_of(table, columns[0]))
