@@ -13,8 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 WORDS = (
     "a an the this film movie plot actor scene is was not very so and but or of in to "
     "good great fine fun warm funny stirring bad dull poor slow cold boring hollow "
-    "##s ##ly ##ing ##ed ! ? . , ' - 0 1 2 3"
-).split()  # noqa: SIM905
+    "##s ##ly ##ing ##ed ! ? . , ' - 0 1 2 3 4 5 6 7 8 9 ##0 ##1 ##2 ##3 ##4 ##5 ##6 ##7 ##8 ##9"
+)
 TINY = {"dim": 32, "n_heads": 4, "n_layers": 3, "hidden_dim": 64, "max_position_embeddings": 40}
 
 
@@ -25,7 +25,7 @@ def make_tokenizer(folder: Path, model_max_length: int = 40) -> None:
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*special, *letters, *WORDS]))}
+    vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*special, *letters, *WORDS.split()]))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -48,7 +48,7 @@ def make_encoder(folder: Path, seed: int = 0, **config: int) -> Path:
 
     torch.manual_seed(seed)
     settings = {**TINY, **config}
-    model = DistilBertModel(DistilBertConfig(vocab_size=120, **settings))
+    model = DistilBertModel(DistilBertConfig(vocab_size=140, **settings))
     folder.mkdir(parents=True, exist_ok=True)
     # Random weights leave the vectors of all texts nearly alike: spread them out.
     with torch.no_grad():

@@ -1,0 +1,560 @@
+"""`DistilBertVectorizer` as scikit-learn and its users see it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from conftest import make_encoder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from frozenbert import DistilBertVectorizer, EncoderMismatchError, EncoderNotFoundError, InputError
+from frozenbert.cache import cache_root
+from frozenbert.encoder import Encoder
+
+TEXTS = ["a good film", "so dull and slow", "", "the plot is not boring !", "warm , funny , fine"]
+
+
+@pytest.fixture
+def embed(tiny: str) -> DistilBertVectorizer:
+    return DistilBertVectorizer(tiny, cache_dir=None)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows that each call of the encoder gets, from the moment it is asked for."""
+    rows: list[int] = []
+    encode = Encoder.encode
+
+    def counting(self, ids, *args, **kwargs):
+        rows.append(len(ids))
+        return encode(self, ids, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode", counting)
+    return rows
+
+
+# What scikit-learn checks by itself, and the counterparts for texts of what it cannot.
+
+
+@parametrize_with_checks([DistilBertVectorizer()])
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+def test_tags_tell_the_truth(embed):
+    tags = embed.__sklearn_tags__()
+    assert tags.input_tags.string
+    assert tags.input_tags.one_d_array
+    assert not tags.input_tags.two_d_array
+    assert not tags.input_tags.sparse
+    assert not tags.target_tags.required
+    assert tags.requires_fit
+    assert not tags.non_deterministic
+    assert not tags.input_tags.allow_nan
+    assert embed.set_params(missing="empty").__sklearn_tags__().input_tags.allow_nan
+
+
+def test_init_only_stores_its_arguments():
+    arguments = {"pooling": ["nonsense"], "layers": object(), "max_length": -1}
+    embed = DistilBertVectorizer("no such encoder", **arguments)
+    assert {k: v for k, v in embed.get_params().items() if k in arguments} == arguments
+    assert set(vars(embed)) == set(embed.get_params())
+
+
+def test_parameters_survive_a_round_trip(embed):
+    other = DistilBertVectorizer().set_params(**embed.get_params())
+    assert other.get_params() == embed.get_params()
+    assert clone(embed).get_params() == embed.get_params()
+
+
+def test_transform_needs_fit(embed):
+    for call in (lambda: embed.transform(TEXTS), embed.get_feature_names_out):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            call()
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_pickle(embed, fitted):
+    if fitted:
+        embed.fit(TEXTS)
+    copy = pickle.loads(pickle.dumps(embed))
+    assert copy.get_params() == embed.get_params()
+    if fitted:
+        np.testing.assert_array_equal(copy.transform(TEXTS), embed.transform(TEXTS))
+
+
+def test_pickle_holds_no_weights_and_nothing_loaded(embed):
+    embed.fit_transform(TEXTS)
+    assert len(pickle.dumps(embed)) < 3_000
+
+
+def test_fit_is_idempotent(embed):
+    first = embed.fit(TEXTS).transform(TEXTS)
+    state = dict(vars(embed))
+    np.testing.assert_array_equal(embed.fit(TEXTS).transform(TEXTS), first)
+    np.testing.assert_array_equal(embed.fit_transform(TEXTS), first)
+    assert vars(embed) == state
+
+
+def test_transform_changes_nothing_in_the_estimator(embed):
+    embed.fit(TEXTS)
+    state = dict(vars(embed))
+    embed.transform(["another one", "x " * 100])
+    assert vars(embed) == state
+
+
+def test_input_is_not_changed(tiny):
+    embed = DistilBertVectorizer(tiny, cache_dir=None, missing="empty").fit(TEXTS)
+    texts = ["a film", None, np.nan, np.str_("b")]
+    before = list(texts)
+    embed.transform(texts)
+    assert all(a is b for a, b in zip(texts, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        tuple,
+        np.array,
+        lambda t: np.array(t, dtype=object),
+        lambda t: np.array(t, dtype=object).reshape(-1, 1),
+        pd.Series,
+        lambda t: pd.Series(t, dtype="category", index=range(5, 0, -1)),
+        lambda t: pd.DataFrame({"text": t}),
+        pl.Series,
+        lambda t: pl.DataFrame({"text": t}),
+    ],
+    ids=["tuple", "str", "object", "column", "Series", "category", "frame", "polars", "polars2"],
+)
+def test_containers(embed, container):
+    expected = embed.fit_transform(TEXTS)
+    assert expected.shape == (5, 32)
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(embed.fit(container(TEXTS)).transform(container(TEXTS)), expected)
+
+
+def test_no_texts(embed):
+    with pytest.raises(InputError, match="X holds no texts: at least one is needed to fit"):
+        embed.fit([])
+    assert embed.fit(TEXTS).transform([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "match"),
+    [
+        ("one text", InputError, r"X is one string: .* \[text\]"),
+        (b"bytes", TypeError, "X is a bytes: a list, array or Series"),
+        (None, TypeError, "X is a NoneType: a list, array or Series"),
+        (["a", b"b"], TypeError, r"X\[1\] is a bytes: .* decode it first"),
+        (["a", "b", 3], TypeError, r"X\[2\] is a int: every text must be a string"),
+        (np.array([1.5, 2.5]), TypeError, r"X\[0\] is a float64"),
+        (["a", None], InputError, r"X\[1\] is None: drop such rows, .* missing='empty'"),
+        (["a", float("nan")], InputError, r"X\[1\] is nan"),
+        (pd.Series(["a", pd.NA]), InputError, r"X\[1\] is (nan|<NA>)"),
+        (pd.DataFrame({"a": ["x"], "b": ["y"]}), InputError, "X has 2 columns: pass the one"),
+        (["a", "\ud83d"], InputError, r"X\[1\] cannot be encoded as UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "transform", "fit_transform"])
+def test_bad_input_says_which_row(tiny, embed, method, X, error, match):
+    embed = embed.fit(TEXTS) if method == "transform" else DistilBertVectorizer(tiny)
+    with pytest.raises(error, match=match):
+        getattr(embed, method)(X)
+
+
+def test_missing_as_empty(tiny):
+    embed = DistilBertVectorizer(tiny, cache_dir=None, missing="empty")
+    vectors = embed.fit_transform(["a", None, float("nan"), pd.NA, ""])
+    for row in (1, 2, 3):
+        np.testing.assert_array_equal(vectors[row], vectors[4])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"model_name": ""}, "model_name='': a name or a folder"),
+        ({"model_name": None}, "model_name=None"),
+        ({"pooling": "median"}, r"pooling='median': 'auto', one of \['cls', 'mean', 'max'\]"),
+        ({"pooling": ()}, r"pooling=\(\)"),
+        ({"pooling": ("cls", "cls")}, "tuple of different ones"),
+        ({"pooling": ("auto", "cls")}, "tuple of different ones"),
+        ({"pooling": 3}, "pooling=3"),
+        ({"layers": 4}, r"layers=4: 'all', a whole number from -4 to 3 .* has 3 layers"),
+        ({"layers": -5}, "layers=-5"),
+        ({"layers": (3, -1)}, "tuple of different ones"),
+        ({"layers": ()}, r"layers=\(\)"),
+        ({"layers": "first"}, "layers='first'"),
+        ({"layers": 1.0}, r"layers=1.0"),
+        ({"layers": True}, "layers=True"),
+        ({"max_length": 0}, "max_length=0: a whole number of at least 1, or None"),
+        ({"max_length": 41}, r"max_length=41: encoder .* takes at most 40 tokens"),
+        ({"max_length": 8.0}, "max_length=8.0"),
+        ({"num_threads": 0}, "num_threads=0"),
+        ({"max_batch_tokens": -1}, "max_batch_tokens=-1"),
+        ({"missing": "drop"}, "missing='drop': 'error' or 'empty'"),
+        ({"progress": "no"}, "progress='no': 'auto', True or False"),
+        ({"precision": "int8"}, "precision='int8': this version knows only 'float32'"),
+        ({"backend": "onnx"}, "backend='onnx': this version knows only 'auto'"),
+        ({"long_text": "windows"}, "long_text='windows': this version knows only 'truncate'"),
+        ({"revision": "v1"}, "revision='v1': .* is a folder and has no revisions"),
+        ({"device": "abacus"}, "device='abacus': torch cannot use it here"),
+    ],
+    ids=str,
+)
+def test_illegal_parameters(embed, parameters, match):
+    with pytest.raises(InputError, match=match):
+        embed.set_params(**parameters).fit_transform(TEXTS)
+
+
+def test_feature_names_and_columns(embed):
+    embed.set_params(pooling=("mean", "cls"), layers=(3, 1))
+    vectors = embed.fit_transform(TEXTS)
+    names = embed.get_feature_names_out()
+    assert vectors.shape == (5, 4 * 32)
+    assert names[[0, 32, 64, 127]].tolist() == [
+        "layer3_mean_0",
+        "layer3_cls_0",
+        "layer1_mean_0",
+        "layer1_cls_31",
+    ]
+    for block, (layer, how) in enumerate([(3, "mean"), (3, "cls"), (1, "mean"), (1, "cls")]):
+        alone = clone(embed).set_params(pooling=how, layers=layer).fit_transform(TEXTS)
+        np.testing.assert_allclose(vectors[:, 32 * block : 32 * block + 32], alone, atol=1e-5)
+
+
+def test_layers_all_are_the_layers_without_the_embeddings(embed):
+    assert embed.set_params(layers="all").fit(TEXTS).layers_ == (1, 2, 3)
+    assert embed.set_params(layers=-4).fit(TEXTS).layers_ == (0,)
+
+
+def test_set_output_keeps_the_index(embed):
+    embed.set_output(transform="pandas")
+    texts = pd.Series(TEXTS, index=list("vwxyz"))
+    for frame in (embed.fit_transform(texts), embed.transform(texts)):
+        assert frame.index.tolist() == list("vwxyz")
+        assert frame.columns[0] == "layer3_cls_0"
+    embed.set_output(transform="polars")
+    assert embed.transform(TEXTS).columns[:2] == ["layer3_cls_0", "layer3_cls_1"]
+
+
+def test_in_a_column_transformer(embed):
+    frame = pd.DataFrame({"text": TEXTS, "n": range(5)})
+    for column in ("text", ["text"]):
+        both = ColumnTransformer([("words", embed, column)], remainder="passthrough")
+        result = both.fit_transform(frame)
+        assert result.shape == (5, 33)
+        np.testing.assert_array_equal(result[:, :32], embed.fit_transform(TEXTS))
+
+
+# Order, duplicates and company: with and without padding, in any batch.
+
+words = st.sampled_from(["good", "bad", "film", "boring", "!", "naïve", "映画", "🙂", "xyzzy"])
+texts = st.lists(st.lists(words, max_size=30).map(" ".join), min_size=1, max_size=12)
+
+
+@settings(
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@pytest.mark.filterwarnings("ignore:.*longer than max_length")
+@given(texts=texts, order=st.randoms(use_true_random=False), budget=st.integers(1, 300))
+def test_same_text_same_vector(tiny, texts, order, budget):
+    alone = DistilBertVectorizer(tiny, cache_dir=None, max_batch_tokens=1).fit(["x"])
+    many = DistilBertVectorizer(tiny, cache_dir=None, max_batch_tokens=budget).fit(["x"])
+    expected = np.vstack([alone.transform([text]) for text in texts])
+    np.testing.assert_allclose(many.transform(texts), expected, atol=1e-5)
+    shuffled = order.sample(range(len(texts)), len(texts))
+    np.testing.assert_allclose(
+        many.transform([texts[i] for i in shuffled]), expected[shuffled], atol=1e-5
+    )
+    twice = many.transform([*texts, *texts])
+    np.testing.assert_array_equal(twice[: len(texts)], twice[len(texts) :])
+
+
+def test_with_a_cache_the_same_text_has_exactly_the_same_vector(tiny):
+    embed = DistilBertVectorizer(tiny)
+    alone = embed.fit_transform(TEXTS[:1])
+    np.testing.assert_array_equal(embed.transform([*TEXTS, "x " * 30])[:1], alone)
+
+
+def test_equal_texts_are_encoded_once(embed, encoded):
+    embed.fit_transform(["a", "b", "a", "a"])
+    assert sum(encoded) == 2
+
+
+# The cache.
+
+
+def test_a_warm_cache_needs_no_encoder(tmp_path, encoded):
+    folder = make_encoder(tmp_path / "mine")
+    embed = DistilBertVectorizer(str(folder))
+    expected = embed.fit_transform(TEXTS)
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(embed.transform(TEXTS), expected)
+    assert sum(encoded) == len(TEXTS)
+    with pytest.raises(EncoderNotFoundError, match=r"there is no such folder.*Fitted with 'mine'"):
+        embed.transform(["a new text"])
+
+
+def test_settings_and_encoders_do_not_share_vectors(tiny, tmp_path, encoded):
+    other = make_encoder(tmp_path / "other", seed=1)
+    seen = []
+    for parameters in (
+        {},
+        {"model_name": str(other)},
+        {"pooling": "mean"},
+        {"layers": 1},
+        {"max_length": 5},
+    ):
+        embed = DistilBertVectorizer(**{"model_name": tiny, **parameters})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seen.append(embed.fit_transform(TEXTS)[1].tolist())
+    assert sum(encoded) == 5 * len(TEXTS)
+    assert len({tuple(row) for row in seen}) == 5
+
+
+def test_a_copy_of_an_encoder_shares_its_vectors(tiny, tmp_path, encoded):
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    first = DistilBertVectorizer(tiny).fit_transform(TEXTS)
+    np.testing.assert_array_equal(DistilBertVectorizer(str(copy)).fit_transform(TEXTS), first)
+    assert sum(encoded) == len(TEXTS)
+
+
+def test_no_cache_writes_nothing(tiny):
+    DistilBertVectorizer(tiny, cache_dir=None).fit_transform(TEXTS)
+    assert not cache_root("auto").exists()
+
+
+def test_an_interrupted_run_keeps_its_batches(tiny, monkeypatch, encoded):
+    embed = DistilBertVectorizer(tiny, max_batch_tokens=10).fit(TEXTS)
+    encode = Encoder.encode
+
+    def stopping(self, *args, **kwargs):
+        if sum(encoded) >= 3:
+            raise KeyboardInterrupt
+        return encode(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            embed.transform(TEXTS)
+    done = sum(encoded)
+    assert 3 <= done < len(TEXTS)
+    embed.transform(TEXTS)
+    assert sum(encoded) == len(TEXTS)
+
+
+# Texts that are too long.
+
+
+def test_truncated_texts_are_counted_and_said(tiny):
+    texts = ["short", "x " * 50, "y " * 60]
+    expected = r"2 of 3 texts are longer than max_length=40 tokens .*the longest has 62"
+    embed = DistilBertVectorizer(tiny)
+    for call in (embed.fit, embed.fit_transform, embed.transform, embed.fit):
+        with pytest.warns(UserWarning, match=expected) as caught:
+            call(texts)
+        assert len(caught) == 1
+        assert embed.n_truncated_ == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed.transform(["x " * 38])
+        assert embed.fit(["x " * 38]).n_truncated_ == 0
+
+
+# The encoder that was fitted with, and no other.
+
+
+def test_another_encoder_under_the_name_is_refused(tmp_path):
+    folder = make_encoder(tmp_path / "mine")
+    embed = DistilBertVectorizer(str(folder)).fit(TEXTS)
+    before = embed.encoder_hash_
+    shutil.rmtree(folder)
+    make_encoder(folder, seed=1)
+    with pytest.raises(EncoderMismatchError, match=f"fitted with 'mine' of content {before[:12]}"):
+        embed.transform(["not seen before"])
+    assert embed.fit(TEXTS).encoder_hash_ != before
+
+
+def test_an_encoder_that_moved_is_found_again(tmp_path, monkeypatch):
+    folder = make_encoder(tmp_path / "mine")
+    embed = DistilBertVectorizer(str(folder), cache_dir=None)
+    expected = embed.fit_transform(TEXTS)
+    moved = tmp_path / "elsewhere" / "mine"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    np.testing.assert_array_equal(
+        embed.set_params(model_name=str(moved)).transform(TEXTS), expected
+    )
+    monkeypatch.setenv("FROZENBERT_ENCODERS", str(moved.parent))
+    np.testing.assert_array_equal(embed.set_params(model_name="mine").transform(TEXTS), expected)
+
+
+def test_stored_weights_need_no_encoder(tmp_path):
+    folder = make_encoder(tmp_path / "mine")
+    embed = DistilBertVectorizer(str(folder), cache_dir=None, store_weights=True)
+    expected = embed.fit_transform(TEXTS)
+    stored = pickle.dumps(embed)
+    assert len(stored) > (folder / "model.safetensors").stat().st_size
+    shutil.rmtree(folder)
+    copy = pickle.loads(stored)
+    np.testing.assert_allclose(copy.transform(TEXTS), expected, atol=1e-6)
+    assert pickle.loads(pickle.dumps(copy)).transform(TEXTS).shape == expected.shape
+
+
+# Whole searches.
+
+
+def test_a_grid_search_over_the_pipeline_encodes_each_text_once(tiny, encoded):
+    texts = [f"{'good' if i % 2 else 'bad'} film {i}" for i in range(200)]
+    labels = [i % 2 for i in range(200)]
+    pipeline = make_pipeline(DistilBertVectorizer(tiny), LogisticRegression())
+    search = GridSearchCV(
+        pipeline, {"logisticregression__C": [0.01, 0.1, 1, 10, 100]}, cv=5, error_score="raise"
+    )
+    search.fit(texts, labels)
+    search.predict(texts)
+    assert sum(encoded) == 200
+
+
+@pytest.mark.slow
+def test_a_grid_search_in_two_processes_encodes_hardly_a_text_twice(tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(
+        """
+import os, sys
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from frozenbert import DistilBertVectorizer
+from frozenbert.encoder import Encoder
+
+class Counting(DistilBertVectorizer):
+    def _encoder(self):
+        encoder = super()._encoder()
+        if not hasattr(Encoder, "plain"):
+            Encoder.plain = Encoder.encode
+            def encode(self, ids, *args):
+                with open(sys.argv[2], "a") as file:
+                    file.write("".join(f"{row.tolist()}\\n" for row in ids))
+                return Encoder.plain(self, ids, *args)
+            Encoder.encode = encode
+        return encoder
+
+if __name__ == "__main__":
+    texts = [f"{'good' if i % 2 else 'bad'} film {i}" for i in range(200)]
+    pipeline = make_pipeline(Counting(sys.argv[1], max_batch_tokens=200), LogisticRegression())
+    grid = {"logisticregression__C": [0.01, 0.1, 1, 10, 100]}
+    search = GridSearchCV(pipeline, grid, cv=5, n_jobs=2, error_score="raise", refit=False)
+    search.fit(texts, [i % 2 for i in range(200)])
+""",
+        encoding="utf-8",
+    )
+    encoder, log = make_encoder(tmp_path / "mine"), tmp_path / "log"
+    result = subprocess.run(
+        [sys.executable, str(script), str(encoder), str(log)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "fork" not in result.stderr
+    counts = Counter(log.read_text().splitlines())
+    assert len(counts) == 200
+    assert sum(counts.values()) <= 220
+
+
+def _transform_in_child(embed: DistilBertVectorizer, queue: multiprocessing.Queue) -> None:
+    queue.put(embed.transform(["a new text in the child"]))
+
+
+@pytest.mark.slow
+def test_a_spawned_process_takes_the_vectorizer_along(tiny):
+    embed = DistilBertVectorizer(tiny).fit(TEXTS)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    child = context.Process(target=_transform_in_child, args=(embed, queue))
+    child.start()
+    vectors = queue.get(timeout=120)
+    child.join(timeout=60)
+    np.testing.assert_array_equal(embed.transform(["a new text in the child"]), vectors)
+
+
+# Progress.
+
+
+def test_progress_bar_on_request(embed, capsys):
+    embed.set_params(progress=True).fit_transform(TEXTS)
+    shown = capsys.readouterr()
+    assert "Vectors: 100%" in shown.err
+    assert "texts/s" in shown.err
+    assert shown.out == ""
+
+
+def test_no_progress_bar_without_a_terminal(embed, capsys):
+    embed.fit_transform(TEXTS)
+    assert capsys.readouterr().err == ""
+
+
+def test_num_threads_holds_for_the_call_only(embed, monkeypatch):
+    import torch
+
+    before = torch.get_num_threads()
+    during = []
+    encode = embed.fit(TEXTS)._encoder().model.forward
+
+    def forward(*args, **kwargs):
+        during.append(torch.get_num_threads())
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(embed._encoder().model, "forward", forward)
+    embed.set_params(num_threads=1).transform(TEXTS)
+    assert set(during) == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_public_path_is_frozen():
+    """Saved models name it."""
+    assert DistilBertVectorizer.__module__ == "frozenbert.embed"
+    assert DistilBertVectorizer.__qualname__ == "DistilBertVectorizer"
+
+
+@pytest.mark.slow
+def test_trained_weights_tell_good_from_bad(packaged):
+    vectors = DistilBertVectorizer(packaged, cache_dir=tempfile.mkdtemp()).fit_transform(
+        ["a wonderful film", "a delightful movie", "my bank sent the statement"]
+    )
+    assert vectors.shape == (3, 384)
+    films, bank = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    assert films > 2 * bank
+
+
+def test_names_of_the_packaged_encoder(packaged):
+    short = DistilBertVectorizer(packaged).fit(["x"])
+    long = DistilBertVectorizer(f"sentence-transformers/{packaged}").fit(["x"])
+    assert short.encoder_hash_ == long.encoder_hash_
+    assert (short.encoder_source_, short.pooling_, short.max_length_) == ("package", ("mean",), 512)
+    assert Path(short.encoder_name_).name == packaged
