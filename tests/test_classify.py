@@ -54,7 +54,7 @@ def test_the_search_can_be_repeated():
 
 
 @pytest.mark.parametrize(("C", "grid"), [(0.5, [0.5]), ([1, 10], [1.0, 10.0]), (None, [*C_VALUES])])
-def test_values_of_C(C, grid):
+def test_strengths_to_try(C, grid):
     assert make_head(C=C).param_grid == {"C": grid}
 
 
