@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,7 @@ class Encoder:
                 input_ids=torch.from_numpy(input_ids).to(self.device),
                 attention_mask=mask.long(),
                 output_hidden_states=tuple(layers) != (self.n_layers,),
+                return_dict=True,
             )
             columns = []
             for layer in layers:
@@ -153,6 +155,8 @@ class Encoder:
         config = json.loads(arrays["config"])
         with quiet_transformers():
             model = AutoModel.from_config(AutoConfig.for_model(**config))
+        if _has_decoder(model):
+            model = model.get_encoder()
         weights = {k: torch.from_numpy(np.array(v)) for k, v in arrays["weights"].items()}
         model.load_state_dict(weights)
         tokenizer = tokenizers.Tokenizer.from_str(arrays["tokenizer"])
@@ -189,13 +193,14 @@ def choose_device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        probe = torch.zeros(1, device=device)
+        probe.cpu()  # "meta" computes nothing
     except Exception as error:
         raise InputError(
             f"device={device!r}: torch cannot use it here ({first_line(error)}); "
             f"use 'cpu', or None to let torch choose."
         ) from error
-    return str(device)
+    return str(probe.device)
 
 
 @functools.lru_cache(maxsize=2)
@@ -220,15 +225,16 @@ def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
         raise EncoderNotFoundError(
             f"encoder {files.name!r}: {files.folder} cannot be loaded ({first_line(error)})."
         ) from error
-    # transformers fills in what the file lacks with random numbers. The pooler, which is
-    # not used here, is the one part that may be absent.
-    lacking = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    # transformers fills in what the file lacks with random numbers. Only the parts that are
+    # not used here may be absent.
+    unused = ("pooler.", "decoder.") if _has_decoder(model) else ("pooler.",)
+    lacking = sorted(key for key in report["missing_keys"] if not key.startswith(unused))
     if lacking:
         raise EncoderNotFoundError(
             f"encoder {files.name!r}: its weights in {files.folder} lack {len(lacking)} of the "
             f"encoder's tensors (the first: {lacking[0]})."
         )
-    if model.config.is_encoder_decoder:
+    if _has_decoder(model):
         model = model.get_encoder()
     pad_token_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     if tokenizer.is_fast:
@@ -236,6 +242,11 @@ def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
         tokenizer.no_truncation()
         tokenizer.no_padding()
     return Encoder(model, tokenizer, pad_token_id, device)
+
+
+def _has_decoder(model: Any) -> bool:
+    # What config.is_encoder_decoder says is false for the encoder half of a T5 saved alone.
+    return "decoder_input_ids" in inspect.signature(model.forward).parameters
 
 
 def _pool(states: Any, mask: Any, how: str) -> Any:

@@ -8,9 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
-import queue
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from .errors import EncoderNotFoundError, HubUnreachableError, InputError
 from .files import sha256_of_file
+from .hub import download, first_line, is_legal_name, settle
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -41,9 +40,6 @@ PACKAGE_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
-HUB_ANSWERS_WITHIN = 10.0  # seconds
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -52,15 +48,18 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "tokenizer.model",
     "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "spiece.model",
     "spm.model",
 )
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 POOLING_FILE = "1_Pooling/config.json"
-HUB_FILES = ("config.json", WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors", POOLING_FILE)
+SMALL_FILES = ("config.json", *TOKENIZER_FILES)
+WEIGHTS_ON_HUB = (WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors")
 
 # These say who wrote a config.json and for which head, not what the encoder computes.
 CONFIG_KEYS_WITHOUT_EFFECT = frozenset(
@@ -72,8 +71,12 @@ FAMILIES_WITH_POSITION_OFFSET = frozenset(
     (
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
+        "lilt",
         "longformer",
+        "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",
@@ -116,8 +119,7 @@ class EncoderFiles:
         single = self.folder / WEIGHTS_FILE
         if single.exists():
             return [single]
-        shards = _read_json(self.folder / WEIGHTS_INDEX)["weight_map"].values()
-        return [self.folder / WEIGHTS_INDEX, *(self.folder / s for s in sorted(set(shards)))]
+        return [self.folder / WEIGHTS_INDEX, *_shards(self.folder)]
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -259,7 +261,7 @@ def find_encoder(
         if problem := _what_is_missing(folder):
             raise EncoderNotFoundError(f"encoder {name!r}: {problem}")
         return EncoderFiles(name, folder, "folder")
-    if not hub or not HUB_NAME.fullmatch(name):
+    if not hub or not is_legal_name(name):
         raise EncoderNotFoundError(
             f"encoder {name!r}: there is no such folder, neither here nor beside the model nor "
             f"under $FROZENBERT_ENCODERS: put the encoder's folder there, or name it with "
@@ -280,8 +282,11 @@ def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, 
     """
     try:
         return find_encoder(DEFAULT_ENCODER, local_files_only=local_files_only), None
-    except HubUnreachableError:
-        packaged = find_encoder(PACKAGED_ENCODER)
+    except HubUnreachableError as unreachable:
+        try:
+            packaged = find_encoder(PACKAGED_ENCODER)
+        except EncoderNotFoundError as error:
+            raise HubUnreachableError(f"{unreachable} Of that: {error}") from error
     return packaged, (
         f"{DEFAULT_ENCODER} is not on disk and the hub does not answer: "
         f"using the packaged encoder {PACKAGED_ENCODER}."
@@ -315,8 +320,8 @@ def _find_folder(name: str, beside: str | os.PathLike[str] | None) -> Path | Non
     roots = [Path()] if beside is None else [Path(), Path(beside)]
     roots += [Path(r) for r in os.environ.get("FROZENBERT_ENCODERS", "").split(os.pathsep) if r]
     for root in roots:
-        folder = root / Path(name).expanduser()
-        if folder.is_dir():
+        folder = root / os.path.expanduser(name)
+        if os.path.isdir(folder):  # unlike Path.is_dir, no error for names beyond the limits
             return folder
     return None
 
@@ -331,33 +336,43 @@ def _what_is_missing(folder: Path) -> str | None:
                 f"{folder} holds no {WEIGHTS_FILE}; weights in other formats can run code when "
                 f"loaded and are not read: convert them with transformers' save_pretrained."
             )
-        shards = set(_read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values())
-        lacking = sorted(s for s in shards if not (folder / s).is_file())
-        if lacking or not shards:
+        if lacking := [shard.name for shard in _shards(folder) if not shard.is_file()]:
             return f"{folder} lacks the weight files {lacking}."
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return f"{folder} holds no tokenizer (tokenizer.json or a vocabulary)."
     return None
 
 
+def _shards(folder: Path) -> list[Path]:
+    weight_map = _read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise EncoderNotFoundError(f"{folder / WEIGHTS_INDEX}: names no weight files.")
+    return [folder / str(shard) for shard in sorted(set(weight_map.values()))]
+
+
 def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
     from huggingface_hub import constants
 
     found = _find_in_hub_cache(name, revision)
+    offline = local_files_only or constants.HF_HUB_OFFLINE
     if found is not None:
+        if not offline:
+            # transformers' own downloads leave this file out.
+            settle(name, found.folder.name, POOLING_FILE)
         return found
     asked = f"encoder {name!r}" + (f" (revision {revision!r})" if revision else "")
-    if local_files_only or constants.HF_HUB_OFFLINE:
+    ways_out = f"name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}"
+    if offline:
         raise HubUnreachableError(
-            f"{asked} is not on disk and the hub may not be asked (offline): allow it once, name "
-            f"a folder, or use the packaged encoder {PACKAGED_ENCODER!r}."
+            f"{asked} is not on disk and the hub may not be asked (offline): allow it once, "
+            f"{ways_out}."
         )
-    _download(name, revision, asked)
+    download(name, revision, SMALL_FILES, POOLING_FILE, WEIGHTS_ON_HUB, asked, ways_out)
     found = _find_in_hub_cache(name, revision)
     if found is None:
         raise EncoderNotFoundError(
-            f"{asked} is on the hub without a {WEIGHTS_FILE} or without a tokenizer; weights in "
-            f"other formats can run code when loaded and are not read."
+            f"{asked} is on the hub without a config.json, a {WEIGHTS_FILE} or a tokenizer; "
+            f"weights in other formats can run code when loaded and are not read."
         )
     return found
 
@@ -371,61 +386,6 @@ def _find_in_hub_cache(name: str, revision: str | None) -> EncoderFiles | None:
     folder = Path(config).parent
     # An interrupted download leaves a snapshot folder that lacks something.
     return None if _what_is_missing(folder) else EncoderFiles(name, folder, "hub", folder.name)
-
-
-def _download(name: str, revision: str | None, asked: str) -> None:
-    """Fetch what an encoder needs, once the hub has answered in time."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    answers: queue.Queue[Exception | None] = queue.Queue()
-
-    def knock() -> None:
-        try:
-            HfApi().model_info(name, revision=revision, timeout=HUB_ANSWERS_WITHIN)
-        except Exception as error:
-            answers.put(error)
-        else:
-            answers.put(None)
-
-    # A thread, because a name server that hangs heeds no timeout of the HTTP client.
-    threading.Thread(target=knock, daemon=True).start()
-    try:
-        error = answers.get(timeout=HUB_ANSWERS_WITHIN)
-        if error is None:
-            snapshot_download(
-                name, revision=revision, allow_patterns=[*HUB_FILES, *TOKENIZER_FILES]
-            )
-            return
-    except queue.Empty:
-        error = TimeoutError(f"no answer within {HUB_ANSWERS_WITHIN:g} seconds")
-    except Exception as failure:
-        raise EncoderNotFoundError(
-            f"{asked}: the download from the hub broke off ({first_line(failure)}): "
-            f"run it again, what has arrived is kept."
-        ) from failure
-    if isinstance(error, RevisionNotFoundError):
-        raise EncoderNotFoundError(f"{asked}: the hub has no such revision.") from error
-    if isinstance(error, GatedRepoError):
-        raise EncoderNotFoundError(
-            f"{asked}: the hub asks you to accept its terms and log in (hf auth login)."
-        ) from error
-    if isinstance(error, RepositoryNotFoundError):
-        raise EncoderNotFoundError(
-            f"{asked}: there is no such folder, and no such model on the hub, or it is private "
-            f"(hf auth login)."
-        ) from error
-    if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
-        raise EncoderNotFoundError(f"{asked}: the hub refuses ({first_line(error)}).") from error
-    raise HubUnreachableError(
-        f"{asked} is not on disk and the hub does not answer ({first_line(error)}): connect once,"
-        f" name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}."
-    ) from error
 
 
 @contextlib.contextmanager
@@ -463,8 +423,3 @@ def _sha256_of_unchanged_file(path: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _sha256_of_stamped_file(path: Path, size: int, modified: int) -> str:
     return sha256_of_file(path)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, for a message of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
