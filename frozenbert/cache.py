@@ -6,9 +6,10 @@ One folder holds the vectors of one encoder under one setting, in pairs of files
     NAME.keys.npy       uint64 (3, n), columns sorted by the first two rows:
                         the text's hash (two rows), and token count << 32 | CRC-32
 
-The keys file is written last and makes the pair count. Pairs are never changed: small
-ones are merged into a new pair before they are removed. So no lock is needed to be
-right; the claims below only save two processes from computing the same text.
+NAME ends in the CRC-32 of the keys, so that a damaged hash shows too. The keys file is
+written last and makes the pair count. Pairs are never changed: small ones are merged into
+a new pair before they are removed. So no lock is needed to be right; the claims below only
+save two processes from computing the same text.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import filelock
 import numpy as np
@@ -35,9 +38,12 @@ __all__ = ["VectorCache", "cache_root", "text_keys"]
 VECTORS = ".vectors.npy"
 KEYS = ".keys.npy"
 MERGE_AT = 8  # pairs of one size class; a class spans a factor of eight in rows
-LARGEST_MERGE = 2**30  # bytes; larger pairs stay as they are
+LARGEST_MERGE = 2**23  # bytes; larger pairs stay as they are, so a merge holds 8 x this twice
 LEFTOVERS_AFTER = 3600.0  # seconds until a file without a partner is no write in progress
+ALL = "all.lock"
 WAIT = 0.05  # seconds between two looks at what another process is computing
+LOCKED = 10.0  # seconds to wait for a lock that others hold for milliseconds
+PATIENCE = 60.0  # seconds of waiting without news until the others' texts are computed here
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path | None:
@@ -109,10 +115,13 @@ class VectorCache:
     ) -> None:
         description = json.dumps(settings, sort_keys=True)
         name = hashlib.blake2b(description.encode(), digest_size=16).hexdigest()
-        self.folder = Path(root) / "vectors" / name
+        self.root = Path(root)
+        self.folder = self.root / "vectors" / name
         self.n_features = n_features
         self._description = description
         self._writable = True
+        self._warned = False
+        self._written: set[str] = set()
 
     def read(
         self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray, missing: np.ndarray
@@ -129,41 +138,31 @@ class VectorCache:
         missing : numpy.ndarray of bool, shape (n,)
             True where a vector is wanted; becomes False where it was found.
         """
-        self._read_unseen(set(), keys, vectors, n_tokens, missing)
+        self._read_unseen(set(), _Wanted(keys, vectors, n_tokens, missing))
 
-    def _read_unseen(self, seen: set[str], *work: np.ndarray) -> None:
+    def _read_unseen(self, seen: set[str], wanted: _Wanted) -> None:
         """Read from the pairs not in `seen`, and add them to it."""
         # Once more until nothing is new: a pair that was listed may have been merged into
         # another and removed before it was opened.
-        while work[-1].any() and (names := self._names() - seen):
+        while wanted.missing.any() and (names := self._names() - seen):
             seen |= names
             for name in names:
-                self._read_pair(name, *work)
+                self._read_pair(name, wanted)
 
-    def _read_pair(
-        self,
-        name: str,
-        keys: np.ndarray,
-        vectors: np.ndarray,
-        n_tokens: np.ndarray,
-        missing: np.ndarray,
-    ) -> None:
-        wanted = np.flatnonzero(missing)
+    def _read_pair(self, name: str, wanted: _Wanted) -> None:
         pair = self._open(name)
         if pair is None:
             return
         stored, values = pair
-        at = np.searchsorted(stored[0], keys[wanted, 0])
-        at[at == stored.shape[1]] = 0
-        # Two texts that share half a hash hide each other here: computed, never confused.
-        hit = (stored[0][at] == keys[wanted, 0]) & (stored[1][at] == keys[wanted, 1])
-        rows, at = wanted[hit], at[hit]
-        vectors[rows] = values[at]
-        packed = stored[2][at]
-        n_tokens[rows] = packed >> np.uint64(32)
-        sound = _pack(keys[rows], n_tokens[rows], vectors[rows]) == packed
-        missing[rows[sound]] = False
-        if not sound.all():
+        rows, at = wanted.match(stored)
+        packed, found = stored[2, at], values[at]
+        sound = _pack(wanted.keys[rows], packed >> np.uint64(32), found) == packed
+        whole = bool(sound.all()) and name.endswith(f"-{_crc(stored)}")
+        rows = rows[sound]
+        wanted.vectors[rows] = found[sound]
+        wanted.n_tokens[rows] = packed[sound] >> np.uint64(32)
+        wanted.missing[rows] = False
+        if not whole:
             self._rescue(name, stored, values)
 
     def write(self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray) -> None:
@@ -178,12 +177,12 @@ class VectorCache:
         if not self._writable or not len(keys):
             return
         try:
-            if not self.folder.is_dir():
-                make_private_folder(self.folder)
+            if not (self.folder / "settings.json").exists():
+                make_private_folder(self.folder, self.root)
                 with writing(self.folder / "settings.json") as temporary:
                     temporary.write_text(self._description + "\n")
             packed = _pack(keys, n_tokens, vectors)
-            self._write_pair(np.stack([keys[:, 0], keys[:, 1], packed]), vectors)
+            self._written |= self._write_pair(np.stack([*keys.T, packed]), vectors)
             self._merge()
         except OSError as error:
             self._writable = False
@@ -216,17 +215,27 @@ class VectorCache:
             Rows to compute and write here before the next are asked for; the consumer
             sets them False in `missing`.
         """
-        pending, seen = list(batches), set[str]()
+        pending, seen = deque(batches), set[str]()
+        wanted = _Wanted(keys, vectors, n_tokens, missing)
+        self._read_unseen(seen, wanted)
+        waited = 0.0
         while pending:
-            with _Claims.looked_at(self.folder if self._writable else None) as claims:
-                self._read_unseen(seen, keys, vectors, n_tokens, missing)
-                rows = _take(pending, missing, np.isin(keys[:, 0], claims.of_others()))
+            with _Claims.looked_at(self.folder if self._writable else None, self.root) as claims:
+                # Before reading: what is finished in between is then met twice, not missed.
+                busy = claims.of_others()
+                seen |= self._written
+                known = len(seen)
+                self._read_unseen(seen, wanted)
+                if len(seen) > known:
+                    waited = 0.0
+                rows = _take(pending, keys, missing, busy if waited < PATIENCE else busy[:0])
                 claim = claims.make(keys[rows, 0]) if len(rows) else None
             if claim is not None:
                 with claim:
                     yield rows
             elif pending:
                 time.sleep(WAIT)
+                waited += WAIT
 
     def _names(self) -> set[str]:
         try:
@@ -237,49 +246,68 @@ class VectorCache:
 
     def _open(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Map a pair of files; None where there is none (any more) or it is damaged."""
+        stored: np.ndarray = np.empty(0)
+        values: np.ndarray = np.empty(0)
         try:
-            stored = np.load(self.folder / (name + KEYS), mmap_mode="r")
-            values = np.load(self.folder / (name + VECTORS), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            stored = values = np.empty(0)
+            with open(self.folder / (name + KEYS), "rb") as file:
+                stored = np.lib.format.read_array(file, allow_pickle=False)
+            values = np.asarray(np.lib.format.open_memmap(self.folder / (name + VECTORS), mode="r"))
+        except FileNotFoundError:
+            if not (self.folder / (name + KEYS)).exists():
+                return None
+        except OSError:
+            return None  # no access, no more handles: that says nothing about the file
+        except Exception:  # a damaged header is parsed as Python, and fails in all its ways
+            stored = np.empty(0)
         n = stored.shape[-1] if stored.ndim == 2 else 0
         shapes = (stored.shape, values.shape) == ((3, n), (n, self.n_features))
-        if n and shapes and (stored.dtype, values.dtype) == (np.uint64, np.float32):
+        if n and shapes and stored.dtype == np.uint64 and values.dtype == np.float32:
             return stored, values
-        if (self.folder / (name + KEYS)).exists():
-            self._set_aside(name)
+        self._set_aside(name)
         return None
 
-    def _write_pair(self, stored: np.ndarray, values: np.ndarray) -> None:
-        """Write a pair, its rows put in order."""
+    def _write_pair(self, stored: np.ndarray, values: np.ndarray) -> set[str]:
+        """Write a pair, its rows in order and each hash once; return its name, if any."""
         order = np.lexsort((stored[1], stored[0]))
-        name = secrets.token_hex(8)
+        again = (stored[:2, order[1:]] == stored[:2, order[:-1]]).all(axis=0)
+        order = np.delete(order, np.flatnonzero(again) + 1)
+        if not len(order):
+            return set()
+        stored = np.ascontiguousarray(stored[:, order])
+        name = f"{secrets.token_hex(8)}-{_crc(stored)}"
         with writing(self.folder / (name + VECTORS)) as temporary, open(temporary, "wb") as file:
             np.save(file, values[order])
         with writing(self.folder / (name + KEYS)) as temporary, open(temporary, "wb") as file:
-            np.save(file, stored[:, order])
+            np.save(file, stored)
+        return {name}
 
     def _rescue(self, name: str, stored: np.ndarray, values: np.ndarray) -> None:
         """Keep the sound rows of a damaged pair, and set the pair aside."""
-        keys = np.ascontiguousarray(stored[:2].T)
-        sound = _pack(keys, stored[2] >> np.uint64(32), values) == stored[2]
-        with contextlib.suppress(OSError):
-            if sound.any():
-                self._write_pair(stored[:, sound], values[sound])
-        self._set_aside(name)
+        sound = _sound(stored, values)
+        try:
+            self._write_pair(stored[:, sound], values[sound])
+        except OSError:
+            self._warn_of_damage("and stay where they are, as the folder cannot be written")
+        else:
+            self._set_aside(name)
 
     def _set_aside(self, name: str) -> None:
         aside = self.folder / "damaged"
         with contextlib.suppress(OSError):
-            make_private_folder(aside)
+            make_private_folder(aside, self.root)
             for end in (KEYS, VECTORS):
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(self.folder / (name + end), aside / (name + end))
-        warnings.warn(
-            f"the vector cache holds damaged vectors: they are set aside in {aside} and computed "
-            f"again.",
-            stacklevel=2,
-        )
+        self._warn_of_damage("and set aside in damaged/")
+
+    def _warn_of_damage(self, fate: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the vector cache in {self.folder} holds damaged vectors: they are computed "
+                f"again, {fate}.",
+                stacklevel=2,
+            )
 
     def _merge(self) -> None:
         """Turn many small pairs into one; the old ones go once the new one stands."""
@@ -287,7 +315,7 @@ class VectorCache:
         bytes_a_row = 4 * self.n_features + 24
         for path in self.folder.glob("*" + KEYS):
             with contextlib.suppress(OSError):
-                n = path.stat().st_size // 24
+                n = (path.stat().st_size - 128) // 24
                 if n * bytes_a_row < LARGEST_MERGE:
                     sizes.setdefault(n.bit_length() // 3, []).append(path.name.removesuffix(KEYS))
         for names in sizes.values():
@@ -302,11 +330,15 @@ class VectorCache:
         pairs = {name: pair for name in names if (pair := self._open(name)) is not None}
         if len(pairs) < 2:
             return
-        stored = np.concatenate([keys for keys, _ in pairs.values()], axis=1)
-        _, first = np.unique(stored[:2], axis=1, return_index=True)
-        values = np.concatenate([vectors for _, vectors in pairs.values()])
-        self._write_pair(stored[:, first], values[first])
+        # A damaged row must not displace a sound copy of it in another pair.
+        sound = {name: _sound(*pair) for name, pair in pairs.items()}
+        self._write_pair(
+            np.concatenate([keys[:, sound[name]] for name, (keys, _) in pairs.items()], axis=1),
+            np.concatenate([vectors[sound[name]] for name, (_, vectors) in pairs.items()]),
+        )
         for name in pairs:
+            if not sound[name].all():
+                self._set_aside(name)
             for end in (KEYS, VECTORS):
                 (self.folder / (name + end)).unlink(missing_ok=True)
 
@@ -323,6 +355,29 @@ class VectorCache:
                     path.unlink()
 
 
+class _Wanted:
+    """Texts looked for, and where to put what is found of them."""
+
+    def __init__(
+        self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray, missing: np.ndarray
+    ) -> None:
+        self.keys, self.vectors, self.n_tokens, self.missing = keys, vectors, n_tokens, missing
+        self.order = np.argsort(keys[:, 0])
+        self.sorted = keys[self.order, 0]
+
+    def match(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the missing rows that stand in `stored`, and where they stand there."""
+        # Stored hashes are looked up among the wanted ones: for a small pair that is little
+        # work however many are wanted, and it finds what it can where hashes are damaged.
+        start = np.searchsorted(self.sorted, stored[0], "left")
+        counts = np.searchsorted(self.sorted, stored[0], "right") - start
+        at = np.repeat(np.arange(stored.shape[1]), counts)
+        within = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = self.order[np.repeat(start, counts) + within]
+        fits = self.missing[rows] & (self.keys[rows, 1] == stored[1, at])
+        return rows[fits], at[fits]
+
+
 class _Claims:
     """What the processes at work on one folder are computing just now.
 
@@ -331,28 +386,35 @@ class _Claims:
     one, so none can wait for another in a circle.
     """
 
+    # Claims of this process by thread. A loop that failed may leave one behind for as long
+    # as its traceback is kept; the thread that goes on must not wait for itself.
+    threads: ClassVar[dict[str, int]] = {}
+
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     @classmethod
     @contextlib.contextmanager
-    def looked_at(cls, vectors: Path | None) -> Iterator[_Claims]:
+    def looked_at(cls, vectors: Path | None, root: Path) -> Iterator[_Claims]:
         """One process at a time: looking and claiming have to be one step."""
         folder = None
         if vectors is not None:
             with contextlib.suppress(OSError):
-                folder = make_private_folder(vectors / "claims")
+                folder = make_private_folder(vectors / "claims", root)
         if folder is None:
             yield cls(None)
             return
-        with _lock(folder / "all.lock", wait=True) as held:
+        with _lock(folder / ALL, wait=True) as held:
             yield cls(folder if held else None)
 
     def of_others(self) -> np.ndarray:
         """Return the first halves of the hashes under living claims."""
         claimed = [np.empty(0, dtype=np.uint64)]
-        for path in self.folder.glob("*.npy") if self.folder else ():
-            with _lock(path.with_suffix(".lock"), wait=False) as dead:
+        for lock in self.folder.glob("*.lock") if self.folder else ():
+            path = lock.with_suffix(".npy")
+            if lock.name == ALL or self.threads.get(path.name) == threading.get_ident():
+                continue
+            with _lock(lock, wait=False) as dead:
                 if dead:
                     _remove_claim(path)
                     continue
@@ -360,24 +422,19 @@ class _Claims:
                 claimed.append(np.load(path))
         return np.concatenate(claimed)
 
-    @contextlib.contextmanager
-    def _held(self, path: Path, stack: contextlib.ExitStack) -> Iterator[None]:
-        with stack:
-            try:
-                yield
-            finally:
-                _remove_claim(path)
-
-    def make(self, keys: np.ndarray) -> contextlib.AbstractContextManager[None]:
+    def make(self, keys: np.ndarray) -> contextlib.ExitStack:
         """Claim texts by the first halves of their hashes, until the context ends."""
+        claim = contextlib.ExitStack()
         if self.folder is None:
-            return contextlib.nullcontext()
+            return claim
         path = self.folder / f"{secrets.token_hex(8)}.npy"
-        stack = contextlib.ExitStack()
+        self.threads[path.name] = threading.get_ident()
+        claim.callback(self.threads.pop, path.name)
+        claim.enter_context(_lock(path.with_suffix(".lock"), wait=True))
+        claim.callback(_remove_claim, path)
         with contextlib.suppress(OSError):
-            stack.enter_context(_lock(path.with_suffix(".lock"), wait=True))
             np.save(path, keys)
-        return self._held(path, stack)
+        return claim
 
 
 def _remove_claim(path: Path) -> None:
@@ -391,7 +448,8 @@ def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock that ends with the process; False where it cannot be had."""
     lock = filelock.FileLock(path, mode=0o600)
     try:
-        lock.acquire(blocking=wait)
+        # Not for ever: its holder may have been stopped. Locks only save work.
+        lock.acquire(timeout=LOCKED if wait else 0, poll_interval=0.002)
     except (OSError, NotImplementedError, filelock.Timeout):
         yield False
         return
@@ -401,23 +459,34 @@ def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
         lock.release()
 
 
-def _take(pending: list[np.ndarray], missing: np.ndarray, busy: np.ndarray) -> np.ndarray:
-    """Take the rows of the first batch that are missing and not busy; drop done batches."""
-    for place in range(len(pending)):
-        rows = pending[place][missing[pending[place]]]
-        free = rows[~busy[rows]]
-        pending[place] = rows[busy[rows]]
-        if len(free):
-            pending[:] = [batch for batch in pending if len(batch)]
-            return free
-    pending[:] = [batch for batch in pending if len(batch)]
+def _take(
+    pending: deque[np.ndarray], keys: np.ndarray, missing: np.ndarray, busy: np.ndarray
+) -> np.ndarray:
+    """Take the rows of the first batch that are missing and not busy; put off the busy ones."""
+    for _ in range(len(pending)):
+        rows = pending.popleft()
+        rows = rows[missing[rows]]
+        taken = np.isin(keys[rows, 0], busy)
+        if taken.any():
+            pending.append(rows[taken])
+        if not taken.all():
+            return rows[~taken]
     return np.empty(0, dtype=np.intp)
+
+
+def _crc(stored: np.ndarray) -> str:
+    return f"{zlib.crc32(stored.tobytes()):08x}"
+
+
+def _sound(stored: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Tell which rows of a pair are as they were written."""
+    return _pack(stored[:2].T, stored[2] >> np.uint64(32), values) == stored[2]
 
 
 def _pack(keys: np.ndarray, n_tokens: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Token count << 32 | CRC-32 over hash, token count and vector, one uint64 a row."""
     counts = np.asarray(n_tokens).astype(np.uint64)
-    head = np.column_stack([keys, counts])
+    head = np.ascontiguousarray(np.column_stack([keys, counts]))
     checks = [
         zlib.crc32(vector, zlib.crc32(start))
         for start, vector in zip(head, np.ascontiguousarray(vectors), strict=True)

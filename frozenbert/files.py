@@ -65,8 +65,11 @@ def check_can_write(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If a parent of `path` is no folder or must not be written to.
+        If a parent of `path` is no folder or must not be written to, or a device stands there.
     """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        # Root could: the rename would put a file in the place of /dev/null.
+        raise InputError(f"{path}: cannot be written, because it is neither a file nor a folder.")
     parent = Path(path).absolute().parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -76,13 +79,18 @@ def check_can_write(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: cannot be written, because you may not write to {parent}.")
 
 
-def make_private_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder, and those missing above it, for its owner's eyes only (0700).
+def make_private_folder(
+    path: str | os.PathLike[str], top: str | os.PathLike[str] | None = None
+) -> Path:
+    """Make a folder for its owner's eyes only (0700).
 
     Parameters
     ----------
     path : str or path-like
         The folder. One that is there already is left as it is.
+    top : str or path-like, optional
+        A folder above it: what is missing from `top` down is made private too. Folders
+        missing above `top`, or above `path` when it is None, get the ordinary mode.
 
     Returns
     -------
@@ -90,11 +98,13 @@ def make_private_folder(path: str | os.PathLike[str]) -> Path:
         The folder.
     """
     path = Path(path)
-    for folder in (*reversed(path.parents), path):
-        # Path.mkdir(parents=True) would give the parents the umask's mode.
-        with contextlib.suppress(FileExistsError):
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
+    top = path if top is None else Path(top)
+    if not path.is_dir():
+        top.parent.mkdir(parents=True, exist_ok=True)
+        # Path.mkdir(parents=True) would give the folders between the umask's mode.
+        for folder in (*reversed(path.parents), path):
+            if folder == top or top in folder.parents:
+                folder.mkdir(mode=0o700, exist_ok=True)
     return path
 
 

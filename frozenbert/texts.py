@@ -39,7 +39,7 @@ def check_texts(X: Any, missing: str) -> list[str]:
     """
     if isinstance(X, str):
         raise InputError("X is one string: texts come in a list, even a single one: [text].")
-    if isinstance(X, bytes | bytearray | dict | set) or not hasattr(X, "__iter__"):
+    if isinstance(X, bytes | bytearray | dict | set | frozenset) or not hasattr(X, "__iter__"):
         raise TypeError(f"X is a {type(X).__name__}: a list, array or Series of strings is needed.")
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) == 2:
