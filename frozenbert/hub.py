@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -155,15 +156,23 @@ def _explain(error: Exception, asked: str, ways_out: str, begun: bool) -> Encode
 
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Keep the client's warnings off stderr: its retries, its advice to log in."""
+    """Keep the client's warnings off stderr, and its bars where nobody watches them."""
+    from huggingface_hub import constants
     from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
+    watched = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    no_bars = not watched and constants.HF_HUB_DISABLE_PROGRESS_BARS is None
     verbosity = logging.get_verbosity()
     logging.set_verbosity(50)  # logging.CRITICAL
+    if no_bars:
+        disable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if no_bars:
+            enable_progress_bars()
 
 
 def first_line(error: BaseException) -> str:

@@ -157,14 +157,15 @@ class EncoderFiles:
         with contextlib.suppress(InputError):
             positions = self._from_config("max_position_embeddings", "n_positions")
             if self.config.get("model_type") in FAMILIES_WITH_POSITION_OFFSET:
-                positions -= int(self.config.get("pad_token_id", 1)) + 1
+                padding = self.config.get("pad_token_id")
+                positions -= (1 if padding is None else int(padding)) + 1
             limits.append(positions)
         tokenizer_config = self.folder / "tokenizer_config.json"
         if tokenizer_config.exists():
             limits.append(int(_read_json(tokenizer_config).get("model_max_length") or 10**30))
-        limit = min(limits, default=10**30)
-        # Tokenizers without a limit carry a huge stand-in number.
-        if not 0 < limit < 10**6:
+        # Without a limit, tokenizers carry a huge stand-in number, and XLNet's config -1.
+        limit = min((limit for limit in limits if 0 < limit < 10**6), default=None)
+        if limit is None:
             raise InputError(
                 f"encoder {self.name!r} declares no longest input: pass max_length (tokens)."
             )
