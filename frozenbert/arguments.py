@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "add_shared", "folds", "jobs", "layers", "names", "positive", "strengths"]
+__all__ = [
+    "Parser",
+    "add_shared",
+    "folds",
+    "jobs",
+    "layers",
+    "names",
+    "positive",
+    "seed",
+    "strengths",
+]
 
 DEFAULT_CACHE = "artifacts/cache"
 
@@ -80,6 +90,14 @@ def jobs(value: str) -> int:
     return number
 
 
+def seed(value: str) -> int:
+    """Parse a seed, as NumPy takes it."""
+    number = int(value)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**32 - 1}")
+    return number
+
+
 def strengths(value: str) -> list[float]:
     """Parse values of C, separated by commas."""
     values = [float(part) for part in value.split(",")]
@@ -107,6 +125,7 @@ for _type, _name in {
     positive: "whole number",
     folds: "whole number",
     jobs: "whole number",
+    seed: "whole number",
     strengths: "list of numbers",
     layers: "list of layers",
 }.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import re
 import sys
-import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .arguments import Parser, add_shared, folds, jobs, positive, strengths
+from .arguments import Parser, add_shared, folds, jobs, positive, seed, strengths
 from .errors import InputError
 from .files import check_can_write, sha256_of_file, writing
 
@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
-        summary = (command.__doc__ or "").splitlines()[0]
-        subparsers.add_parser(name, help=summary, add_help=False)
+        subparsers.add_parser(name, help=command.__doc__, add_help=False)
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = parser.parse_args(arguments[:1])
     return commands[known.command](arguments[1:], prog=f"frozenbert {known.command}")
@@ -65,7 +64,9 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         metavar="VALUES",
         help="values to try, separated by commas; default: 20 from 1e-5 to 10",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the folds; default 0")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="of the split and the folds; default 0"
+    )
     parser.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the search")
     add_shared(parser)
     return _run(parser, argv, _train)
@@ -105,6 +106,9 @@ def _run(
 ) -> int:
     """Run a command; 0 done, 2 the input is wrong, 1 something else failed."""
     arguments = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A label that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             if not arguments.debug:
@@ -112,22 +116,22 @@ def _run(
             command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; vectors computed so far are kept.", file=sys.stderr)
+        kept = "" if arguments.no_cache else "; vectors computed so far are kept"
+        print(f"{parser.prog}: interrupted{kept}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if arguments.debug:
-            raise
-        wrong_input = isinstance(error, InputError)
-        kind = "" if wrong_input else f"{type(error).__name__}: "
-        message = " ".join(f"{kind}{error}".split())
-        print(
-            f"{parser.prog}: {message}" + ("" if wrong_input else " (--debug shows where)"),
-            file=sys.stderr,
-        )
-        return 2 if wrong_input else 1
+            traceback.print_exc()
+        message = " ".join(str(error).split())
+        if isinstance(error, InputError):
+            print(f"{parser.prog}: {message}", file=sys.stderr)
+            return 2
+        where = "" if arguments.debug else " (--debug shows where)"
+        print(f"{parser.prog}: {type(error).__name__}: {message}{where}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -141,13 +145,13 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 def _train(arguments: argparse.Namespace) -> None:
     from .columns import labels_of, texts_of
-    from .pipeline import hold_out, make_text_classifier
+    from .pipeline import check_classes, hold_out, make_text_classifier, save_training
     from .pipeline import train as train_model
 
     started = time.perf_counter()
     data = Path(arguments.data)
-    name = data.name.removesuffix(".gz")
-    out = Path(arguments.out or Path("artifacts") / Path(name).stem)
+    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
+    out = Path(arguments.out or Path("artifacts") / name)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; a folder's name is needed.")
     check_can_write(out / "model.joblib")
@@ -160,19 +164,24 @@ def _train(arguments: argparse.Namespace) -> None:
         "text_column": text_column,
         "label_column": label_column,
     }
+    _say("data", _describe(table, text_column, label_column))
     if arguments.test is None:
         texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
         test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
+        test_described = f"{len(test_texts):,} rows, {test['description']}"
     else:
-        test_texts, test_labels = _read_test(arguments, text_column, label_column, labels)
+        table, test_texts, test_labels = _read_test(
+            arguments, text_column, str(label_column), labels
+        )
         test = {
             "description": f"all of {Path(arguments.test).name}",
             "file": Path(arguments.test).name,
             "sha256": sha256_of_file(arguments.test),
         }
-    _say("data", _describe(table, text_column, label_column))
-    _say("", ", ".join(f"{label}: {n:,}" for label, n in sorted(Counter(labels.tolist()).items())))
-    _say("test", f"{len(test_texts):,} rows, {test['description']}")
+        test_described = _describe(table, text_column, label_column)
+    check_classes(labels, arguments.cv)
+    _say("train", f"{len(texts):,} rows; {_count(labels)}")
+    _say("test", test_described)
 
     settings, notice = _encoder_settings(arguments)
     model = make_text_classifier(
@@ -185,57 +194,57 @@ def _train(arguments: argparse.Namespace) -> None:
     reading = time.perf_counter() - started
     training = train_model(model, texts, labels, test_texts, test_labels)
     training.seconds = {"reading": reading, **training.seconds}
+    # Saved before it is shown: whoever reads our output may be gone by now.
+    save_training(training, out, {"notice": notice, "training": source, "test": test})
     _print_training(training)
-    _save_training(training, out, {"notice": notice, "training": source, "test": test})
     _say("in all", f"{time.perf_counter() - started:.1f} s")
     _say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
 
 
 def _classify(arguments: argparse.Namespace) -> None:
-    import numpy as np
+    import pandas as pd
 
-    from .columns import texts_of
-    from .pipeline import load_model
-    from .report import read_sidecar
+    from .columns import find_columns, texts_of
+    from .pipeline import load_model, predict
+    from .report import short
     from .tables import read_table, table_format, write_table
 
-    if arguments.data and not arguments.out:
+    if arguments.data is not None and arguments.out is None:
         raise InputError("--out is missing: say where the labelled rows of --data are to go.")
-    if arguments.out:
-        if not arguments.data:
+    if arguments.out is not None:
+        if arguments.data is None:
             raise InputError("--out goes with --data; the answer to --text is printed.")
         table_format(arguments.out)
-        check_can_write(arguments.out)
+        _check_can_write_file(Path(arguments.out))
     model = load_model(arguments.model)
+    model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
     _prepare(model, arguments)
     if arguments.text is not None:
-        labels, probabilities = _predict(model, [arguments.text])
-        print(f"prediction\t{labels[0]}")
+        labels, probabilities = predict(model, [arguments.text])
+        print(f"prediction\t{short(labels[0])}")
         for name, column in probabilities.items():
-            print(f"{name}\t{column[0]:.4f}")
+            print(f"{short(name)}\t{column[0]:.4f}")
         return
 
-    known = read_sidecar(arguments.model).get("training", {}).get("text_column")
-    expected = [name for name in (arguments.text_column, known) if name]
+    text_column = arguments.text_column or _column_trained_on(arguments.model)
+    expected = [text_column] if text_column else []
     table = read_table(arguments.data, header=arguments.header, columns=expected)
-    text_column = arguments.text_column
-    if text_column is None and known in table.frame.columns:
-        text_column = known
-    text_column, _ = _find(table, text_column, None, need_label=False)
+    if text_column not in table.frame.columns:
+        text_column = arguments.text_column
+    text_column, _ = find_columns(table, text_column, arguments.label_column, need_label=False)
     texts = texts_of(table, text_column)
-    labels, probabilities = _predict(model, texts)
-    frame = table.frame.copy()
-    for name, column in {"prediction": labels, **probabilities}.items():
-        if name in frame.columns:
+    classes = getattr(model, "classes_", ())
+    for name in ("prediction", *(f"proba_{label}" for label in classes)):
+        if name in table.frame.columns:
             raise InputError(
                 f"{arguments.data} has a column {name!r} already, which the predictions would "
                 f"overwrite: rename it."
             )
-        frame[name] = column
-    write_table(frame, arguments.out)
+    labels, probabilities = predict(model, texts)
+    found = pd.DataFrame({"prediction": labels, **probabilities})
+    write_table(pd.concat([table.frame, found], axis="columns"), arguments.out)
     _say("data", _describe(table, text_column, None))
-    counts = Counter(np.asarray(labels).tolist())
-    _say("", ", ".join(f"{label}: {n:,}" for label, n in sorted(counts.items())))
+    _say("found", _count(labels))
     _say("written", str(arguments.out))
 
 
@@ -249,9 +258,9 @@ def _embed(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     if out.suffix.lower() != ".npy":
         raise InputError(f"--out {out}: the vectors go into a file whose name ends in .npy.")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; a file's name is needed.")
-    check_can_write(out)
+    beside = out.with_suffix(".json")
+    for file in (out, beside):
+        _check_can_write_file(file)
     table, text_column, _ = _read(arguments, Path(arguments.data), need_label=False)
     _say("data", _describe(table, text_column, None))
     settings, notice = _encoder_settings(arguments)
@@ -268,59 +277,68 @@ def _embed(arguments: argparse.Namespace) -> None:
         "n_truncated": vectorizer.n_truncated_,
         "versions": versions(),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with writing(out) as temporary, open(temporary, "wb") as file:
-        np.save(file, vectors)
-    with writing(out.with_suffix(".json")) as temporary:
-        write_json(sidecar, temporary)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out) as array, writing(beside) as facts:
+            with open(array, "wb") as stream:
+                np.save(stream, vectors)
+            write_json(sidecar, facts)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error}).") from error
     _say("time", f"{seconds:.1f} s, {len(vectors) / seconds:,.0f} texts a second")
-    _say("written", f"{out}: float32 {vectors.shape}; {out.with_suffix('.json').name}")
+    _say("written", f"{out}: float32 {vectors.shape}; {beside.name}")
+
+
+def _check_can_write_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"--out: {path} is a folder; a file's name is needed.")
+    check_can_write(path)
 
 
 def _read(
     arguments: argparse.Namespace, path: Path, need_label: bool
 ) -> tuple[Table, str, str | None]:
+    from .columns import find_columns
     from .tables import read_table
 
-    asked = [arguments.text_column] + ([arguments.label_column] if need_label else [])
-    table = read_table(path, header=arguments.header, columns=[a for a in asked if a])
-    if (limit := getattr(arguments, "limit", None)) is not None:
-        table = table.head(limit)
-    text, label = _find(table, arguments.text_column, arguments.label_column, need_label)
-    return table, text, label
-
-
-def _find(
-    table: Table, text: str | None, label: str | None, need_label: bool
-) -> tuple[str, str | None]:
-    from .columns import find_columns
-
-    return find_columns(table, text, label, need_label=need_label)
+    text, label = arguments.text_column, arguments.label_column
+    table = read_table(path, header=arguments.header, columns=[a for a in (text, label) if a])
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    return table, *find_columns(table, text, label, need_label=need_label)
 
 
 def _read_test(
-    arguments: argparse.Namespace, text_column: str, label_column: str | None, known: np.ndarray
-) -> tuple[list[str], np.ndarray]:
+    arguments: argparse.Namespace, text_column: str, label_column: str, known: np.ndarray
+) -> tuple[Table, list[str], np.ndarray]:
     """Read the rows to measure on; their labels have to be among those trained on."""
     import numpy as np
 
-    from .columns import find_columns, labels_of, texts_of
+    from .columns import find_columns, labels_of, shown, texts_of
     from .tables import read_table
 
-    columns = [text_column, str(label_column)]
+    columns = [text_column, label_column]
     table = read_table(arguments.test, header=arguments.header, columns=columns)
     find_columns(table, text_column, label_column, need_label=True)
-    labels = labels_of(table, str(label_column))
     classes = {str(label): label for label in known.tolist()}
-    for row, label in enumerate(labels.tolist()):
+    labels = []
+    for row, label in enumerate(labels_of(table, label_column).tolist()):
         if str(label) not in classes:
+            names = ", ".join(map(shown, sorted(classes)[:20]))
             raise InputError(
-                f"{table.where(row)}: the label {str(label)[:60]!r} does not stand in the training "
-                f"rows, whose labels are {sorted(classes)[:20]}."
+                f"{table.where(row)}: the label {shown(label)} does not stand in the training "
+                f"rows, whose labels are {names}{' and others' if len(classes) > 20 else ''}."
             )
-    return texts_of(table, text_column), np.array(
-        [classes[str(label)] for label in labels.tolist()], dtype=known.dtype
-    )
+        labels.append(classes[str(label)])
+    return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
+
+
+def _column_trained_on(model: str) -> str | None:
+    from .report import read_sidecar
+
+    training = read_sidecar(model).get("training")
+    name = training.get("text_column") if isinstance(training, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
@@ -353,17 +371,28 @@ def _cache_dir(arguments: argparse.Namespace) -> Path | None:
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:
     """Give a loaded model this machine's cache and device; its vectors' shape is settled."""
-    embed = _vectorizer(model)
+    from .embed import DistilBertVectorizer
+
+    steps = [step for _, step in getattr(model, "steps", ())]
+    embed = next((step for step in steps if isinstance(step, DistilBertVectorizer)), None)
     if embed is None:
         return
-    for name in SHAPING:
+    settled = {
+        "revision": embed.encoder_revision_,
+        "pooling": embed.pooling_,
+        "layers": embed.layers_,
+        "max_length": embed.max_length_,
+        "precision": embed.precision,
+    }
+    for name, value in settled.items():
         asked = getattr(arguments, name)
-        trained = getattr(embed, f"{name}_", getattr(embed, name))
-        same = asked in (None, "auto", getattr(embed, name), trained)
-        if not same and (asked,) != trained:
+        # What the model's own parameter says, such as -1 for the last layer, is as good.
+        same = (_tuple(value), _tuple(getattr(embed, name)))
+        if asked is not None and _tuple(asked) not in same:
             raise InputError(
-                f"--{name.replace('_', '-')} {asked}: this model was trained with {trained}; leave "
-                f"the option out, or train another model."
+                f"--{name.replace('_', '-')} {','.join(map(str, _tuple(asked)))}: this model was "
+                f"trained with {','.join(map(str, _tuple(value)))}; leave the option out, or train "
+                f"another model."
             )
     embed.set_params(cache_dir=_cache_dir(arguments), local_files_only=arguments.offline)
     for name in ("backend", "device"):
@@ -373,60 +402,13 @@ def _prepare(model: Any, arguments: argparse.Namespace) -> None:
         embed.set_params(model_name=arguments.encoder)
 
 
-def _vectorizer(model: Any) -> DistilBertVectorizer | None:
-    from .embed import DistilBertVectorizer
-
-    steps = [step for _, step in getattr(model, "steps", ())]
-    return next((step for step in steps if isinstance(step, DistilBertVectorizer)), None)
-
-
-def _predict(model: Any, texts: list[str]) -> tuple[Any, dict[str, Any]]:
-    """Labels, and a column of probabilities for each class, from one pass over the texts."""
-    features: Any = texts
-    if hasattr(model, "steps"):
-        features, model = model[:-1].transform(texts), model[-1]
-    labels = model.predict(features)
-    if not hasattr(model, "predict_proba"):
-        return labels, {}
-    columns = model.predict_proba(features).T
-    names = [f"proba_{label}" for label in model.classes_]
-    return labels, dict(zip(names, columns, strict=True))
-
-
-def _save_training(training: Training, out: Path, facts: dict[str, Any]) -> None:
-    """Write all files into a folder beside, then move them into place one by one."""
-    from .pipeline import save_model
-    from .report import describe_encoder, write_report
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror or error}).") from error
-    try:
-        model = training.model
-        save_model(model, fresh / "model.joblib")
-        sidecar = {
-            **facts,
-            "model_sha256": sha256_of_file(fresh / "model.joblib"),
-            "encoder": describe_encoder(model.named_steps["embed"]),
-            "labels": model.classes_.tolist(),
-            "parameters": {
-                "cv": training.metrics["search"]["folds"],
-                "seed": model.named_steps["classify"].cv.random_state,
-                "C": training.metrics["search"]["best_C"],
-            },
-            "metrics": training.metrics,
-            "seconds": training.seconds,
-        }
-        write_report(fresh, sidecar, training.y_test, training.predicted)
-        for file in fresh.iterdir():
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 def _print_training(training: Training) -> None:
+    from .report import score_as_text
+
     metrics, search = training.metrics, training.metrics["search"]
     embed = training.model.named_steps["embed"]
     _say_encoder(embed)
@@ -443,17 +425,8 @@ def _print_training(training: Training) -> None:
     print(f"\n{'':{width}}  accuracy  macro F1")
     for name, figures in rows.items():
         print(f"{name:{width}}  {figures['accuracy']:8.4f}  {figures['macro_f1']:8.4f}")
-    print(f"\n{_classification_report(training)}")
+    print(f"\n{score_as_text(training.y_test, training.predicted)}")
     _say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
-
-
-def _classification_report(training: Training) -> str:
-    from sklearn.metrics import classification_report
-
-    report: str = classification_report(
-        training.y_test, training.predicted, digits=3, zero_division=0
-    )
-    return report
 
 
 def _say_encoder(embed: DistilBertVectorizer) -> None:
@@ -476,6 +449,14 @@ def _describe(table: Table, text_column: str, label_column: str | None) -> str:
     if label_column is not None:
         parts.append(f"label in column {label_column!r}")
     return f"{table.path}: {', '.join(parts)}"
+
+
+def _count(labels: np.ndarray, most: int = 20) -> str:
+    from .report import short
+
+    counts = Counter(labels.tolist()).most_common()
+    more = f" and {len(counts) - most} more" if len(counts) > most else ""
+    return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
 
 
 def _say(what: str, value: str) -> None:

@@ -26,6 +26,7 @@ _HEADER_NAMES = _TEXT_NAMES | _LABEL_NAMES | {"id", "prediction"}
 
 
 _COLUMN_NAME = re.compile(r"[^\W\d][\w .()#-]{0,39}(?<![. ])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER = "0|-?[1-9][0-9]{0,17}"  # eighteen digits always fit 64 bits
 
 
@@ -104,13 +105,13 @@ def texts_of(table: Table, column: str) -> list[str]:
     Returns
     -------
     list of str
-        The texts in the rows' order. An empty one is a valid text. One from a json file
-        may hold a lone surrogate (half of a character beyond U+FFFF).
+        The texts in the rows' order. An empty one is a valid text.
 
     Raises
     ------
     InputError
-        If a cell is null or anything else but a string.
+        If a cell is null or anything else but a string, or holds a lone surrogate (half
+        of a character beyond U+FFFF, from a json file), which is no Unicode text.
 
     Examples
     --------
@@ -125,6 +126,7 @@ def texts_of(table: Table, column: str) -> list[str]:
                 f"{table.where(row)}, column {shown(column)}: the text is {kind_of(text)}, but "
                 f"must be a string; mend the row, take it out, or name another --text-column."
             )
+        _check_unicode(table, row, column, text)
     return texts
 
 
@@ -150,7 +152,7 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
     ------
     InputError
         If a label is missing (empty, nan or null), is no class (a fraction, a list), or
-        is not of the same type as the others.
+        is not of the same type as the others, or holds a lone surrogate.
 
     Examples
     --------
@@ -178,6 +180,8 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
     ]
     kinds = set(map(type, values))
     if kinds == {str}:
+        for row, value in enumerate(values):
+            _check_unicode(table, row, column, str(value))
         return np.array(values, dtype=object)
     if kinds == {bool}:
         return np.array(values)
@@ -194,6 +198,14 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
         f"{table.where(row)}, column {shown(column)}: the label is {kind_of(values[row])}, but "
         f"labels must be classes: all strings, all integers (of 64 bits) or all booleans."
     )
+
+
+def _check_unicode(table: Table, row: int, column: str, cell: str) -> None:
+    if not cell.isascii() and _SURROGATE.search(cell):
+        raise InputError(
+            f"{table.where(row)}, column {shown(column)}: holds half of a surrogate pair, which is "
+            f"no character; mend the row or take it out."
+        )
 
 
 def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bool:

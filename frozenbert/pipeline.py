@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,22 +16,26 @@ from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head, make_words_baseline
 from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
 from .errors import InputError
-from .files import writing
-from .report import score
+from .files import sha256_of_file, writing
+from .report import describe_encoder, score, short, write_report
 
 __all__ = [
     "Training",
     "hold_out",
     "load_model",
     "make_text_classifier",
+    "predict",
     "save_model",
+    "save_training",
     "train",
 ]
 
@@ -132,7 +140,7 @@ def hold_out(
     if count < 2 or len(labels) < 4 * len(set(labels.tolist())):
         raise InputError(
             f"too few rows to hold out a quarter for testing: {len(labels)} in all, and the class "
-            f"{rare!r} has {count}: add rows, or give a test file."
+            f"{short(rare)!r} has {count}: add rows, or give a test file."
         )
     train_texts, test_texts, y_train, y_test = train_test_split(
         list(texts), labels, test_size=0.25, stratify=labels, random_state=random_state
@@ -163,10 +171,14 @@ def train(
     Raises
     ------
     InputError
-        If there is only one class, or a class has fewer rows than folds.
+        If there is only one class, a class has fewer rows than folds, or no text has a word.
     """
     head = model.named_steps["classify"]
     check_classes(labels, head.cv.get_n_splits())
+    if not any(re.search(r"\w", text) for text in texts):
+        raise InputError(
+            "none of the training texts holds a letter or a digit. Is this the column of texts?"
+        )
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
 
@@ -225,16 +237,16 @@ def check_classes(labels: np.ndarray, folds: int) -> None:
     counts = Counter(np.asarray(labels).tolist())
     if len(counts) < 2:
         raise InputError(
-            f"there is only one class ({next(iter(counts))!r}) in the training rows: a classifier "
-            f"needs two. Is this the label column?"
+            f"there is only one class ({short(next(iter(counts)))!r}) in the training rows: a "
+            f"classifier needs two. Is this the label column?"
         )
     few = {label: n for label, n in counts.items() if n < folds}
     if few:
         label, n = min(few.items(), key=lambda item: item[1])
         raise InputError(
             f"{len(few)} of {len(counts)} classes have fewer training rows than the {folds} folds "
-            f"of the search ({label!r} has {n}): add rows, drop the class, or use fewer folds "
-            f"(--cv). If that is a column's name, the file has a header (--header)."
+            f"of the search ({short(label)!r} has {n}): add rows, drop the class, or use fewer "
+            f"folds (--cv). If that is a column's name, the file has a header (--header)."
         )
 
 
@@ -267,6 +279,88 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def save_training(
+    training: Training, folder: str | os.PathLike[str], facts: dict[str, Any]
+) -> None:
+    """Save a trained model with its report: all files, or none.
+
+    Parameters
+    ----------
+    training : Training
+        From `train`.
+    folder : path-like
+        Files of the same names in it are replaced, others stay.
+    facts : dict
+        What else goes into `model.json`: `notice`, `training` and `test`.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    model, search = training.model, training.metrics["search"]
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        try:
+            save_model(model, fresh / "model.joblib")
+            sidecar = {
+                **facts,
+                "model_sha256": sha256_of_file(fresh / "model.joblib"),
+                "encoder": describe_encoder(model.named_steps["embed"]),
+                "labels": model.classes_.tolist(),
+                "parameters": {
+                    "cv": search["folds"],
+                    "seed": model.named_steps["classify"].cv.random_state,
+                    "C": search["best_C"],
+                },
+                "metrics": training.metrics,
+                "seconds": training.seconds,
+            }
+            write_report(fresh, sidecar, training.y_test, training.predicted)
+            files = list(fresh.iterdir())
+            for file in files:
+                if (folder / file.name).is_dir():
+                    raise InputError(f"{folder / file.name}: is a folder, and in the way.")
+            for file in files:
+                os.replace(file, folder / file.name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if is_new:
+                with contextlib.suppress(OSError):  # it holds the files
+                    folder.rmdir()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+
+
+def predict(model: Any, texts: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return labels and probabilities from one pass over the texts.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted Pipeline, or another classifier of texts.
+    texts : sequence of str
+
+    Returns
+    -------
+    labels : numpy.ndarray, shape (n_texts,)
+    probabilities : dict of str to numpy.ndarray, shape (n_texts,)
+        For each class a column `proba_LABEL`; empty if the model knows none.
+    """
+    features: Any = texts
+    if isinstance(model, Pipeline) and len(model.steps) > 1:
+        features, model = model[:-1].transform(texts), model[-1]
+    labels = np.asarray(model.predict(features))
+    if not hasattr(model, "predict_proba"):
+        return labels, {}
+    columns = np.asarray(model.predict_proba(features)).T
+    names = [f"proba_{label}" for label in model.classes_]
+    return labels, dict(zip(names, columns, strict=True))
+
+
 def load_model(path: str | os.PathLike[str]) -> Any:
     """Load a saved model. Loading a joblib file runs code: load only what you trust.
 
@@ -286,7 +380,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InputError
-        If there is no such file, or it holds no model.
+        If there is no such file, or it holds no fitted model.
     """
     path = Path(path)
     if path.is_dir():
@@ -303,4 +397,10 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         ) from error
     if not hasattr(model, "predict"):
         raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        raise InputError(
+            f"{path}: holds a {type(model).__name__} that is not fitted: fit it, and save it again."
+        ) from None
     return model

@@ -7,12 +7,18 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score, classification_report, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    f1_score,
+    precision_recall_fscore_support,
+)
 
 __all__ = [
     "describe_encoder",
@@ -20,6 +26,8 @@ __all__ = [
     "plot_search",
     "read_sidecar",
     "score",
+    "score_as_text",
+    "short",
     "versions",
     "write_json",
     "write_report",
@@ -49,14 +57,61 @@ def score(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, Any]:
     >>> figures["accuracy"], round(figures["macro_f1"], 3), figures["per_class"]["1"]["recall"]
     (0.75, 0.733, 0.5)
     """
-    per_class = classification_report(y_true, y_pred, output_dict=True, zero_division=0)
-    for average in ("accuracy", "macro avg", "weighted avg", "micro avg"):
-        per_class.pop(average, None)
+    # Not the dict of `classification_report`: there, averages and a class of the name
+    # "accuracy" or "macro avg" share their keys.
+    labels = _labels_in(y_true, y_pred)
+    columns = precision_recall_fscore_support(y_true, y_pred, labels=labels, zero_division=0)
+    names = ("precision", "recall", "f1-score", "support")
     return {
         "accuracy": float(accuracy_score(y_true, y_pred)),
         "macro_f1": float(f1_score(y_true, y_pred, average="macro", zero_division=0)),
-        "per_class": per_class,
+        "per_class": {
+            str(label): dict(zip(names, row, strict=True))
+            for label, *row in zip(labels, *(c.tolist() for c in columns), strict=True)
+        },
     }
+
+
+def score_as_text(y_true: ArrayLike, y_pred: ArrayLike) -> str:
+    """Return scikit-learn's per-class report, a table in plain text.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like, shape (n_samples,)
+        True and predicted labels.
+
+    Returns
+    -------
+    str
+    """
+    labels = _labels_in(y_true, y_pred)
+    text: str = classification_report(
+        y_true,
+        y_pred,
+        labels=labels,
+        target_names=[short(label) for label in labels],
+        digits=3,
+        zero_division=0,
+    )
+    return text
+
+
+def short(label: Any, length: int = 40) -> str:
+    r"""Return a label on one line, cut if it is long: it may be a text by mistake.
+
+    Examples
+    --------
+    >>> short("one\ntwo"), short("politics and society", length=9)
+    ('one\\ntwo', 'politics…')
+    """
+    text = str(label)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _labels_in(y_true: ArrayLike, y_pred: ArrayLike) -> list[Any]:
+    labels: list[Any] = np.union1d(np.asarray(y_true), np.asarray(y_pred)).tolist()
+    return labels
 
 
 def describe_encoder(embed: Any) -> dict[str, Any]:
@@ -99,7 +154,10 @@ def versions() -> dict[str, str]:
 
 
 def plot_confusion_matrix(
-    y_true: ArrayLike, y_pred: ArrayLike, path: str | Path, title: str = "Test rows"
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    path: str | Path,
+    title: str = "Test rows (shade: share of the true class)",
 ) -> None:
     """Draw true against predicted labels into a PNG file.
 
@@ -110,23 +168,36 @@ def plot_confusion_matrix(
     title : str
     """
     from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay
 
-    n_classes = len(set(np.asarray(y_true).tolist()) | set(np.asarray(y_pred).tolist()))
-    side = min(3.2 + 0.5 * n_classes, 14)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    labels = _labels_in(y_true, y_pred)
+    places = {label: place for place, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), dtype=int)
+    for pair in zip(np.asarray(y_true).tolist(), np.asarray(y_pred).tolist(), strict=True):
+        counts[places[pair[0]], places[pair[1]]] += 1
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    n_classes = len(labels)
+    # More than sixty names would be too small to read.
+    names = [short(label, 24) for label in labels] if n_classes <= 60 else []
+    longest = max(map(len, names), default=0)
+    # Inches; the names stand outside the square of half an inch a class.
+    square = float(np.clip(0.5 * n_classes, 3, 10))
+    margin = 0.9 + 0.08 * longest
+    size = min(10.0, 60 * square / n_classes)  # points: no name is higher than its row
+    figure = Figure(figsize=(square + margin, square + margin), layout="constrained")
     axes = figure.subplots()
-    ConfusionMatrixDisplay.from_predictions(
-        y_true,
-        y_pred,
-        ax=axes,
-        cmap="Blues",
-        colorbar=False,
-        include_values=n_classes <= 20,
-        xticks_rotation="horizontal" if n_classes <= 3 else "vertical",
-    )
-    axes.set(title=title)
-    figure.savefig(path, dpi=150, format="png")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if n_classes <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
+    turned = 0 if n_classes <= 4 and longest <= 9 else 90
+    # A label may hold a dollar sign, which would begin a formula.
+    style: Any = {"parse_math": False, "fontsize": size}
+    axes.set_xticks(range(len(names)), names, rotation=turned, **style)
+    axes.set_yticks(range(len(names)), names, **style)
+    unnamed = "" if names else f" ({n_classes} classes in the order of the report)"
+    axes.set(xlabel=f"predicted{unnamed}", ylabel=f"true{unnamed}", title=title)
+    _save(figure, path)
 
 
 def plot_search(search: dict[str, Any], path: str | Path) -> None:
@@ -140,18 +211,21 @@ def plot_search(search: dict[str, Any], path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    C, mean, std = (np.array(search[key]) for key in ("C", "mean_score", "std_score"))
+    order = np.argsort(search["C"])
+    C, mean, std = (np.array(search[key])[order] for key in ("C", "mean_score", "std_score"))
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(C, mean - std, mean + std, color=INK, alpha=0.15, linewidth=0)
     axes.plot(C, mean, "o-", color=INK, markersize=4)
     axes.axvline(search["best_C"], color=ACCENT, linestyle="--", linewidth=1)
+    left = search["best_C"] > np.sqrt(C.min() * C.max())  # the right half of the axis
     axes.annotate(
         f"C = {search['best_C']:.3g}",
         (search["best_C"], 0.03),
         xycoords=("data", "axes fraction"),
-        xytext=(5, 0),
+        xytext=(-5 if left else 5, 0),
         textcoords="offset points",
+        ha="right" if left else "left",
         color=ACCENT,
     )
     axes.set(
@@ -161,16 +235,25 @@ def plot_search(search: dict[str, Any], path: str | Path) -> None:
         title="Search (band: one standard deviation)",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150, format="png")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with warnings.catch_warnings():
+        # A label in a script that matplotlib's font lacks shows as boxes.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(path, dpi=150, format="png")
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write a dict as indented JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # A file's name that is not UTF-8 holds lone surrogates; JSON writes them so, too.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_sidecar(model: str | Path) -> dict[str, Any]:
-    """Return what `model.json` says of a saved model; nothing where it is missing.
+    """Return what `model.json` says of a saved model; nothing where it is none.
 
     Parameters
     ----------
@@ -228,4 +311,4 @@ def write_report(
             title: base64.b64encode(path.read_bytes()).decode() for title, path in plots.items()
         },
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")

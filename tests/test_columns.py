@@ -100,8 +100,8 @@ def test_many_or_long_names_make_no_long_message(put):
 
 
 def test_texts(put):
-    table = read_table(put("x.jsonl", '{"t": ""}\n{"t": "007"}\n{"t": "\\ud83d"}'))
-    assert texts_of(table, "t") == ["", "007", "\ud83d"]
+    table = read_table(put("x.jsonl", '{"t": ""}\n{"t": "007"}\n{"t": "\\ud83d\\ude42"}'))
+    assert texts_of(table, "t") == ["", "007", "🙂"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,14 @@ def test_nested_or_null_texts_in_parquet(tmp_path):
         texts_of(read_table(path), "a")
     with pytest.raises(InputError, match="row 2, column 'b': the text is null"):
         texts_of(read_table(path), "b")
+
+
+def test_halves_of_characters(put):
+    path = put("x.jsonl", '{"t": "good", "label": "x"}\n{"t": "a \\ud83d", "label": "\\ud83d"}')
+    table = read_table(path)
+    says = "holds half of a surrogate pair"
+    assert f"{path}, line 2, column 't': {says}" in complaint(texts_of, table, "t")
+    assert f"{path}, line 2, column 'label': {says}" in complaint(labels_of, table, "label")
 
 
 def labels_from(put, cells: list[str], suffix: str) -> list[object]:
