@@ -241,6 +241,14 @@ def test_no_temporary_file_is_left(cache: VectorCache) -> None:
     assert not [*cache.root.rglob("*.tmp")]
 
 
+def test_the_keys_come_last(cache: VectorCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cache, ["a"])
+    placed, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (placed.append(Path(b).name), replace(a, b)))
+    fill(cache, ["b"])
+    assert [name.partition(".")[2] for name in placed] == ["vectors.npy", "keys.npy"]
+
+
 def test_half_written_files_are_ignored(cache: VectorCache) -> None:
     fill(cache, ["a", "b"])
     [keys], [vectors] = files(cache, KEYS), files(cache, VECTORS)
@@ -742,7 +750,7 @@ def test_a_process_that_was_stopped_is_not_waited_for_for_ever(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = OtherThread(make(root), TEXTS[:7])
-    clock = Clock(monkeypatch, lambda: None)
+    clock = Clock(monkeypatch, lambda: None if clock.now < 2 else never())
     monkeypatch.setattr(cache_module, "PATIENCE", 1.0)
     assert sorted(run(make(root), TEXTS, size=5)) == sorted(TEXTS)
     assert 1 < clock.now < 2
