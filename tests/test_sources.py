@@ -103,6 +103,7 @@ def test_no_longest_input(tmp_path: Path, tokenizer: dict[str, Any]) -> None:
 WITHOUT_OFFSET = ("albert", "bert", "distilbert", "electra", "mobilebert", "nystromformer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*sorted(FAMILIES_WITH_POSITION_OFFSET), *WITHOUT_OFFSET])
 def test_a_family_takes_just_that_many_tokens(tmp_path: Path, family: str) -> None:
     import torch
@@ -629,9 +630,7 @@ def test_hub_first_use_downloads_what_is_needed(hub: FakeHub, client: Client, ti
     hub.requests.clear()
     assert client.find() == found
     assert client.find(f"{DEFAULT_ENCODER!r}, local_files_only=True") == found
-    assert client.find(f"{DEFAULT_ENCODER!r}, {MAIN!r}") == found
     assert client.find(HF_HUB_OFFLINE="1") == found
-    assert client.find_default() == found
     assert hub.requests == []
 
 
@@ -646,7 +645,8 @@ def test_hub_revisions(hub: FakeHub, client: Client) -> None:
     assert hub.files().count("model.safetensors") == 2
     hub.requests.clear()
     assert client.find(short) == client.find(f"{DEFAULT_ENCODER!r}, 'v2'") == v2
-    assert client.find() == main
+    assert client.find() == client.find_default() == main
+    assert client.find(f"{DEFAULT_ENCODER!r}, {MAIN!r}") == main
     assert hub.requests == []
 
 
@@ -728,6 +728,7 @@ def test_hub_refuses(
     assert "\n" not in found["message"]
 
 
+@pytest.mark.slow
 def test_hub_without_safetensors(hub: FakeHub, client: Client, tmp_path: Path) -> None:
     hub.snapshots[MAIN] = copy(hub.snapshots[MAIN], tmp_path / "old")
     (tmp_path / "old" / "model.safetensors").unlink()
@@ -737,6 +738,7 @@ def test_hub_without_safetensors(hub: FakeHub, client: Client, tmp_path: Path) -
     assert "pytorch_model.bin" not in hub.files()
 
 
+@pytest.mark.slow
 def test_hub_that_is_not_there(tmp_path: Path) -> None:
     found = Client("http://127.0.0.1:9", tmp_path / "home").find()
     assert found["error"] == "HubUnreachableError"
@@ -759,6 +761,7 @@ def test_hub_that_never_answers_is_given_ten_seconds(hub: FakeHub, client: Clien
     assert found["error"] == "HubUnreachableError"
 
 
+@pytest.mark.slow
 def test_hub_download_that_is_killed_goes_on_next_time(hub: FakeHub, client: Client) -> None:
     hub.cuts_weights = True
     code = FIND.format(call=f"find_encoder({DEFAULT_ENCODER!r})", within=10)
