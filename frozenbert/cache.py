@@ -24,7 +24,7 @@ import time
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -199,7 +199,7 @@ class VectorCache:
         vectors: np.ndarray,
         n_tokens: np.ndarray,
         missing: np.ndarray,
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """Divide batches among the processes that compute the same texts just now.
 
         Parameters

@@ -383,10 +383,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         lengths = np.array([len(ids[row]) for row in todo])
         device = encoder.device.partition(":")[0]
         max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(device, BATCH_TOKENS["cpu"])
-        batches: Iterator[np.ndarray] = (todo[b] for b in plan_batches(lengths, max_tokens))
+        batches = (todo[batch] for batch in plan_batches(lengths, max_tokens))
         if cache is not None:
             batches = cache.share_out(batches, work.keys, work.vectors, work.n_tokens, work.missing)
-        with self._progress_bar(len(todo)) as bar:
+        # Closed, so that after an error no other process waits for what is not coming.
+        with contextlib.closing(batches), self._progress_bar(len(todo)) as bar:
             for rows in batches:
                 work.vectors[rows] = encoder.encode(
                     [ids[row] for row in rows], self.pooling_, self.layers_, self.num_threads

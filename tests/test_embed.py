@@ -274,7 +274,7 @@ texts = st.lists(st.lists(words, max_size=30).map(" ".join), min_size=1, max_siz
 
 @settings(
     deadline=None,
-    max_examples=30,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @pytest.mark.filterwarnings("ignore:.*longer than max_length")
