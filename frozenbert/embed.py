@@ -420,6 +420,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         if not isinstance(self.model_name, str) or not self.model_name:
             raise InputError(f"model_name={self.model_name!r}: a name or a folder, as a string.")
+        if self.revision is not None and not isinstance(self.revision, str):
+            raise InputError(f"revision={self.revision!r}: a branch, tag or commit, or None.")
         for name, legal in ONLY_VALUE.items():
             if getattr(self, name) != legal:
                 raise InputError(

@@ -194,6 +194,7 @@ def test_missing_as_empty(tiny):
     [
         ({"model_name": ""}, "model_name='': a name or a folder"),
         ({"model_name": None}, "model_name=None"),
+        ({"revision": 3}, "revision=3: a branch, tag or commit, or None"),
         ({"pooling": "median"}, r"pooling='median': 'auto', one of \['cls', 'mean', 'max'\]"),
         ({"pooling": ()}, r"pooling=\(\)"),
         ({"pooling": ("cls", "cls")}, "tuple of different ones"),
