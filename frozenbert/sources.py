@@ -289,7 +289,7 @@ def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, 
         except EncoderNotFoundError as error:
             raise HubUnreachableError(f"{unreachable} Of that: {error}") from error
     return packaged, (
-        f"{DEFAULT_ENCODER} is not on disk and the hub does not answer: "
+        f"{DEFAULT_ENCODER} is not on disk and the hub is out of reach: "
         f"using the packaged encoder {PACKAGED_ENCODER}."
     )
 

@@ -426,7 +426,7 @@ def test_a_report_that_fails_leaves_nothing(run, tiny, monkeypatch):
 @pytest.mark.slow
 def test_packaged_encoder_stands_in_for_distilbert(run, packaged):
     notice = (
-        "distilbert-base-uncased is not on disk and the hub does not answer: using the packaged "
+        "distilbert-base-uncased is not on disk and the hub is out of reach: using the packaged "
         "encoder all-MiniLM-L6-v2."
     )
     code, out, err = run(train, "--data", "train.tsv", "--C", 0.1, "--cv", 2)

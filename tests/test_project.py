@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -149,3 +150,16 @@ def test_the_demo_leaves_the_choice_of_the_encoder_to_the_command():
         "--test data/movie_reviews/test.tsv --out artifacts/movie_reviews --pooling mean"
     )
     assert " ".join(demo.split()) == expected
+
+
+def test_the_commands_hand_on_the_public_names():
+    """For a notebook that is opened in the repository's folder."""
+    code = (
+        "from embed import DistilBertVectorizer; from classify import make_head; "
+        "from pipeline import load_model, make_text_classifier, save_model; "
+        "print(DistilBertVectorizer.__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "frozenbert.embed\n"), done.stderr

@@ -821,7 +821,7 @@ def test_default_encoder_offline(packaged: str) -> None:
     files, notice = find_default_encoder()
     assert files.name == packaged
     assert notice is not None
-    assert notice.startswith("distilbert-base-uncased is not on disk and the hub does not answer:")
+    assert notice.startswith("distilbert-base-uncased is not on disk and the hub is out of reach:")
     assert "\n" not in notice
     with pytest.raises(HubUnreachableError, match="may not be asked"):
         find_encoder(DEFAULT_ENCODER)
