@@ -90,7 +90,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     device : str or None, default=None
         A torch device; None is "cuda" where torch has it, else "cpu".
     num_threads : int or None, default=None
-        Threads the encoder computes with; None leaves torch's own setting alone.
+        Threads the encoder computes with; None is torch's own setting, but never more
+        cores than the process may use (affinity, a container's share).
     max_batch_tokens : int or None, default=None
         Tokens of a batch, padding included; None is 1,024 on a CPU, 32,768 on CUDA.
     cache_dir : str, path-like or None, default="auto"

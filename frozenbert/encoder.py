@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import joblib
 import numpy as np
 
 from .errors import EncoderNotFoundError, InputError
+from .shortcuts import first_layers, last_layer_of_first_position
 from .sources import EncoderFiles, first_line, quiet_transformers
 
 __all__ = ["Encoder", "choose_device", "load_encoder"]
@@ -38,6 +40,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.pad_token_id = pad_token_id
         self.device = device
+        self._shorter: dict[int, Any] = {}
 
     def tokenize(self, text: str, max_length: int) -> tuple[np.ndarray, int]:
         """Turn one text into token ids.
@@ -93,7 +96,8 @@ class Encoder:
         layers : sequence of int
             Indices into `hidden_states`, 0 (the embeddings) to the number of layers.
         num_threads : int or None
-            Torch threads for this call; None leaves torch's setting alone.
+            Torch threads for this call; None is torch's setting, capped by the cores that
+            the process may use.
 
         Returns
         -------
@@ -107,23 +111,46 @@ class Encoder:
         input_ids = np.full((len(ids), width), self.pad_token_id, dtype=np.int64)
         for row, values in zip(input_ids, ids, strict=True):
             row[: len(values)] = values
-        mask = torch.from_numpy(np.arange(width) < lengths[:, None]).to(self.device)
-
+        padding = np.arange(width) >= lengths[:, None]
+        mask = torch.from_numpy(~padding).to(self.device) if padding.any() else None
         with _torch_threads(num_threads), torch.inference_mode():
-            output = self.model(
-                input_ids=torch.from_numpy(input_ids).to(self.device),
-                attention_mask=mask.long(),
-                output_hidden_states=tuple(layers) != (self.n_layers,),
-                return_dict=True,
-            )
-            columns = []
-            for layer in layers:
-                # A family may norm its last layer's output once more on the way out.
-                last = layer == self.n_layers
-                states = output.last_hidden_state if last else output.hidden_states[layer]
-                columns += [_pool(states.float(), mask, how) for how in pooling]
-            result: np.ndarray = torch.cat(columns, dim=1).cpu().numpy()
+            tokens = torch.from_numpy(input_ids).to(self.device)
+            vectors = self._forward(tokens, mask, tuple(pooling), tuple(layers))
+            result: np.ndarray = vectors.cpu().numpy()
         return result
+
+    def _forward(
+        self, tokens: Any, mask: Any | None, pooling: tuple[str, ...], layers: tuple[int, ...]
+    ) -> Any:
+        """Vectors of one batch; `mask` is False at padding, None where there is none."""
+        import torch
+
+        top = max(layers)
+        cls_alone = pooling == ("cls",) and layers == (self.n_layers,)
+        model = self._first_layers(top - 1 if cls_alone else top)
+        if model is None:
+            cls_alone, model, top = False, self.model, self.n_layers
+            # Without a mask, some families would take the padding id for padding.
+            mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        output = model(
+            input_ids=tokens,
+            attention_mask=None if mask is None else mask.long(),
+            output_hidden_states=layers != (top,),
+            return_dict=True,
+        )
+        if cls_alone:
+            return last_layer_of_first_position(self.model, output.last_hidden_state, mask)
+        columns = []
+        for layer in layers:
+            # A family may norm its last layer's output once more on the way out.
+            states = output.last_hidden_state if layer == top else output.hidden_states[layer]
+            columns += [_pool(states.float(), mask, how) for how in pooling]
+        return torch.cat(columns, dim=1)
+
+    def _first_layers(self, n_layers: int) -> Any | None:
+        if n_layers not in self._shorter:
+            self._shorter[n_layers] = first_layers(self.model, n_layers)
+        return self._shorter[n_layers]
 
     @property
     def n_layers(self) -> int:
@@ -249,29 +276,39 @@ def _has_decoder(model: Any) -> bool:
     return "decoder_input_ids" in inspect.signature(model.forward).parameters
 
 
-def _pool(states: Any, mask: Any, how: str) -> Any:
+def _pool(states: Any, mask: Any | None, how: str) -> Any:
     """Reduce (rows, tokens, hidden) to (rows, hidden)."""
     if how == "cls":
         return states[:, 0]
+    if mask is None:
+        return states.mean(1) if how == "mean" else states.amax(1)
+    mask = mask.unsqueeze(-1)
     if how == "mean":
-        weight = mask.unsqueeze(-1).to(states.dtype)
-        return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
-    return states.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1)
+        return (states * mask).sum(1) / mask.sum(1)
+    return states.masked_fill(~mask, float("-inf")).amax(1)
 
 
 @contextlib.contextmanager
 def _torch_threads(number: int | None) -> Iterator[None]:
+    """Hold torch to `number` threads, and by itself to those the process may use."""
     import torch
 
     before = torch.get_num_threads()
-    if number is None or number == before:
+    wanted = min(before, _usable_cores()) if number is None else number
+    if wanted == before:
         yield
         return
-    torch.set_num_threads(number)
+    torch.set_num_threads(wanted)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def _usable_cores() -> int:
+    # torch counts cores and heeds affinity; a container's share of them it does not see.
+    return int(joblib.cpu_count())
 
 
 def _rust_tokenizer() -> Any:

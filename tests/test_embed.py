@@ -520,19 +520,15 @@ def test_no_progress_bar_without_a_terminal(embed, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_num_threads_holds_for_the_call_only(embed, monkeypatch):
+def test_num_threads_holds_for_the_call_only(embed):
     import torch
 
     before = torch.get_num_threads()
     during = []
-    encode = embed.fit(TEXTS)._encoder().model.forward
-
-    def forward(*args, **kwargs):
-        during.append(torch.get_num_threads())
-        return encode(*args, **kwargs)
-
-    monkeypatch.setattr(embed._encoder().model, "forward", forward)
+    embeddings = embed.fit(TEXTS)._encoder().model.embeddings
+    hook = embeddings.register_forward_hook(lambda *_: during.append(torch.get_num_threads()))
     embed.set_params(num_threads=1).transform(TEXTS)
+    hook.remove()
     assert set(during) == {1}
     assert torch.get_num_threads() == before
 

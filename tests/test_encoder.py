@@ -15,6 +15,7 @@ from conftest import make_encoder, make_tokenizer
 from frozenbert import DistilBertVectorizer
 from frozenbert.encoder import Encoder, choose_device, load_encoder
 from frozenbert.errors import EncoderNotFoundError, InputError
+from frozenbert.shortcuts import STACKS, first_layers
 from frozenbert.sources import POOLINGS, find_encoder
 
 LONG = "a warm and funny film, but so slow! " * 60
@@ -170,6 +171,88 @@ def test_vectors_are_those_of_automodel(families: dict[str, Path], family: str) 
     expected = reference(folder, TEXTS, 40, POOLINGS, [0, 1, 2, 3])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert len(np.unique(expected.round(3), axis=0)) >= 5, "the texts have to differ"
+
+
+SAME_LENGTH = ["a good film", "a bad movie", "so very slow"]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, SAME_LENGTH], ids=["padding", "no padding"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_position_alone(families: dict[str, Path], family: str, texts: list[str]) -> None:
+    """The shortcut through the last layer is exact, with padding and without."""
+    encoder = load_encoder(find_encoder(str(families[family])), "cpu")
+    ids = [encoder.tokenize(text, 40)[0] for text in texts]
+    expected = reference(families[family], texts, 40, ("cls",), [3])
+    np.testing.assert_allclose(encoder.encode(ids, ("cls",), (3,)), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "layers", "done"),
+    [
+        (("cls",), (3,), [1, 1, 0]),
+        (("mean",), (3,), [1, 1, 1]),
+        (("cls", "mean"), (3,), [1, 1, 1]),
+        (("cls",), (2,), [1, 1, 0]),
+        (("max",), (0,), [0, 0, 0]),
+        (("cls", "mean", "max"), (1, 2, 3), [1, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("family", ["distilbert", "bert", "roberta", "electra"])
+def test_what_is_not_needed_is_left_out(
+    families: dict[str, Path],
+    family: str,
+    pooling: tuple[str, ...],
+    layers: tuple[int, ...],
+    done: list[int],
+) -> None:
+    """One pass, however many layers and poolings, and no layer above the last asked for."""
+    encoder = load_encoder(find_encoder(str(families[family])), "cpu")
+    stack = getattr(encoder.model, STACKS[encoder.model.config.model_type]).layer
+    calls = [0, 0, 0]
+
+    def count(place: int) -> Any:
+        def hook(*_: Any) -> None:
+            calls[place] += 1
+
+        return hook
+
+    hooks = [layer.register_forward_hook(count(i)) for i, layer in enumerate(stack)]
+    try:
+        encoder.encode([encoder.tokenize(text, 40)[0] for text in TEXTS], pooling, layers)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert calls == done
+    assert len(stack) == 3, "the model itself keeps all its layers"
+
+
+@pytest.mark.parametrize("family", ["albert", "t5"])
+def test_other_families_take_the_plain_way(families: dict[str, Path], family: str) -> None:
+    assert first_layers(load_encoder(find_encoder(str(families[family]))).model, 2) is None
+
+
+def test_threads_are_those_that_the_process_may_use(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    encoder = load_encoder(find_encoder(tiny), "cpu")
+    ids = [encoder.tokenize("a good film", 40)[0]]
+    used: list[int] = []
+    hook = encoder.model.embeddings.register_forward_hook(
+        lambda *_: used.append(torch.get_num_threads())
+    )
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for cores, asked in [(1, None), (8, None), (1, 2)]:
+            monkeypatch.setattr("frozenbert.encoder._usable_cores", lambda cores=cores: cores)
+            encoder.encode(ids, ("cls",), (3,), asked)
+            assert torch.get_num_threads() == 3
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    assert used == [1, 3, 2]
 
 
 @pytest.fixture(scope="module")
