@@ -103,7 +103,31 @@ class Encoder:
         -------
         numpy.ndarray of float32, shape (len(ids), len(layers) * len(pooling) * hidden_size)
             Layer by layer, in each pooling by pooling.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If the device has no room for a single text. A batch that finds no room is
+            halved until it does.
         """
+        import torch
+
+        try:
+            with _torch_threads(num_threads), torch.inference_mode():
+                return self._encode_padded(ids, tuple(pooling), tuple(layers))
+        except torch.OutOfMemoryError:
+            if len(ids) == 1:
+                raise
+        # Out of the except block, which keeps what the failed try holds on the device.
+        middle = len(ids) // 2
+        halves = (
+            self.encode(part, pooling, layers, num_threads) for part in (ids[:middle], ids[middle:])
+        )
+        return np.concatenate(list(halves))
+
+    def _encode_padded(
+        self, ids: Sequence[np.ndarray], pooling: tuple[str, ...], layers: tuple[int, ...]
+    ) -> np.ndarray:
         import torch
 
         lengths = np.array([len(row) for row in ids])
@@ -113,11 +137,9 @@ class Encoder:
             row[: len(values)] = values
         padding = np.arange(width) >= lengths[:, None]
         mask = torch.from_numpy(~padding).to(self.device) if padding.any() else None
-        with _torch_threads(num_threads), torch.inference_mode():
-            tokens = torch.from_numpy(input_ids).to(self.device)
-            vectors = self._forward(tokens, mask, tuple(pooling), tuple(layers))
-            result: np.ndarray = vectors.cpu().numpy()
-        return result
+        tokens = torch.from_numpy(input_ids).to(self.device)
+        vectors: np.ndarray = self._forward(tokens, mask, pooling, layers).cpu().numpy()
+        return vectors
 
     def _forward(
         self, tokens: Any, mask: Any | None, pooling: tuple[str, ...], layers: tuple[int, ...]

@@ -231,6 +231,31 @@ def test_other_families_take_the_plain_way(families: dict[str, Path], family: st
     assert first_layers(load_encoder(find_encoder(str(families[family]))).model, 2) is None
 
 
+def test_a_batch_too_large_for_the_device_is_halved(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    encoder = load_encoder(find_encoder(tiny), "cpu")
+    ids = [encoder.tokenize(text, 40)[0] for text in TEXTS]
+    expected = encoder.encode(ids, ("mean",), (3,))
+    sizes, forward, room = [], Encoder._forward, 3
+
+    def small(self: Encoder, tokens: Any, *rest: Any) -> Any:
+        sizes.append(len(tokens))
+        if len(tokens) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, tokens, *rest)
+
+    monkeypatch.setattr(Encoder, "_forward", small)
+    np.testing.assert_allclose(encoder.encode(ids, ("mean",), (3,)), expected, rtol=0, atol=1e-5)
+    assert sizes[0] == len(TEXTS)
+    assert sum(size for size in sizes if size <= room) == len(TEXTS)
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        encoder.encode(ids, ("mean",), (3,))
+
+
 def test_threads_are_those_that_the_process_may_use(
     tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
