@@ -101,12 +101,15 @@ class EncoderFiles:
         Where it comes from.
     revision : str or None
         The hub's commit, 40 hexadecimal digits; None for other sources.
+    may_ask_hub : bool
+        Whether the hub may be asked for a declared pooling that is not on disk.
     """
 
     name: str
     folder: Path
     source: str
     revision: str | None = None
+    may_ask_hub: bool = False
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -181,6 +184,9 @@ class EncoderFiles:
             If it declares a pooling that is none of `POOLINGS`.
         """
         path = self.folder / POOLING_FILE
+        if not path.exists() and self.may_ask_hub:
+            # transformers' own downloads leave this file out.
+            settle(self.name, self.folder.name, POOLING_FILE)
         if not path.exists():
             return None
         declared = _read_json(path)
@@ -354,12 +360,9 @@ def _shards(folder: Path) -> list[Path]:
 def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
     from huggingface_hub import constants
 
-    found = _find_in_hub_cache(name, revision)
     offline = local_files_only or constants.HF_HUB_OFFLINE
+    found = _find_in_hub_cache(name, revision, may_ask_hub=not offline)
     if found is not None:
-        if not offline:
-            # transformers' own downloads leave this file out.
-            settle(name, found.folder.name, POOLING_FILE)
         return found
     asked = f"encoder {name!r}" + (f" (revision {revision!r})" if revision else "")
     ways_out = f"name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}"
@@ -369,7 +372,7 @@ def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> Enc
             f"{ways_out}."
         )
     download(name, revision, SMALL_FILES, POOLING_FILE, WEIGHTS_ON_HUB, asked, ways_out)
-    found = _find_in_hub_cache(name, revision)
+    found = _find_in_hub_cache(name, revision, may_ask_hub=True)
     if found is None:
         raise EncoderNotFoundError(
             f"{asked} is on the hub without a config.json, a {WEIGHTS_FILE} or a tokenizer; "
@@ -378,7 +381,7 @@ def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> Enc
     return found
 
 
-def _find_in_hub_cache(name: str, revision: str | None) -> EncoderFiles | None:
+def _find_in_hub_cache(name: str, revision: str | None, may_ask_hub: bool) -> EncoderFiles | None:
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -386,7 +389,9 @@ def _find_in_hub_cache(name: str, revision: str | None) -> EncoderFiles | None:
         return None
     folder = Path(config).parent
     # An interrupted download leaves a snapshot folder that lacks something.
-    return None if _what_is_missing(folder) else EncoderFiles(name, folder, "hub", folder.name)
+    if _what_is_missing(folder):
+        return None
+    return EncoderFiles(name, folder, "hub", folder.name, may_ask_hub)
 
 
 @contextlib.contextmanager

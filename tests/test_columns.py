@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -218,10 +217,8 @@ def test_no_text_is_quoted(put):
         ("emotions/dev.csv", 5426, None, None),
     ],
 )
-def test_real_texts_work_unasked(name, n_rows, columns, labels):
-    if not (folder := os.environ.get("FROZENBERT_TEXTS")):
-        pytest.skip("FROZENBERT_TEXTS is not set")
-    table = read_table(Path(folder, name))
+def test_real_texts_work_unasked(real_texts, name, n_rows, columns, labels):
+    table = read_table(real_texts / name)
     assert len(table.frame) == n_rows
     if columns is None:
         with pytest.raises(InputError, match="which column holds the labels"):

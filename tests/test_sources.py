@@ -689,6 +689,21 @@ def test_hub_pooling_of_what_another_tool_fetched(
     assert hub.requests == [], "it is asked for once"
 
 
+@pytest.mark.slow
+def test_hub_is_asked_for_the_pooling_by_auto_alone(hub: FakeHub, client: Client) -> None:
+    client.run(AS_TRANSFORMERS_DOES)
+    hub.requests.clear()
+    fit = (
+        "from frozenbert import DistilBertVectorizer\n"
+        f"embed = DistilBertVectorizer({DEFAULT_ENCODER!r}, cache_dir=None, pooling={{!r}})\n"
+        "embed.fit(['a film'])\n"
+    )
+    client.run(fit.format("cls") + "embed.transform(['a film'])")
+    assert hub.requests == []
+    client.run(fit.format("auto"))
+    assert hub.files("HEAD") == ["1_Pooling/config.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
