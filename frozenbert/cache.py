@@ -199,7 +199,7 @@ class VectorCache:
         vectors: np.ndarray,
         n_tokens: np.ndarray,
         missing: np.ndarray,
-    ) -> Generator[np.ndarray, None, None]:
+    ) -> Generator[tuple[np.ndarray, contextlib.ExitStack] | None, None, None]:
         """Divide batches among the processes that compute the same texts just now.
 
         Parameters
@@ -211,31 +211,37 @@ class VectorCache:
 
         Yields
         ------
-        numpy.ndarray of int
-            Rows to compute and write here before the next are asked for; the consumer
-            sets them False in `missing`.
+        rows : numpy.ndarray of int
+            Rows to compute and write here; the consumer sets them False in `missing`.
+        claim : contextlib.ExitStack
+            To be closed once they are written: others wait for it.
+
+        None is yielded instead where all that is left is being computed elsewhere: the
+        consumer finishes what it has in hand, or two processes would wait for each other.
         """
         pending, seen = deque(batches), set[str]()
         wanted = _Wanted(keys, vectors, n_tokens, missing)
         self._read_unseen(seen, wanted)
         waited = 0.0
-        while pending:
-            with _Claims.looked_at(self.folder if self._writable else None, self.root) as claims:
-                # Before reading: what is finished in between is then met twice, not missed.
-                busy = claims.of_others()
-                seen |= self._written
-                known = len(seen)
-                self._read_unseen(seen, wanted)
-                if len(seen) > known:
-                    waited = 0.0
-                rows = _take(pending, keys, missing, busy if waited < PATIENCE else busy[:0])
-                claim = claims.make(keys[rows, 0]) if len(rows) else None
-            if claim is not None:
-                with claim:
-                    yield rows
-            elif pending:
-                time.sleep(WAIT)
-                waited += WAIT
+        with contextlib.ExitStack() as claimed:
+            while pending:
+                with _Claims.looked_at(self.folder if self._writable else None, self.root) as look:
+                    # Before reading: what is finished in between is then met twice, not missed.
+                    busy = look.of_others()
+                    seen |= self._written
+                    known = len(seen)
+                    self._read_unseen(seen, wanted)
+                    if len(seen) > known:
+                        waited = 0.0
+                    rows = _take(pending, keys, missing, busy if waited < PATIENCE else busy[:0])
+                    claim = look.make(keys[rows, 0]) if len(rows) else None
+                if claim is not None:
+                    claimed.enter_context(claim)
+                    yield rows, claim
+                elif pending:
+                    yield None
+                    time.sleep(WAIT)
+                    waited += WAIT
 
     def _names(self) -> set[str]:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
@@ -16,20 +17,19 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .batching import plan_batches
+from .batching import in_streams, plan_batches
 from .cache import VectorCache, cache_root, text_keys
-from .encoder import Encoder, choose_device, load_encoder
+from .encoder import Encoder, choose_device, load_encoder, set_threads, usable_cores
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
-from .sources import POOLINGS, EncoderFiles, find_encoder
+from .graphs import load_graph
+from .parameters import check_parameters, resolve_layers, resolve_max_length, resolve_pooling
+from .quantize import scheme
+from .sources import EncoderFiles, find_encoder
 from .texts import check_texts, distinct_texts
 
 __all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
-
-# What later versions will add; until then these are the only legal values.
-ONLY_VALUE = {"long_text": "truncate", "precision": "float32", "backend": "auto"}
-
 
 _saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
 _loading_from: ContextVar[Path | None] = ContextVar("_loading_from", default=None)
@@ -246,7 +246,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             If the encoder is needed and cannot be had.
         """
         check_is_fitted(self)
-        self._check_parameters()
+        check_parameters(self)
         vectors, n_tokens = self._vectors(check_texts(X, self.missing))
         self._count_truncated(n_tokens)
         return vectors
@@ -298,7 +298,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self._beside = _loading_from.get()
 
     def _fit(self, X: Any) -> list[str]:
-        self._check_parameters()
+        check_parameters(self)
         texts = check_texts(X, self.missing)
         if not texts:
             raise InputError("X holds no texts: at least one is needed to fit.")
@@ -309,9 +309,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.encoder_source_ = files.source
         self.encoder_revision_ = files.revision
         self.encoder_hash_ = files.content_hash
-        self.pooling_ = self._resolve_pooling(files)
-        self.layers_ = self._resolve_layers(files.n_layers)
-        self.max_length_ = self._resolve_max_length(files)
+        self.pooling_ = resolve_pooling(self.pooling, files)
+        self.layers_ = resolve_layers(self.layers, files)
+        self.max_length_ = resolve_max_length(self.max_length, files)
         self.n_features_out_ = len(self.layers_) * len(self.pooling_) * files.hidden_size
         return texts
 
@@ -360,6 +360,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             "long_text": self.long_text,
             "precision": self.precision,
         }
+        if self.precision != "float32":
+            # Engines agree to 1e-5 in float32 alone.
+            settings["engine"] = self._backend(choose_device(self.device))
+        if self.precision == "int8":
+            settings["quantization"] = scheme()
         return VectorCache(root, settings, self.n_features_out_)
 
     def _vectors(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -382,21 +387,68 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         for row in todo:
             ids[row], work.n_tokens[row] = encoder.tokenize(texts[row], self.max_length_)
         lengths = np.array([len(ids[row]) for row in todo])
-        device = encoder.device.partition(":")[0]
-        max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(device, BATCH_TOKENS["cpu"])
-        batches = (todo[batch] for batch in plan_batches(lengths, max_tokens))
-        if cache is not None:
-            batches = cache.share_out(batches, work.keys, work.vectors, work.n_tokens, work.missing)
+        kind = encoder.device.partition(":")[0]
+        max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
+        planned = [todo[batch] for batch in plan_batches(lengths, max_tokens)]
+        n_cores = usable_cores(self.num_threads)
+        n_streams = min(n_cores, len(planned)) if kind == "cpu" else 1
+        encode = self._engine(encoder, n_cores)
+        batches: Generator[tuple[np.ndarray, contextlib.ExitStack] | None, None, None]
+        if cache is None:
+            batches = ((rows, contextlib.ExitStack()) for rows in planned)
+        else:
+            batches = cache.share_out(planned, work.keys, work.vectors, work.n_tokens, work.missing)
+        computed = in_streams(
+            lambda batch: encode([ids[row] for row in batch[0]]),
+            batches,
+            n_streams,
+            prepare=functools.partial(set_threads, max(1, n_cores // n_streams)),
+        )
         # Closed, so that after an error no other process waits for what is not coming.
-        with contextlib.closing(batches), self._progress_bar(len(todo)) as bar:
-            for rows in batches:
-                work.vectors[rows] = encoder.encode(
-                    [ids[row] for row in rows], self.pooling_, self.layers_, self.num_threads
-                )
-                work.missing[rows] = False
+        with (
+            self._progress_bar(len(todo)) as bar,
+            contextlib.closing(batches),
+            contextlib.closing(computed),
+        ):
+            for finished in computed:
+                for (rows, _), vectors in finished:
+                    work.vectors[rows] = vectors
+                    work.missing[rows] = False
                 if cache is not None:
+                    rows = np.concatenate([rows for (rows, _), _ in finished])
                     cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+                for (_, claim), _ in finished:
+                    claim.close()
                 bar.update(len(todo) - int(work.missing.sum()) - bar.n)
+
+    def _engine(self, encoder: Encoder, n_cores: int) -> Callable[[Sequence[np.ndarray]], Any]:
+        """Return the function from token ids of one length to vectors."""
+        if self._backend(encoder.device) == "openvino":
+            graph = load_graph(
+                encoder,
+                self.encoder_hash_,
+                self.pooling_,
+                self.layers_,
+                self.precision,
+                cache_root(self.cache_dir),
+                n_cores,
+            )
+            return graph.encode
+        return functools.partial(
+            encoder.encode, pooling=self.pooling_, layers=self.layers_, precision=self.precision
+        )
+
+    def _backend(self, device: str) -> str:
+        on_cpu = device == "cpu"
+        if not on_cpu and (self.backend == "openvino" or self.precision == "int8"):
+            raise InputError(
+                f"device={device!r} with precision={self.precision!r}, backend={self.backend!r}: "
+                f"OpenVINO, and so int8, runs on the CPU here: device='cpu', or another precision "
+                f"('float32', 'bfloat16') with backend='auto'."
+            )
+        if self.backend == "auto":
+            return "openvino" if on_cpu and self.precision != "float32" else "torch"
+        return self.backend
 
     def _progress_bar(self, total: int) -> Any:
         from tqdm import tqdm
@@ -418,71 +470,6 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             )
         return count
 
-    def _check_parameters(self) -> None:
-        if not isinstance(self.model_name, str) or not self.model_name:
-            raise InputError(f"model_name={self.model_name!r}: a name or a folder, as a string.")
-        if self.revision is not None and not isinstance(self.revision, str):
-            raise InputError(f"revision={self.revision!r}: a branch, tag or commit, or None.")
-        for name, legal in ONLY_VALUE.items():
-            if getattr(self, name) != legal:
-                raise InputError(
-                    f"{name}={getattr(self, name)!r}: this version knows only {legal!r}."
-                )
-        if self.missing not in ("error", "empty"):
-            raise InputError(f"missing={self.missing!r}: 'error' or 'empty'.")
-        if self.progress not in ("auto", True, False):
-            raise InputError(f"progress={self.progress!r}: 'auto', True or False.")
-        for name in ("max_length", "num_threads", "max_batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and not (_is_integer(value) and value >= 1):
-                raise InputError(f"{name}={value!r}: a whole number of at least 1, or None.")
-        poolings = (self.pooling,) if isinstance(self.pooling, str) else self.pooling
-        alone = {"auto"} if isinstance(self.pooling, str) else set()
-        if (
-            not isinstance(poolings, tuple | list)
-            or not poolings
-            or not all(isinstance(how, str) for how in poolings)
-            or not set(poolings) <= {*POOLINGS, *alone}
-            or len(set(poolings)) < len(poolings)
-        ):
-            raise InputError(
-                f"pooling={self.pooling!r}: 'auto', one of {list(POOLINGS)}, or a tuple of "
-                f"different ones."
-            )
-
-    def _resolve_pooling(self, files: EncoderFiles) -> tuple[str, ...]:
-        if self.pooling == "auto":
-            return files.declared_pooling or ("cls",)
-        return (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling)
-
-    def _resolve_layers(self, n_layers: int) -> tuple[int, ...]:
-        if isinstance(self.layers, str) and self.layers == "all":
-            return tuple(range(1, n_layers + 1))
-        layers = self.layers if isinstance(self.layers, tuple | list) else (self.layers,)
-        if layers and all(_is_integer(i) and -n_layers <= i + 1 <= n_layers + 1 for i in layers):
-            resolved = tuple(int(i) % (n_layers + 1) for i in layers)
-            if len(set(resolved)) == len(resolved):
-                return resolved
-        raise InputError(
-            f"layers={self.layers!r}: 'all', a whole number from {-n_layers - 1} to {n_layers} "
-            f"(encoder {self.model_name!r} has {n_layers} layers; 0 is its embeddings), or a "
-            f"tuple of different ones."
-        )
-
-    def _resolve_max_length(self, files: EncoderFiles) -> int:
-        if self.max_length is None:
-            return files.max_length
-        try:
-            longest = files.max_length
-        except InputError:
-            return int(self.max_length)
-        if self.max_length > longest:
-            raise InputError(
-                f"max_length={self.max_length}: encoder {self.model_name!r} takes at most "
-                f"{longest} tokens."
-            )
-        return int(self.max_length)
-
 
 class _Work:
     """Arrays for distinct texts on their way: what is known of each so far."""
@@ -492,7 +479,3 @@ class _Work:
         self.vectors = np.empty((len(texts), n_features), dtype=np.float32)
         self.n_tokens = np.zeros(len(texts), dtype=np.int64)
         self.missing = np.ones(len(texts), dtype=bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import joblib
@@ -17,7 +16,7 @@ from .errors import EncoderNotFoundError, InputError
 from .shortcuts import first_layers, last_layer_of_first_position
 from .sources import EncoderFiles, first_line, quiet_transformers
 
-__all__ = ["Encoder", "choose_device", "load_encoder"]
+__all__ = ["Encoder", "choose_device", "load_encoder", "set_threads", "usable_cores"]
 
 
 class Encoder:
@@ -40,7 +39,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.pad_token_id = pad_token_id
         self.device = device
-        self._shorter: dict[int, Any] = {}
+        self._pooled: dict[Any, Any] = {}
 
     def tokenize(self, text: str, max_length: int) -> tuple[np.ndarray, int]:
         """Turn one text into token ids.
@@ -84,20 +83,18 @@ class Encoder:
         ids: Sequence[np.ndarray],
         pooling: Sequence[str],
         layers: Sequence[int],
-        num_threads: int | None = None,
+        precision: str = "float32",
     ) -> np.ndarray:
-        """Turn one batch of token ids into vectors.
+        """Turn one batch of token ids, all of one length, into vectors.
 
         Parameters
         ----------
-        ids : sequence of numpy.ndarray
-            One array of token ids a text; padded here to the longest.
+        ids : sequence of numpy.ndarray, each of shape (n_tokens,)
         pooling : sequence of {"cls", "mean", "max"}
         layers : sequence of int
             Indices into `hidden_states`, 0 (the embeddings) to the number of layers.
-        num_threads : int or None
-            Torch threads for this call; None is torch's setting, capped by the cores that
-            the process may use.
+        precision : {"float32", "bfloat16"}
+            "bfloat16" lets torch's autocast choose what is computed in it.
 
         Returns
         -------
@@ -112,67 +109,34 @@ class Encoder:
         """
         import torch
 
+        pooled = self.pooled(tuple(pooling), tuple(layers))
+        kind = torch.device(self.device).type
+        half = torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
         try:
-            with _torch_threads(num_threads), torch.inference_mode():
-                return self._encode_padded(ids, tuple(pooling), tuple(layers))
+            with torch.inference_mode(), half:
+                tokens = torch.from_numpy(np.stack(ids).astype(np.int64)).to(self.device)
+                vectors: np.ndarray = pooled(tokens).float().cpu().numpy()
+            return vectors
         except torch.OutOfMemoryError:
             if len(ids) == 1:
                 raise
         # Out of the except block, which keeps what the failed try holds on the device.
         middle = len(ids) // 2
         halves = (
-            self.encode(part, pooling, layers, num_threads) for part in (ids[:middle], ids[middle:])
+            self.encode(part, pooling, layers, precision) for part in (ids[:middle], ids[middle:])
         )
         return np.concatenate(list(halves))
 
-    def _encode_padded(
-        self, ids: Sequence[np.ndarray], pooling: tuple[str, ...], layers: tuple[int, ...]
-    ) -> np.ndarray:
-        import torch
+    def pooled(self, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
+        """Return a torch module from token ids (rows, tokens) to vectors; it shares the weights.
 
-        lengths = np.array([len(row) for row in ids])
-        width = max(int(lengths.max()), 1)
-        input_ids = np.full((len(ids), width), self.pad_token_id, dtype=np.int64)
-        for row, values in zip(input_ids, ids, strict=True):
-            row[: len(values)] = values
-        padding = np.arange(width) >= lengths[:, None]
-        mask = torch.from_numpy(~padding).to(self.device) if padding.any() else None
-        tokens = torch.from_numpy(input_ids).to(self.device)
-        vectors: np.ndarray = self._forward(tokens, mask, pooling, layers).cpu().numpy()
-        return vectors
-
-    def _forward(
-        self, tokens: Any, mask: Any | None, pooling: tuple[str, ...], layers: tuple[int, ...]
-    ) -> Any:
-        """Vectors of one batch; `mask` is False at padding, None where there is none."""
-        import torch
-
-        top = max(layers)
-        cls_alone = pooling == ("cls",) and layers == (self.n_layers,)
-        model = self._first_layers(top - 1 if cls_alone else top)
-        if model is None:
-            cls_alone, model, top = False, self.model, self.n_layers
-            # Without a mask, some families would take the padding id for padding.
-            mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        output = model(
-            input_ids=tokens,
-            attention_mask=None if mask is None else mask.long(),
-            output_hidden_states=layers != (top,),
-            return_dict=True,
-        )
-        if cls_alone:
-            return last_layer_of_first_position(self.model, output.last_hidden_state, mask)
-        columns = []
-        for layer in layers:
-            # A family may norm its last layer's output once more on the way out.
-            states = output.last_hidden_state if layer == top else output.hidden_states[layer]
-            columns += [_pool(states.float(), mask, how) for how in pooling]
-        return torch.cat(columns, dim=1)
-
-    def _first_layers(self, n_layers: int) -> Any | None:
-        if n_layers not in self._shorter:
-            self._shorter[n_layers] = first_layers(self.model, n_layers)
-        return self._shorter[n_layers]
+        No layer above the highest asked for is in it, and of the last layer only what the
+        [CLS] vector needs, if that alone is asked for.
+        """
+        key = (pooling, layers)
+        if key not in self._pooled:
+            self._pooled[key] = _make_pooled(self.model, pooling, layers)
+        return self._pooled[key]
 
     @property
     def n_layers(self) -> int:
@@ -298,39 +262,65 @@ def _has_decoder(model: Any) -> bool:
     return "decoder_input_ids" in inspect.signature(model.forward).parameters
 
 
-def _pool(states: Any, mask: Any | None, how: str) -> Any:
-    """Reduce (rows, tokens, hidden) to (rows, hidden)."""
-    if how == "cls":
-        return states[:, 0]
-    if mask is None:
-        return states.mean(1) if how == "mean" else states.amax(1)
-    mask = mask.unsqueeze(-1)
-    if how == "mean":
-        return (states * mask).sum(1) / mask.sum(1)
-    return states.masked_fill(~mask, float("-inf")).amax(1)
-
-
-@contextlib.contextmanager
-def _torch_threads(number: int | None) -> Iterator[None]:
-    """Hold torch to `number` threads, and by itself to those the process may use."""
+def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
     import torch
 
-    before = torch.get_num_threads()
-    wanted = min(before, _usable_cores()) if number is None else number
-    if wanted == before:
-        yield
-        return
-    torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    n_layers, top = int(model.config.num_hidden_layers), max(layers)
+    cls_alone = pooling == ("cls",) and layers == (n_layers,)
+    shorter = first_layers(model, top - 1 if cls_alone else top)
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below = model if shorter is None else shorter
+
+        def forward(self, tokens: Any) -> Any:
+            # Without a mask, some families would take the padding id for padding.
+            mask = torch.ones_like(tokens) if shorter is None else None
+            last = n_layers if shorter is None else top
+            output = self.below(
+                input_ids=tokens,
+                attention_mask=mask,
+                output_hidden_states=not cls_alone and layers != (last,),
+                return_dict=True,
+            )
+            if cls_alone and shorter is not None:
+                return last_layer_of_first_position(model, output.last_hidden_state)
+            columns = []
+            for layer in layers:
+                # A family may norm its last layer's output once more on the way out.
+                states = output.last_hidden_state if layer == last else output.hidden_states[layer]
+                columns += [POOL[how](states.float()) for how in pooling]
+            return torch.cat(columns, dim=1)
+
+    return Pooled().eval()
 
 
-@functools.cache
-def _usable_cores() -> int:
+POOL: dict[str, Callable[[Any], Any]] = {
+    "cls": lambda states: states[:, 0],
+    "mean": lambda states: states.mean(1),
+    "max": lambda states: states.amax(1),
+}
+
+
+def usable_cores(at_most: int | None = None) -> int:
+    """Return how many cores the process may use, and torch is set to use.
+
+    Affinity, a container's share, `OMP_NUM_THREADS` and `torch.set_num_threads` are
+    heeded, and so is joblib's division of the cores among its workers.
+    """
+    import torch
+
     # torch counts cores and heeds affinity; a container's share of them it does not see.
-    return int(joblib.cpu_count())
+    cores = min(torch.get_num_threads(), int(joblib.cpu_count()))
+    return cores if at_most is None else min(at_most, int(joblib.cpu_count()))
+
+
+def set_threads(number: int) -> None:
+    """Let torch compute with `number` threads when called from this thread."""
+    import torch
+
+    torch.set_num_threads(number)
 
 
 def _rust_tokenizer() -> Any:

@@ -44,12 +44,13 @@ def first_layers(model: Any, n_layers: int) -> Any | None:
     return shorter
 
 
-def last_layer_of_first_position(model: Any, states: Any, mask: Any | None) -> Any:
+def last_layer_of_first_position(model: Any, states: Any) -> Any:
     """Compute the last layer for the first position alone.
 
-    For the [CLS] vector the other positions are needed in the last layer only as keys
-    and values: their queries, output projections and feed-forward steps, about a seventh
-    of a six-layer encoder's work, are left out.
+    The other positions' queries, output projections and feed-forward steps are left out,
+    and by associativity their keys and values too: (x K) q is x (K q), and a weighted
+    sum of x V is the weighted sum of x, times V. What is left costs next to nothing, so a
+    sixth of a six-layer encoder's work is saved.
 
     Parameters
     ----------
@@ -57,41 +58,34 @@ def last_layer_of_first_position(model: Any, states: Any, mask: Any | None) -> A
         The whole model, of a family in `STACKS`.
     states : torch.Tensor, shape (rows, tokens, hidden)
         What the layer below the last gave.
-    mask : torch.Tensor of bool, shape (rows, tokens), or None
-        True at tokens, False at padding; None if there is no padding.
 
     Returns
     -------
     torch.Tensor, shape (rows, hidden)
     """
     layer = getattr(model, STACKS[model.config.model_type]).layer[-1]
-    first = states[:, :1]
+    first = states[:, 0]
     heads = model.config.num_attention_heads
     if model.config.model_type == "distilbert":
         attention = layer.attention
-        context = _attend(
-            attention.q_lin(first), attention.k_lin(states), attention.v_lin(states), mask, heads
-        )
+        context = _attend(states, heads, attention.q_lin, attention.k_lin, attention.v_lin)
         result = layer.sa_layer_norm(attention.out_lin(context) + first)
-        result = layer.output_layer_norm(layer.ffn(result) + result)
-    else:
-        attention = layer.attention.self
-        context = _attend(
-            attention.query(first), attention.key(states), attention.value(states), mask, heads
-        )
-        result = layer.attention.output(context, first)
-        result = layer.output(layer.intermediate(result), result)
-    return result[:, 0]
+        return layer.output_layer_norm(layer.ffn.ff_chunk(result) + result)
+    attention = layer.attention.self
+    context = _attend(states, heads, attention.query, attention.key, attention.value)
+    result = layer.attention.output(context, first)
+    return layer.output(layer.intermediate(result), result)
 
 
-def _attend(query: Any, key: Any, value: Any, mask: Any | None, heads: int) -> Any:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    if mask is not None:
-        mask = mask[:, None, None, :]
-    context = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return context.transpose(1, 2).flatten(2)
+def _attend(states: Any, heads: int, query: Any, key: Any, value: Any) -> Any:
+    """Attend from the first position to all, (rows, tokens, hidden) to (rows, hidden)."""
+    q = query(states[:, 0]).unflatten(-1, (heads, -1)).transpose(0, 1)
+    # The keys' bias adds the same to each position's score, which the softmax takes out.
+    q = (q @ key.weight.unflatten(0, (heads, -1))).transpose(0, 1)
+    scores = q @ states.transpose(1, 2) * (len(value.weight) // heads) ** -0.5
+    context = (scores.softmax(-1) @ states).transpose(0, 1)
+    context = context @ value.weight.unflatten(0, (heads, -1)).transpose(1, 2)
+    return context.transpose(0, 1).flatten(1) + value.bias
 
 
 def _twin(module: Any) -> Any:
