@@ -220,12 +220,16 @@ RIVALS = {
     "fastembed": Way("fastembed, ONNX float32", load_fastembed, needs_export=True),
 }
 
-# The part of the name behind "ours-", and the parameters of the vectorizer.
+# The part of the name behind "ours-", and the parameters of the vectorizer. Without `pooling`,
+# that which the encoder declares, as the others have it.
 OURS: list[tuple[str, dict[str, Any]]] = [
     ("cls", {"pooling": "cls"}),
     ("mean", {"pooling": "mean"}),
+    ("openvino", {"backend": "openvino"}),
+    ("bfloat16", {"precision": "bfloat16"}),
+    ("int8", {"precision": "int8"}),
 ]
-WARM = ("warm", {"pooling": "cls"})
+WARM = ("warm", {})
 
 
 def title_of_ours(parameters: dict[str, Any], prefix: str = "frozenbert") -> str:
@@ -235,13 +239,13 @@ def title_of_ours(parameters: dict[str, Any], prefix: str = "frozenbert") -> str
 
 
 WAYS: dict[str, Way] = RIVALS | {
-    f"ours-{name}": Way(title_of_ours(p), load_ours, pooling=p["pooling"], parameters=p)
+    f"ours-{name}": Way(title_of_ours(p), load_ours, pooling=p.get("pooling"), parameters=p)
     for name, p in OURS
 }
 WAYS[f"ours-{WARM[0]}"] = Way(
     title_of_ours(WARM[1], "frozenbert, warm cache"),
     load_ours_warm,
-    pooling=WARM[1]["pooling"],
+    pooling=WARM[1].get("pooling"),
     parameters=WARM[1],
 )
 PLAIN = Way("plain AutoModel", load_plain)

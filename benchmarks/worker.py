@@ -30,6 +30,7 @@ PACKAGES = (
     "sentence-transformers",
     "optimum-onnx",
     "onnxruntime",
+    "openvino",
     "skrub",
     "embetter",
     "fastembed",

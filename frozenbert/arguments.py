@@ -44,8 +44,8 @@ def add_shared(
     encoder.add_argument("--pooling", type=names, help="auto, cls, mean, max, or several: cls,mean")
     encoder.add_argument("--layers", type=layers, help="-1 (last), 6, 4,5,6 or all")
     encoder.add_argument("--max-length", type=positive, metavar="TOKENS", help="cut texts here")
-    encoder.add_argument("--precision", help="float32")
-    encoder.add_argument("--backend", help="auto")
+    encoder.add_argument("--precision", help="float32, bfloat16 or int8; default: float32")
+    encoder.add_argument("--backend", help="auto, torch or openvino; default: auto")
     encoder.add_argument("--device", help="a torch device, cpu or cuda")
     encoder.add_argument("--offline", action="store_true", help="never ask the hub")
 

@@ -412,6 +412,13 @@ def _print_training(training: Training) -> None:
     metrics, search = training.metrics, training.metrics["search"]
     embed = training.model.named_steps["embed"]
     _say_encoder(embed)
+    if agreement := metrics.get("agreement"):
+        _say(
+            embed.precision,
+            f"agrees with float32 on {agreement['n_texts']} test texts: mean cosine "
+            f"{agreement['mean_cosine']:.4f}, {100 * agreement['equal_predictions']:.1f} % of the "
+            f"predictions the same",
+        )
     _say(
         "head",
         f"C = {search['best_C']:.3g}, the best of {len(search['C'])}: {search['scoring']} "
@@ -435,7 +442,8 @@ def _say_encoder(embed: DistilBertVectorizer) -> None:
         "encoder",
         f"{embed.encoder_name_} ({origin.get(embed.encoder_source_, embed.encoder_source_)}, "
         f"content {embed.encoder_hash_[:12]}): pooling {'+'.join(embed.pooling_)}, "
-        f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens",
+        f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens, "
+        f"{embed.precision}",
     )
 
 

@@ -434,9 +434,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 n_cores,
             )
             return graph.encode
-        return functools.partial(
-            encoder.encode, pooling=self.pooling_, layers=self.layers_, precision=self.precision
-        )
+        return lambda ids: encoder.encode(ids, self.pooling_, self.layers_, self.precision)
 
     def _backend(self, device: str) -> str:
         on_cpu = device == "cpu"

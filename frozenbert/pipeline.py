@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +40,9 @@ __all__ = [
     "save_training",
     "train",
 ]
+
+
+AGREEMENT_ON = 256  # test texts on which a reduced precision is held against float32
 
 
 def make_text_classifier(
@@ -95,7 +100,8 @@ class Training:
         Fitted on the training rows.
     metrics : dict
         `accuracy`, `macro_f1` (fractions), `per_class`, `n_train`, `n_test`, the same
-        figures of the `baseline`, and the `search`.
+        figures of the `baseline`, and the `search`; for a reduced precision also the
+        `agreement` with float32: `n_texts`, `mean_cosine`, `equal_predictions` (fraction).
     y_test, predicted : numpy.ndarray, shape (n_test,)
         The true and the predicted labels of the test rows.
     seconds : dict
@@ -189,6 +195,9 @@ def train(
     clock.lap("search for C")
     predicted = model[1:].predict(model.named_steps["embed"].transform(test_texts))
     clock.lap("vectors and labels of the test texts")
+    agreement = _agreement(model, test_texts)
+    if agreement:
+        clock.lap("agreement with float32")
     baseline = make_words_baseline(
         cv=head.cv.get_n_splits(),
         scoring=head.scoring,
@@ -216,7 +225,29 @@ def train(
             "std_score": head.cv_results_["std_test_score"].tolist(),
         },
     }
+    if agreement:
+        metrics["agreement"] = agreement
     return Training(model, metrics, np.asarray(test_labels), predicted, seconds)
+
+
+def _agreement(model: Pipeline, texts: Sequence[str]) -> dict[str, Any]:
+    """Hold a reduced precision against float32 on some texts; nothing if it is float32."""
+    embed = model.named_steps["embed"]
+    if embed.precision == "float32":
+        return {}
+    drawn = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
+    some = [texts[i] for i in np.sort(drawn)]
+    exact = copy.copy(embed).set_params(precision="float32")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*longer than max_length")  # said already
+        vectors, expected = embed.transform(some), exact.transform(some)
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+    head = model[1:]
+    return {
+        "n_texts": len(some),
+        "mean_cosine": float(np.mean((vectors * expected).sum(axis=1) / norms)),
+        "equal_predictions": float(np.mean(head.predict(vectors) == head.predict(expected))),
+    }
 
 
 class _Clock:

@@ -33,7 +33,16 @@ __all__ = [
     "write_report",
 ]
 
-VERSIONED = ("frozenbert", "scikit-learn", "torch", "transformers", "tokenizers", "numpy", "joblib")
+VERSIONED = (
+    "frozenbert",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "openvino",
+    "numpy",
+    "joblib",
+)
 INK, ACCENT = "#1b3a4b", "#d1495b"
 
 

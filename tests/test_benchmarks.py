@@ -29,7 +29,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
-    ways = ["tutorial", "pipeline", "st-onnx", "ours-cls", "ours-mean", "ours-warm"]
+    ways = ["tutorial", "pipeline", "st-onnx", "ours-cls", "ours-mean", "ours-openvino", "ours-warm"]
     options = ["--encoders", tiny, "--texts", "sentences", "--sentences", "5", "--rounds", "2"]
     options += ["--ways", ",".join(ways), "--onnx-python", str(tmp_path / "none")]
     done = run("bench.py", *options, "--out", str(tmp_path))
@@ -49,7 +49,7 @@ def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
         assert len(row["seconds"]) == 2
         assert min(row["seconds"]) > 0
         assert row["difference"] < 1e-5, row["title"]
-    assert [row["pooling"] for row in rows.values()] == ["cls", "cls", "cls", "mean", "cls"]
+    assert [row["pooling"] for row in rows.values()] == ["cls", "cls", "cls", "mean", "cls", "cls"]
     assert raw.with_suffix(".md").read_text(encoding="utf-8").strip() in done.stdout
     assert raw.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 

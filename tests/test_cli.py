@@ -168,7 +168,7 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         "0: 18",
         "test     12 rows, a stratified quarter of train.tsv (seed 0)",
         f"encoder  tiny (folder, content {model['encoder']['content_hash'][:12]}): pooling cls, "
-        "layer 3, at most 40 tokens",
+        "layer 3, at most 40 tokens, float32",
         f"head     C = {search['best_C']:.3g}, the best of 2: accuracy {search['best_score']:.4f}",
         f"tiny + logistic regression      {metrics['accuracy']:.4f}    {metrics['macro_f1']:.4f}\n",
         "TF-IDF + logistic regression    1.0000    1.0000\n",
@@ -181,6 +181,8 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     ):
         assert line in out
 
+    assert "agree" not in out
+    assert "agreement" not in metrics
     assert model["metrics"] == metrics
     assert model["notice"] is None
     assert model["labels"] == [0, 1]
@@ -203,6 +205,23 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     for name in ("model.json", "metrics.json", "report.html"):
         assert SECRET not in (folder / name).read_text("utf-8")
     assert load_model(folder).predict(["a good fine warm film"]).shape == (1,)
+
+
+def test_a_reduced_precision_is_held_against_float32(succeeds, tiny):
+    options = ["--data", "train.tsv", "--model", tiny, "--cv", 3, "--C", "0.01,0.1"]
+    out = succeeds(train, *options, "--precision", "int8", "--pooling", "mean")
+    folder = Path("artifacts/train")
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    agreement = metrics["agreement"]
+    assert agreement["n_texts"] == metrics["n_test"] == 12
+    assert 0.99 < agreement["mean_cosine"] < 1
+    assert 0.5 < agreement["equal_predictions"] <= 1
+    assert f"mean cosine {agreement['mean_cosine']:.4f}, " in out
+    assert "at most 40 tokens, int8\n" in out
+    assert json.loads((folder / "model.json").read_text("utf-8"))["encoder"]["precision"] == "int8"
+    assert "agreement with float32</th>" in (folder / "report.html").read_text("utf-8")
+    # Trained and asked in the same precision, whoever loads it.
+    assert load_model(folder).named_steps["embed"].precision == "int8"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +539,7 @@ def test_classify_overwrites_no_column(refuses, trained, monkeypatch, name):
         ("--max-length 7", "--max-length 7: this model was trained with 40;"),
         ("--precision int8", "--precision int8: this model was trained with float32;"),
         ("--revision main", "--revision main: this model was trained with None;"),
-        ("--backend x", "backend='x': this version knows only 'auto'"),
+        ("--backend x", "backend='x': one of 'auto', 'torch', 'openvino'"),
     ],
 )
 def test_classify_with_options_of_another_model(refuses, trained, options, says):
@@ -788,8 +807,9 @@ def test_test_file_without_the_header_of_the_data(refuses, tiny):
         ("--pooling median", "pooling='median': 'auto', one of"),
         ("--layers 99", r"layers=99: 'all', a whole number from -4 to 3 \("),
         ("--layers last", "argument --layers: invalid list of layers value: 'last'"),
-        ("--precision int3", "precision='int3': this version knows only 'float32'"),
-        ("--backend onnx", "backend='onnx': this version knows only 'auto'"),
+        ("--precision int3", "precision='int3': one of 'float32', 'bfloat16', 'int8'"),
+        ("--backend onnx", "backend='onnx': one of 'auto', 'torch', 'openvino'"),
+        ("--precision int8 --backend torch", "precision='int8' with backend='torch': int8 is Open"),
         ("--device nonsense", "device='nonsense': torch cannot use it here"),
         ("--lim 5", "unrecognized arguments: --lim 5"),
         ("--revision main", "revision='main': .*tiny' is a folder and has no revisions"),
