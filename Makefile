@@ -28,7 +28,7 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint set-up reviews bench bench-head clean distclean
+.PHONY: help demo test test-fast lint set-up reviews bench bench-head bench-precision clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews and report, in artifacts/movie_reviews"
@@ -41,6 +41,7 @@ help:
 	@echo "make bench      compare the speed with that of others (benchmarks/README.md), in .venv-bench"
 	@echo "                (fewer ways, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
 	@echo "make bench-head compare the head's search with the tutorial's"
+	@echo "make bench-precision   what bfloat16 and int8 cost in accuracy"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
 	@echo
@@ -93,6 +94,9 @@ bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up
 
 bench-head: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/head.py $(ARGS)
+
+bench-precision: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/precision.py $(ARGS)
 
 $(BENCH)/.set-up: benchmarks/requirements.txt pyproject.toml
 	$(call make_venv,$(BENCH),$<)

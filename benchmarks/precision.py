@@ -1,0 +1,145 @@
+"""What a reduced precision costs in accuracy: the same rows, folds and heads, paired.
+
+    python benchmarks/precision.py [--rows 6920] [--pooling mean]
+
+Every row is predicted by a head that was fitted, and tuned, on the other folds of vectors of the
+same precision. The interval is that of the mean paired difference over the rows (normal, 95 %).
+
+The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from report import machine
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from worker import versions
+
+from frozenbert import DistilBertVectorizer
+from frozenbert.arguments import Parser, folds, positive
+from frozenbert.classify import make_head
+from frozenbert.errors import InputError
+from frozenbert.files import writing
+from frozenbert.parameters import PRECISIONS
+from frozenbert.sources import PACKAGED_ENCODER
+from frozenbert.tables import read_table
+
+HERE = Path(__file__).resolve().parent
+SAMPLE = HERE.parent / "data" / "movie_reviews" / "train.tsv"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison; return the exit code."""
+    parser = Parser(prog="precision.py", description="What a reduced precision costs.")
+    parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
+    parser.add_argument("--pooling", default="mean", help="default: mean")
+    parser.add_argument("--rows", type=positive, help="the first so many (default: all)")
+    parser.add_argument("--folds", type=folds, default=5, help="default: 5")
+    parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    try:
+        texts, y, source = texts_and_labels(options.rows)
+        results = {name: measure(name, texts, y, options) for name in PRECISIONS}
+    except InputError as error:
+        print(f"precision.py: {error}", file=sys.stderr)
+        return 2
+
+    vectors = {name: result.pop("vectors") for name, result in results.items()}
+    right = {name: result.pop("right") for name, result in results.items()}
+    for name, result in results.items():
+        difference = right[name].astype(float) - right["float32"]
+        result["accuracy"] = float(right[name].mean())
+        result["difference"] = float(difference.mean())
+        result["interval"] = float(1.96 * difference.std(ddof=1) / len(y) ** 0.5)
+        result["mean_cosine"] = float(cosines(vectors[name], vectors["float32"]).mean())
+    started = datetime.now(UTC)
+    report = {
+        "date": started.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "model": options.model,
+        "pooling": options.pooling,
+        "source": source,
+        "rows": len(y),
+        "folds": options.folds,
+        "results": results,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / started.strftime("precision-%Y-%m-%d-%H%M%S.json")
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(to_markdown(report))
+    print(f"\nWritten: {path}")
+    return 0
+
+
+def measure(precision: str, texts: list[str], y: np.ndarray, options: Any) -> dict[str, Any]:
+    """Encode the texts and predict each row from the others."""
+    vectorizer = DistilBertVectorizer(
+        options.model,
+        pooling=options.pooling,
+        precision=precision,
+        cache_dir=None,
+        progress=False,
+    )
+    vectorizer.fit_transform(texts[:8])  # exports the graph
+    start = time.perf_counter()
+    vectors = vectorizer.transform(texts)
+    seconds = time.perf_counter() - start
+    print(f"  {precision}: {len(texts) / seconds:,.0f} texts a second", file=sys.stderr)
+    split = StratifiedKFold(options.folds, shuffle=True, random_state=0)
+    model = make_pipeline(StandardScaler(), make_head())
+    right = cross_val_predict(model, vectors, y, cv=split) == y
+    return {"seconds": seconds, "vectors": vectors, "right": right}
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of each row of `a` with that of `b`."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / norms
+
+
+def texts_and_labels(rows: int | None) -> tuple[list[str], np.ndarray, str]:
+    """Return texts, labels and where they come from."""
+    folder = os.environ.get("FROZENBERT_TEXTS")
+    path = Path(folder) / "sst2" / "train.tsv" if folder else SAMPLE
+    if not path.exists():
+        raise InputError(f"{path}: no labelled texts; set FROZENBERT_TEXTS, or `make reviews`.")
+    frame = read_table(path, header=False).frame.iloc[:rows]
+    source = "SST-2" if folder else "sample reviews"
+    return frame.iloc[:, 0].tolist(), frame.iloc[:, 1].to_numpy(), source
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Return the table."""
+    lines = [
+        f"Measured {report['date']}: {report['rows']} rows ({report['source']}), "
+        f"{report['model']}, pooling {report['pooling']}, {report['folds']} folds; "
+        f"{report['machine']['cpu']}, "
+        f"{report['machine']['cores']} cores.",
+        "",
+        "| precision | accuracy | less float32's, points (95 %) | mean cosine with float32 |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, result in report["results"].items():
+        against = f"{100 * result['difference']:+.2f} ± {100 * result['interval']:.2f}"
+        lines.append(
+            f"| {name} | {result['accuracy']:.4f} | {'' if name == 'float32' else against} "
+            f"| {result['mean_cosine']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
