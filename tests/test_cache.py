@@ -14,6 +14,7 @@ import threading
 import time
 import types
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,33 @@ def read(cache: VectorCache, texts: Sequence[str]) -> list[str]:
     return work.found()
 
 
-def run(cache: VectorCache, texts: Sequence[str], size: int = 10) -> list[str]:
+def finish(cache: VectorCache, work: Work, rows: np.ndarray, claim: Any) -> list[str]:
+    """Compute, write and give back what was claimed; return its texts."""
+    texts = work.compute(rows)
+    cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+    claim.close()
+    return texts
+
+
+def run(
+    cache: VectorCache,
+    texts: Sequence[str],
+    size: int = 10,
+    in_hand: int = 1,
+    when_claimed: Callable[[], object] = lambda: None,
+) -> list[str]:
     """Do what the vectorizer does; return the texts that were computed here."""
     work = Work(texts)
     batches = [np.arange(i, min(i + size, len(texts))) for i in range(0, len(texts), size)]
-    computed = []
-    for rows in cache.share_out(batches, *work.arrays()):
-        computed += work.compute(rows)
-        cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+    computed, held = [], deque[Any]()
+    for claimed in cache.share_out(batches, *work.arrays()):
+        if claimed is not None:
+            held.append(claimed)
+            when_claimed()
+        while len(held) >= (1 if claimed is None else in_hand):
+            computed += finish(cache, work, *held.popleft())
+    while held:
+        computed += finish(cache, work, *held.popleft())
     assert work.found() == list(texts)
     return computed
 
@@ -102,7 +122,7 @@ def files(cache: VectorCache, end: str) -> list[Path]:
 
 
 def claims(cache: VectorCache) -> list[str]:
-    return [p.name for p in (cache.folder / "claims").iterdir() if p.name != "all.lock"]
+    return [p.name for p in (cache.folder / "claims").glob("*") if p.name != "all.lock"]
 
 
 def flip(path: Path, byte: int, bit: int = 0) -> None:
@@ -523,7 +543,7 @@ def test_a_damaged_token_count_does_not_reach_the_caller(cache: VectorCache) -> 
     work = Work(["a"])
     work.n_tokens[:] = 3  # as the tokenizer said
     with pytest.warns(UserWarning, match=DAMAGED):
-        [rows] = cache.share_out([np.array([0])], *work.arrays())
+        [(rows, _)] = cache.share_out([np.array([0])], *work.arrays())
     assert (rows.tolist(), work.n_tokens.tolist()) == ([0], [3])
 
 
@@ -619,9 +639,8 @@ def test_the_folder_may_be_deleted_between_calls(cache: VectorCache) -> None:
 def test_the_folder_may_be_deleted_in_the_middle(cache: VectorCache) -> None:
     work = Work(TEXTS)
     batches = np.arange(20).reshape(4, 5)
-    for rows in cache.share_out(batches, *work.arrays()):
-        work.compute(rows)
-        cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+    for claimed in cache.share_out(batches, *work.arrays()):
+        finish(cache, work, *claimed)
         shutil.rmtree(cache.root)
     assert work.found() == TEXTS
 
@@ -640,15 +659,23 @@ def test_no_locks_mean_no_claims_but_no_trouble(
 # Sharing out
 
 
-@given(st.lists(st.integers(0, 40), unique=True), st.sets(st.integers(0, 40)), st.integers(1, 9))
+@given(
+    st.lists(st.integers(0, 40), unique=True),
+    st.sets(st.integers(0, 40)),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
 @settings(deadline=None, max_examples=30)
-def test_alone_each_missing_text_comes_once(asked: list[int], known: set[int], size: int) -> None:
+def test_alone_each_missing_text_comes_once(
+    asked: list[int], known: set[int], size: int, in_hand: int
+) -> None:
     texts = [str(i) for i in asked]
     with tempfile.TemporaryDirectory() as folder:
         fill(make(folder), [str(i) for i in known])
-        computed = run(make(folder), texts, size)
+        computed = run(make(folder), texts, size, in_hand)
         assert computed == [str(i) for i in asked if i not in known]
-        assert run(make(folder), texts, size) == []
+        assert run(make(folder), texts, size, in_hand) == []
+        assert claims(make(folder)) == []
 
 
 def test_no_claims_are_left(cache: VectorCache) -> None:
@@ -657,13 +684,18 @@ def test_no_claims_are_left(cache: VectorCache) -> None:
 
 
 def test_a_loop_that_fails_leaves_no_claim(cache: VectorCache) -> None:
+    in_hand = []
+
     def fail() -> None:
-        for _ in cache.share_out([np.arange(20)], *Work(TEXTS).arrays()):
-            assert len(claims(cache)) == 2
-            raise RuntimeError("the encoder failed")
+        for claimed in cache.share_out(np.arange(20).reshape(4, 5), *Work(TEXTS).arrays()):
+            in_hand.append(claimed)
+            if len(in_hand) == 3:
+                assert len(claims(cache)) == 2 * 3
+                raise RuntimeError("the encoder failed")
 
     with pytest.raises(RuntimeError, match="encoder failed"):
         fail()
+    assert claims(cache) == []
     assert run(make(cache.root), TEXTS) == TEXTS
     assert claims(cache) == []
 
@@ -708,11 +740,10 @@ class OtherThread:
 
     def loop(self) -> None:
         work = self.work
-        for rows in self.cache.share_out([np.arange(len(work.texts))], *work.arrays()):
+        for claimed in self.cache.share_out([np.arange(len(work.texts))], *work.arrays()):
             self.claimed.set()
             assert self.may_finish.wait(60)
-            work.compute(rows)
-            self.cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+            finish(self.cache, work, *claimed)
 
     def finish(self) -> None:
         self.may_finish.set()
@@ -726,6 +757,61 @@ def test_claimed_texts_are_left_to_the_other_and_waited_for_last(
     other = OtherThread(make(root), TEXTS[:7])
     Clock(monkeypatch, other.finish)
     assert run(make(root), TEXTS, size=5) == TEXTS[7:]
+
+
+def test_each_claim_ends_by_itself(cache: VectorCache) -> None:
+    work = Work(TEXTS)
+    claimed = cache.share_out(np.arange(20).reshape(4, 5), *work.arrays())
+    first, second, third = (next(claimed) for _ in range(3))
+    left = []
+    for rows, claim in (second, first, third):
+        finish(cache, work, rows, claim)
+        left.append(len(claims(cache)))
+    assert left == [4, 2, 0]
+    claimed.close()
+
+
+def test_the_signal_to_finish_comes_only_when_nothing_else_is_left(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = OtherThread(make(root), TEXTS[:7])
+    Clock(monkeypatch, other.finish)
+    cache, work = make(root), Work(TEXTS)
+    seen = []
+    for claimed in cache.share_out(np.arange(20).reshape(4, 5), *work.arrays()):
+        seen.append(None if claimed is None else claimed[0].tolist())
+        if claimed is not None:
+            finish(cache, work, *claimed)
+    assert seen == [[7, 8, 9], [*range(10, 15)], [*range(15, 20)], None]
+
+
+def test_two_that_hold_what_the_other_waits_for_both_finish(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps all it claims in hand until it is told to finish."""
+    monkeypatch.setattr(cache_module, "PATIENCE", 3600.0)
+    both_claimed = threading.Barrier(2)
+    computed: list[str] = []
+
+    def loop(texts: list[str]) -> None:
+        met: list[int] = []
+
+        def meet() -> None:
+            if not met:
+                met.append(both_claimed.wait(60))
+
+        computed.extend(run(make(root), texts, size=5, in_hand=99, when_claimed=meet))
+
+    threads = [
+        threading.Thread(target=loop, args=(texts,), daemon=True) for texts in (TEXTS, TEXTS[::-1])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(computed) == sorted(TEXTS)
+    assert claims(make(root)) == []
 
 
 def test_who_finishes_between_two_looks_is_not_missed(
@@ -784,13 +870,14 @@ def start(what: str, root: Path, *arguments: object) -> subprocess.Popen[str]:
 
 def claim_and_hang() -> None:
     work = Work(TEXTS)
-    for rows in make(sys.argv[1]).share_out([np.arange(10)], *work.arrays()):
-        print(len(rows), flush=True)
+    for claimed in make(sys.argv[1]).share_out([np.arange(10)], *work.arrays()):
+        assert claimed is not None
+        print(len(claimed[0]), flush=True)
         sys.stdin.read()
 
 
 def work_on_a_range() -> None:
-    root, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    root, (first, last, step) = sys.argv[1], map(int, sys.argv[2:])
     cache, compute = make(root), Work.compute
 
     def slowly(work: Work, rows: np.ndarray) -> list[str]:
@@ -800,13 +887,13 @@ def work_on_a_range() -> None:
     Work.compute = slowly  # type: ignore[method-assign]
     print("ready", flush=True)
     sys.stdin.readline()
-    computed = run(cache, [str(i) for i in range(first, last)], size=10)
+    computed = run(cache, [str(i) for i in range(first, last, step)], size=10, in_hand=3)
     print(*computed, flush=True)
 
 
 @pytest.mark.slow
 def test_processes_with_overlapping_texts_share_the_work(root: Path) -> None:
-    ranges = [(0, 600), (200, 800), (0, 800)]
+    ranges = [(0, 600, 1), (200, 800, 1), (799, -1, -1)]
     others = [start("work_on_a_range", root, *r) for r in ranges]
     for other in others:
         assert other.stdout is not None
