@@ -216,8 +216,8 @@ class VectorCache:
         claim : contextlib.ExitStack
             To be closed once they are written: others wait for it.
 
-        None is yielded instead where all that is left is being computed elsewhere: the
-        consumer finishes what it has in hand, or two processes would wait for each other.
+        None comes instead at the end, and where all that is left is being computed elsewhere:
+        the consumer finishes what it has in hand, or two processes would wait for each other.
         """
         pending, seen = deque(batches), set[str]()
         wanted = _Wanted(keys, vectors, n_tokens, missing)
@@ -231,8 +231,7 @@ class VectorCache:
                     seen |= self._written
                     known = len(seen)
                     self._read_unseen(seen, wanted)
-                    if len(seen) > known:
-                        waited = 0.0
+                    waited = 0.0 if len(seen) > known else waited
                     rows = _take(pending, keys, missing, busy if waited < PATIENCE else busy[:0])
                     claim = look.make(keys[rows, 0]) if len(rows) else None
                 if claim is not None:
@@ -242,6 +241,7 @@ class VectorCache:
                     yield None
                     time.sleep(WAIT)
                     waited += WAIT
+            yield None  # what is in hand is written before its claims end
 
     def _names(self) -> set[str]:
         try:

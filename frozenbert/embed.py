@@ -29,6 +29,8 @@ from .texts import check_texts, distinct_texts
 
 __all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
 
+# Part of every vector's key: to be raised with any change that changes vectors.
+VECTORS_VERSION = 2
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
 
 _saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
@@ -353,6 +355,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         if root is None:
             return None
         settings = {
+            "version": VECTORS_VERSION,
             "encoder": self.encoder_hash_,
             "pooling": self.pooling_,
             "layers": self.layers_,

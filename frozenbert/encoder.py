@@ -320,7 +320,17 @@ def set_threads(number: int) -> None:
     """Let torch compute with `number` threads when called from this thread."""
     import torch
 
-    torch.set_num_threads(number)
+    # torch gives each new thread the number that was set last, in whatever thread. So it is
+    # set back in another, or the program's later threads would get ours.
+    with _setting_threads:
+        others = torch.get_num_threads()
+        torch.set_num_threads(number)
+        back = threading.Thread(target=torch.set_num_threads, args=(others,))
+        back.start()
+        back.join()
+
+
+_setting_threads = threading.Lock()
 
 
 def _rust_tokenizer() -> Any:

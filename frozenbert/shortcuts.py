@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 __all__ = ["first_layers", "last_layer_of_first_position"]
@@ -37,7 +38,7 @@ def first_layers(model: Any, n_layers: int) -> Any | None:
         return None
     shorter = _twin(model)
     stack = _twin(getattr(model, name))
-    stack.layer = stack.layer[:n_layers]
+    stack.layer = type(stack.layer)(_twin(layer) for layer in stack.layer[:n_layers])
     setattr(shorter, name, stack)
     if hasattr(shorter, "pooler"):
         shorter.pooler = None
@@ -92,4 +93,8 @@ def _twin(module: Any) -> Any:
     """Copy a module but not its parts, so that parts can be replaced in the copy alone."""
     twin = copy.copy(module)
     twin.__dict__["_modules"] = dict(module._modules)
+    # transformers puts hooks on layers to collect their states, once a model: those of one
+    # twin must not be run in another.
+    twin.__dict__["_forward_hooks"] = OrderedDict()
+    twin.__dict__.pop("_output_capturing_hooks_installed", None)
     return twin

@@ -29,7 +29,15 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
-    ways = ["tutorial", "pipeline", "st-onnx", "ours-cls", "ours-mean", "ours-openvino", "ours-warm"]
+    ways = [
+        "tutorial",
+        "pipeline",
+        "st-onnx",
+        "ours-cls",
+        "ours-mean",
+        "ours-openvino",
+        "ours-warm",
+    ]
     options = ["--encoders", tiny, "--texts", "sentences", "--sentences", "5", "--rounds", "2"]
     options += ["--ways", ",".join(ways), "--onnx-python", str(tmp_path / "none")]
     done = run("bench.py", *options, "--out", str(tmp_path))

@@ -543,7 +543,7 @@ def test_a_damaged_token_count_does_not_reach_the_caller(cache: VectorCache) -> 
     work = Work(["a"])
     work.n_tokens[:] = 3  # as the tokenizer said
     with pytest.warns(UserWarning, match=DAMAGED):
-        [(rows, _)] = cache.share_out([np.array([0])], *work.arrays())
+        [(rows, _), _] = cache.share_out([np.array([0])], *work.arrays())
     assert (rows.tolist(), work.n_tokens.tolist()) == ([0], [3])
 
 
@@ -639,7 +639,7 @@ def test_the_folder_may_be_deleted_between_calls(cache: VectorCache) -> None:
 def test_the_folder_may_be_deleted_in_the_middle(cache: VectorCache) -> None:
     work = Work(TEXTS)
     batches = np.arange(20).reshape(4, 5)
-    for claimed in cache.share_out(batches, *work.arrays()):
+    for claimed in filter(None, cache.share_out(batches, *work.arrays())):
         finish(cache, work, *claimed)
         shutil.rmtree(cache.root)
     assert work.found() == TEXTS
@@ -740,7 +740,8 @@ class OtherThread:
 
     def loop(self) -> None:
         work = self.work
-        for claimed in self.cache.share_out([np.arange(len(work.texts))], *work.arrays()):
+        batches = [np.arange(len(work.texts))]
+        for claimed in filter(None, self.cache.share_out(batches, *work.arrays())):
             self.claimed.set()
             assert self.may_finish.wait(60)
             finish(self.cache, work, *claimed)
@@ -771,6 +772,16 @@ def test_each_claim_ends_by_itself(cache: VectorCache) -> None:
     claimed.close()
 
 
+def test_the_last_claim_holds_until_its_batch_is_written(cache: VectorCache) -> None:
+    work = Work(TEXTS)
+    shares = cache.share_out([np.arange(20)], *work.arrays())
+    rows, claim = next(shares)
+    assert next(shares) is None
+    assert len(claims(cache)) == 2
+    finish(cache, work, rows, claim)
+    assert list(shares) == claims(cache) == []
+
+
 def test_the_signal_to_finish_comes_only_when_nothing_else_is_left(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -782,7 +793,7 @@ def test_the_signal_to_finish_comes_only_when_nothing_else_is_left(
         seen.append(None if claimed is None else claimed[0].tolist())
         if claimed is not None:
             finish(cache, work, *claimed)
-    assert seen == [[7, 8, 9], [*range(10, 15)], [*range(15, 20)], None]
+    assert seen == [[7, 8, 9], [*range(10, 15)], [*range(15, 20)], None, None]
 
 
 def test_two_that_hold_what_the_other_waits_for_both_finish(

@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -212,11 +215,13 @@ def test_missing_as_empty(tiny):
         ({"max_length": 8.0}, "max_length=8.0"),
         ({"num_threads": 0}, "num_threads=0"),
         ({"max_batch_tokens": -1}, "max_batch_tokens=-1"),
-        ({"missing": "drop"}, "missing='drop': 'error' or 'empty'"),
-        ({"progress": "no"}, "progress='no': 'auto', True or False"),
-        ({"precision": "int8"}, "precision='int8': this version knows only 'float32'"),
-        ({"backend": "onnx"}, "backend='onnx': this version knows only 'auto'"),
-        ({"long_text": "windows"}, "long_text='windows': this version knows only 'truncate'"),
+        ({"missing": "drop"}, "missing='drop': one of 'error', 'empty'"),
+        ({"progress": "no"}, "progress='no': one of 'auto', True, False"),
+        ({"precision": "int3"}, "precision='int3': one of 'float32', 'bfloat16', 'int8'"),
+        ({"precision": 8}, "precision=8: one of 'float32'"),
+        ({"backend": "onnx"}, "backend='onnx': one of 'auto', 'torch', 'openvino'"),
+        ({"precision": "int8", "backend": "torch"}, "precision='int8' with backend='torch'"),
+        ({"long_text": "windows"}, "long_text='windows': one of 'truncate'"),
         ({"revision": "v1"}, "revision='v1': .* is a folder and has no revisions"),
         ({"device": "abacus"}, "device='abacus': torch cannot use it here"),
     ],
@@ -267,7 +272,7 @@ def test_in_a_column_transformer(embed):
         np.testing.assert_array_equal(result[:, :32], embed.fit_transform(TEXTS))
 
 
-# Order, duplicates and company: with and without padding, in any batch.
+# Order, duplicates and company, in any batch.
 
 words = st.sampled_from(["good", "bad", "film", "boring", "!", "naïve", "映画", "🙂", "xyzzy"])
 texts = st.lists(st.lists(words, max_size=30).map(" ".join), min_size=1, max_size=12)
@@ -280,14 +285,15 @@ texts = st.lists(st.lists(words, max_size=30).map(" ".join), min_size=1, max_siz
 )
 @pytest.mark.filterwarnings("ignore:.*longer than max_length")
 @given(texts=texts, order=st.randoms(use_true_random=False), budget=st.integers(1, 300))
-def test_same_text_same_vector(tiny, texts, order, budget):
-    alone = DistilBertVectorizer(tiny, cache_dir=None, max_batch_tokens=1).fit(["x"])
-    many = DistilBertVectorizer(tiny, cache_dir=None, max_batch_tokens=budget).fit(["x"])
+@pytest.mark.parametrize("pooling", ["cls", ("mean", "max")], ids=str)
+def test_same_text_same_vector(tiny, pooling, texts, order, budget):
+    many = DistilBertVectorizer(tiny, pooling=pooling, cache_dir=None, max_batch_tokens=budget)
+    alone = clone(many.fit(["x"])).set_params(max_batch_tokens=1).fit(["x"])
     expected = np.vstack([alone.transform([text]) for text in texts])
-    np.testing.assert_allclose(many.transform(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(many.transform(texts), expected, rtol=0, atol=1e-5)
     shuffled = order.sample(range(len(texts)), len(texts))
     np.testing.assert_allclose(
-        many.transform([texts[i] for i in shuffled]), expected[shuffled], atol=1e-5
+        many.transform([texts[i] for i in shuffled]), expected[shuffled], rtol=0, atol=1e-5
     )
     twice = many.transform([*texts, *texts])
     np.testing.assert_array_equal(twice[: len(texts)], twice[len(texts) :])
@@ -327,13 +333,14 @@ def test_settings_and_encoders_do_not_share_vectors(tiny, tmp_path, encoded):
         {"pooling": "mean"},
         {"layers": 1},
         {"max_length": 5},
+        {"precision": "bfloat16", "backend": "torch", "device": "cpu"},
     ):
         embed = DistilBertVectorizer(**{"model_name": tiny, **parameters})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             seen.append(embed.fit_transform(TEXTS)[1].tolist())
-    assert sum(encoded) == 5 * len(TEXTS)
-    assert len({tuple(row) for row in seen}) == 5
+    assert sum(encoded) == 6 * len(TEXTS)
+    assert len({tuple(row) for row in seen}) == 6
 
 
 def test_a_copy_of_an_encoder_shares_its_vectors(tiny, tmp_path, encoded):
@@ -349,22 +356,37 @@ def test_no_cache_writes_nothing(tiny):
 
 
 def test_an_interrupted_run_keeps_its_batches(tiny, monkeypatch, encoded):
-    embed = DistilBertVectorizer(tiny, max_batch_tokens=10).fit(TEXTS)
+    texts = ["good " * n for n in range(20)]
+    embed = DistilBertVectorizer(tiny, max_batch_tokens=1, num_threads=1).fit(texts)
     encode = Encoder.encode
 
     def stopping(self, *args, **kwargs):
-        if sum(encoded) >= 3:
+        if sum(encoded) >= 12:
             raise KeyboardInterrupt
         return encode(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(Encoder, "encode", stopping)
         with pytest.raises(KeyboardInterrupt):
+            embed.transform(texts)
+    assert sum(encoded) == 12
+    embed.transform(texts)
+    assert sum(encoded) <= 20 + 1, "more was lost than was in hand"
+
+
+def test_after_an_error_no_text_is_waited_for(tiny, monkeypatch, encoded):
+    embed = DistilBertVectorizer(tiny, max_batch_tokens=1).fit(TEXTS)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("the encoder failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", fail)
+        with pytest.raises(RuntimeError, match="the encoder failed") as kept:
             embed.transform(TEXTS)
-    done = sum(encoded)
-    assert 3 <= done < len(TEXTS)
-    embed.transform(TEXTS)
+    in_another_thread(lambda: embed.transform(TEXTS))
     assert sum(encoded) == len(TEXTS)
+    assert kept.value.__traceback__ is not None
 
 
 # Texts that are too long.
@@ -457,10 +479,10 @@ class Counting(DistilBertVectorizer):
         encoder = super()._encoder()
         if not hasattr(Encoder, "plain"):
             Encoder.plain = Encoder.encode
-            def encode(self, ids, *args):
+            def encode(self, ids, *args, **kwargs):
                 with open(sys.argv[2], "a") as file:
                     file.write("".join(f"{row.tolist()}\\n" for row in ids))
-                return Encoder.plain(self, ids, *args)
+                return Encoder.plain(self, ids, *args, **kwargs)
             Encoder.encode = encode
         return encoder
 
@@ -520,17 +542,73 @@ def test_no_progress_bar_without_a_terminal(embed, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_num_threads_holds_for_the_call_only(embed):
+# Streams and threads.
+
+
+def in_another_thread(call):
+    """Return what a call returns in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(timeout=60)
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """The thread of each call of the encoder, and how many threads torch has there."""
+    import torch
+
+    seen: dict[int, int] = {}
+    encode = Encoder.encode
+
+    def noting(self, *args, **kwargs):
+        seen[threading.get_ident()] = torch.get_num_threads()
+        time.sleep(0.05)  # long enough for the next stream to start
+        return encode(self, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode", noting)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("num_threads", "n_batches", "expected"),
+    [(1, 5, [1]), (2, 5, [1, 1]), (4, 2, [2, 2]), (4, 1, [4]), (3, 2, [1, 1]), (9, 5, [1] * 4)],
+)
+def test_cores_are_divided_among_streams(embed, streams, num_threads, n_batches, expected):
     import torch
 
     before = torch.get_num_threads()
-    during = []
-    embeddings = embed.fit(TEXTS)._encoder().model.embeddings
-    hook = embeddings.register_forward_hook(lambda *_: during.append(torch.get_num_threads()))
-    embed.set_params(num_threads=1).transform(TEXTS)
-    hook.remove()
-    assert set(during) == {1}
+    texts = ["good " * n for n in range(n_batches)]
+    embed.set_params(num_threads=num_threads, device="cpu").fit_transform(texts)
+    assert list(streams.values()) == expected
     assert torch.get_num_threads() == before
+
+
+def test_other_threads_of_the_program_keep_torchs_setting(embed):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        embed.set_params(num_threads=1).fit_transform(TEXTS)
+        assert in_another_thread(torch.get_num_threads) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_two_threads_may_use_one_vectorizer(tiny, encoded, cached):
+    texts = [f"a {'very ' * (n % 9)} good film {n}" for n in range(60)]
+    expected = DistilBertVectorizer(tiny, cache_dir=None).fit_transform(texts)
+    encoded.clear()
+    embed = DistilBertVectorizer(
+        tiny, max_batch_tokens=60, cache_dir="auto" if cached else None
+    ).fit(texts)
+    orders = [np.arange(60), np.arange(60)[::-1], np.arange(20, 60)]
+    with ThreadPoolExecutor(3) as pool:
+        found = pool.map(lambda order: embed.transform([texts[i] for i in order]), orders)
+        for order, vectors in zip(orders, found, strict=True):
+            np.testing.assert_allclose(vectors, expected[order], rtol=0, atol=1e-5)
+    assert sum(encoded) == (60 if cached else 160)
 
 
 def test_public_path_is_frozen():
