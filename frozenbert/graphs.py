@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import queue
+import sys
 import tempfile
 import threading
 import warnings
@@ -29,9 +30,9 @@ from .encoder import Encoder
 from .errors import InputError
 from .files import make_private_folder, sha256_of_file, writing
 from .quantize import SAMPLE, quantize, scheme
-from .sources import first_line, quiet_transformers
+from .sources import FAMILIES_WITH_POSITION_OFFSET, first_line, quiet_transformers
 
-__all__ = ["Graph", "load_graph"]
+__all__ = ["Graph", "import_openvino", "load_graph"]
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 TOLERANCE = 1e-5  # of the float32 graph, against torch
@@ -58,18 +59,20 @@ class Graph:
     """
 
     def __init__(self, model: Any, precision: str, n_streams: int) -> None:
-        import openvino
-
-        compiled = openvino.Core().compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": HINTS[precision],
-                "NUM_STREAMS": n_streams,
-                "INFERENCE_NUM_THREADS": n_streams,
-                # Two processes would be pinned to the same cores.
-                "ENABLE_CPU_PINNING": False,
-            },
+        compiled = (
+            import_openvino()
+            .Core()
+            .compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": HINTS[precision],
+                    "NUM_STREAMS": n_streams,
+                    "INFERENCE_NUM_THREADS": n_streams,
+                    # Two processes would be pinned to the same cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
         )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(n_streams):
@@ -125,13 +128,29 @@ def load_graph(
     Raises
     ------
     InputError
-        If OpenVINO is not installed, or cannot do this encoder.
+        If OpenVINO is not installed, cannot do this encoder, or was used before a fork.
     """
+    if _forked:
+        raise InputError(
+            f"precision={precision!r}: this process was forked from one that had computed with "
+            f"OpenVINO, which would hang here. Start processes by 'spawn' or 'forkserver' (joblib "
+            f"does without fork), or use backend='torch' with precision='float32'."
+        )
     with _loading:
         return _load_once(encoder, content_hash, pooling, layers, precision, root, n_streams)
 
 
 _loading = threading.Lock()  # or two threads would both export
+_forked: list[bool] = []
+
+
+def _note_fork() -> None:
+    if _load_once.cache_info().currsize:
+        _forked.append(True)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 @functools.lru_cache(maxsize=2)
@@ -145,7 +164,7 @@ def _load_once(
     n_streams: int,
 ) -> Graph:
     try:
-        import openvino  # noqa: F401
+        import_openvino()
     except ImportError as error:
         raise InputError(
             f"precision={precision!r} on the CPU, or backend='openvino', needs OpenVINO: "
@@ -175,13 +194,31 @@ def _load_once(
     return graph
 
 
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would tell its maker of the import itself."""
+    name, absent = "openvino_telemetry", "openvino" not in sys.modules
+    kept = sys.modules.get(name)
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # OpenVINO then takes its own stub
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules[name]
+            if kept is not None:
+                sys.modules[name] = kept
+    return openvino
+
+
 def _export(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
     """Make a graph of an encoder, and see that it does the same."""
+    import_openvino()
     # Not by `openvino.convert_model`: that tells its maker about each conversion.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     pooled = encoder.pooled(pooling, layers)
+    encoder.model.requires_grad_(False)  # tracing takes in no weights that could be trained
     example = np.stack([_sample(encoder)[0]] * 2)
     problem = ""
     try:
@@ -199,7 +236,7 @@ def _export(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...])
     except InputError:
         raise
     except Exception as error:  # of whatever kind: it is tried on encoders nobody foresaw
-        problem = first_line(error)
+        problem = first_line(error.__cause__ or error)
     if problem:
         raise InputError(
             f"OpenVINO does not reproduce this encoder ({problem}): use backend='torch', with "
@@ -209,7 +246,13 @@ def _export(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...])
 
 
 def _sample(encoder: Encoder) -> list[np.ndarray]:
-    return [encoder.tokenize(text, 128)[0].astype(np.int64) for text in SAMPLE]
+    config, longest = encoder.model.config, 128
+    positions = getattr(config, "max_position_embeddings", None) or longest
+    if config.model_type in FAMILIES_WITH_POSITION_OFFSET:
+        positions -= (1 if config.pad_token_id is None else config.pad_token_id) + 1
+    if positions > 0:
+        longest = min(longest, positions)
+    return [encoder.tokenize(text, longest)[0].astype(np.int64) for text in SAMPLE]
 
 
 def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -> None:
@@ -242,8 +285,7 @@ def _say_if_slow(precision: str) -> None:
 
 def _read(folder: Path) -> Any | None:
     """Return the graph that is kept in a folder; None if there is none that can be used."""
-    import openvino
-
+    openvino = import_openvino()
     try:
         facts = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         if facts["versions"] != _versions():
@@ -256,8 +298,7 @@ def _read(folder: Path) -> Any | None:
 
 
 def _keep(model: Any, folder: Path, root: Path, settings: dict[str, Any]) -> None:
-    import openvino
-
+    openvino = import_openvino()
     try:
         make_private_folder(folder, root)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:

@@ -158,6 +158,8 @@ def _products(model: Any) -> Iterator[tuple[Any, list[Any]]]:
         weights = node.input_value(1).get_node()
         if weights.get_type_name() == "Constant" and len(weights.get_output_shape(0)) == 2:
             source = node.input_value(0)
+            if source.get_partial_shape().is_static:
+                continue  # computed from weights alone, as DeBERTa's positions are
             name = source.get_node().get_friendly_name(), source.get_index()
             found.setdefault(name, []).append(node)
     for products in found.values():
