@@ -1,25 +1,26 @@
-"""Cut texts into batches of one length, and compute batches side by side."""
+"""Cut texts into batches, and compute batches side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["in_streams", "plan_batches"]
+__all__ = ["in_streams", "of_one_length", "plan_batches"]
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Cut texts into batches of one length each, of at most `max_tokens` tokens.
+    """Order texts by length and cut them into batches of at most `max_tokens` tokens.
 
-    One length a batch means no padding, and so no mask: no time is spent on either, and
-    a text's vector cannot depend on its company. The longest come first: too large a
-    batch then shows at once, and the time left is at first over- and not underrated.
+    Texts of one length stay together as far as that allows: they are computed without
+    padding, and so without a mask. The longest come first: too large a batch then shows
+    at once, and the time left is at first over- and not underrated.
 
     Parameters
     ----------
@@ -36,15 +37,40 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     Examples
     --------
     >>> plan_batches(np.array([4, 9, 4, 3, 4]), max_tokens=10)
-    [array([1]), array([0, 2]), array([4]), array([3])]
+    [array([1]), array([0, 2]), array([4, 3])]
     """
     order = np.argsort(-lengths, kind="stable")
-    batches = []
+    batches: list[list[np.ndarray]] = []
+    room = -1
     for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        if len(rows):
-            size = max(1, max_tokens // max(1, int(lengths[rows[0]])))
-            batches += np.split(rows, range(size, len(rows), size))
-    return batches
+        length = max(1, int(lengths[rows[0]])) if len(rows) else 1
+        size = max(1, max_tokens // length)
+        for part in np.split(rows, range(size, len(rows), size)):
+            if len(part) * length > room:
+                batches.append([])
+                room = max_tokens
+            batches[-1].append(part)
+            room -= len(part) * length
+    return [np.concatenate(parts) for parts in batches if sum(map(len, parts))]
+
+
+def of_one_length(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Stack neighbours of one length.
+
+    Parameters
+    ----------
+    ids : sequence of numpy.ndarray, each of shape (n_tokens,)
+
+    Returns
+    -------
+    list of numpy.ndarray of int64, each of shape (rows, tokens)
+
+    Examples
+    --------
+    >>> [group.shape for group in of_one_length([np.ones(5), np.ones(2), np.ones(2)])]
+    [(1, 5), (2, 2)]
+    """
+    return [np.stack(list(group)).astype(np.int64) for _, group in groupby(ids, key=len)]
 
 
 def in_streams(

@@ -391,10 +391,12 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             ids[row], work.n_tokens[row] = encoder.tokenize(texts[row], self.max_length_)
         lengths = np.array([len(ids[row]) for row in todo])
         kind = encoder.device.partition(":")[0]
+        n_cores = usable_cores(self.num_threads) if kind == "cpu" else 1
         max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
+        # So that a little work, too, is shared by all cores.
+        max_tokens = min(max_tokens, -(-int(lengths.sum()) // n_cores))
         planned = [todo[batch] for batch in plan_batches(lengths, max_tokens)]
-        n_cores = usable_cores(self.num_threads)
-        n_streams = min(n_cores, len(planned)) if kind == "cpu" else 1
+        n_streams = min(n_cores, len(planned))
         encode = self._engine(encoder, n_cores)
         batches: Generator[tuple[np.ndarray, contextlib.ExitStack] | None, None, None]
         if cache is None:

@@ -12,8 +12,9 @@ from typing import Any
 import joblib
 import numpy as np
 
+from .batching import of_one_length
 from .errors import EncoderNotFoundError, InputError
-from .shortcuts import first_layers, last_layer_of_first_position
+from .shortcuts import can_be_packed, hidden_states, last_layer_of_first_position, unpack
 from .sources import EncoderFiles, first_line, quiet_transformers
 
 __all__ = ["Encoder", "choose_device", "load_encoder", "set_threads", "usable_cores"]
@@ -85,11 +86,12 @@ class Encoder:
         layers: Sequence[int],
         precision: str = "float32",
     ) -> np.ndarray:
-        """Turn one batch of token ids, all of one length, into vectors.
+        """Turn one batch of token ids into vectors.
 
         Parameters
         ----------
         ids : sequence of numpy.ndarray, each of shape (n_tokens,)
+            Of any lengths; those of one length best stand together.
         pooling : sequence of {"cls", "mean", "max"}
         layers : sequence of int
             Indices into `hidden_states`, 0 (the embeddings) to the number of layers.
@@ -114,8 +116,8 @@ class Encoder:
         half = torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
         try:
             with torch.inference_mode(), half:
-                tokens = torch.from_numpy(np.stack(ids).astype(np.int64)).to(self.device)
-                vectors: np.ndarray = pooled(tokens).float().cpu().numpy()
+                groups = [torch.from_numpy(group).to(self.device) for group in of_one_length(ids)]
+                vectors: np.ndarray = pooled(*groups).float().cpu().numpy()
             return vectors
         except torch.OutOfMemoryError:
             if len(ids) == 1:
@@ -128,7 +130,9 @@ class Encoder:
         return np.concatenate(list(halves))
 
     def pooled(self, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
-        """Return a torch module from token ids (rows, tokens) to vectors; it shares the weights.
+        """Return a torch module that shares the weights, from token ids to vectors.
+
+        It takes tensors of shape (rows, tokens), each of texts of one length.
 
         No layer above the highest asked for is in it, and of the last layer only what the
         [CLS] vector needs, if that alone is asked for.
@@ -266,32 +270,44 @@ def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) 
     import torch
 
     n_layers, top = int(model.config.num_hidden_layers), max(layers)
-    cls_alone = pooling == ("cls",) and layers == (n_layers,)
-    shorter = first_layers(model, top - 1 if cls_alone else top)
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.below = model if shorter is None else shorter
+            self.model = model
 
-        def forward(self, tokens: Any) -> Any:
-            # Without a mask, some families would take the padding id for padding.
-            mask = torch.ones_like(tokens) if shorter is None else None
-            last = n_layers if shorter is None else top
-            output = self.below(
-                input_ids=tokens,
-                attention_mask=mask,
-                output_hidden_states=not cls_alone and layers != (last,),
-                return_dict=True,
-            )
-            if cls_alone and shorter is not None:
-                return last_layer_of_first_position(model, output.last_hidden_state)
-            columns = []
-            for layer in layers:
-                # A family may norm its last layer's output once more on the way out.
-                states = output.last_hidden_state if layer == last else output.hidden_states[layer]
-                columns += [POOL[how](states.float()) for how in pooling]
+        def forward(self, *groups: Any) -> Any:
+            if not can_be_packed(model):
+                states = self.plainly(groups)
+            elif pooling == ("cls",) and layers == (n_layers,):
+                *_, below = hidden_states(model, groups, n_layers - 1)
+                return last_layer_of_first_position(model, below, groups)
+            else:
+                computed = enumerate(hidden_states(model, groups, top))
+                states = {i: unpack(packed, groups) for i, packed in computed if i in layers}
+            columns = [
+                torch.cat([POOL[how](group.float()) for group in states[layer]])
+                for layer in layers
+                for how in pooling
+            ]
             return torch.cat(columns, dim=1)
+
+        def plainly(self, groups: tuple[Any, ...]) -> dict[int, list[Any]]:
+            outputs = [
+                model(
+                    input_ids=tokens,
+                    # Without a mask, some families would take the padding id for padding.
+                    attention_mask=torch.ones_like(tokens),
+                    output_hidden_states=layers != (n_layers,),
+                    return_dict=True,
+                )
+                for tokens in groups
+            ]
+            return {
+                # A family may norm its last layer's output once more on the way out.
+                i: [o.last_hidden_state if i == n_layers else o.hidden_states[i] for o in outputs]
+                for i in layers
+            }
 
     return Pooled().eval()
 

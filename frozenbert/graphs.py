@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from .batching import of_one_length
 from .encoder import Encoder
 from .errors import InputError
 from .files import make_private_folder, sha256_of_file, writing
@@ -79,7 +80,7 @@ class Graph:
             self._requests.put(compiled.create_infer_request())
 
     def encode(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        """Turn one batch of token ids, all of one length, into vectors.
+        """Turn one batch of token ids into vectors.
 
         May be called from several threads at once.
 
@@ -91,11 +92,11 @@ class Graph:
         -------
         numpy.ndarray of float32, shape (len(ids), n_features)
         """
-        tokens = np.stack(ids).astype(np.int64)
         request = self._requests.get()
         try:
             # Copied: the next run writes to the same memory.
-            return np.array(request.infer([tokens])[0], dtype=np.float32)
+            runs = [np.array(request.infer([group])[0]) for group in of_one_length(ids)]
+            return np.concatenate(runs)
         finally:
             self._requests.put(request)
 

@@ -1,4 +1,4 @@
-"""Batches: every text once, within the budget, of one length; computed side by side."""
+"""Batches: every text once, within the budget, equals together; computed side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozenbert.batching import in_streams, plan_batches
+from frozenbert.batching import in_streams, of_one_length, plan_batches
 
 # Plans
 
@@ -34,17 +34,25 @@ def test_a_batch_keeps_the_budget_or_is_one_text(lengths: np.ndarray, budget: in
 
 
 @given(lengths, budgets)
-def test_a_batch_is_of_one_length(lengths: np.ndarray, budget: int) -> None:
-    for batch in plan_batches(lengths, budget):
-        assert len(set(lengths[batch])) == 1
+def test_texts_of_one_length_stay_together(lengths: np.ndarray, budget: int) -> None:
+    batches = plan_batches(lengths, budget)
+    for length, count in zip(*np.unique(lengths, return_counts=True), strict=True):
+        holding = sum((lengths[batch] == length).any() for batch in batches)
+        assert holding == -(-count // max(1, budget // max(1, length)))
 
 
 @given(lengths, budgets)
-def test_no_batch_could_have_held_the_next_text_too(lengths: np.ndarray, budget: int) -> None:
+def test_no_batch_could_have_held_the_next_texts_too(lengths: np.ndarray, budget: int) -> None:
     for batch, following in itertools.pairwise(plan_batches(lengths, budget)):
-        length = int(lengths[batch[0]])
-        if lengths[following[0]] == length:
-            assert max(1, length) * (len(batch) + 1) > budget
+        first = np.maximum(1, lengths[following])[lengths[following] == lengths[following[0]]]
+        assert np.maximum(1, lengths[batch]).sum() + first.sum() > budget
+
+
+@given(lengths.map(lambda x: [np.arange(n) for n in x]))
+def test_neighbours_of_one_length_are_stacked(ids: list[np.ndarray]) -> None:
+    groups = of_one_length(ids)
+    assert [row.tolist() for group in groups for row in group] == [row.tolist() for row in ids]
+    assert all(a.shape[1] != b.shape[1] for a, b in itertools.pairwise(groups))
 
 
 @given(lengths, budgets)

@@ -76,3 +76,29 @@ def test_the_environments_are_pinned_exactly(name):
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins)
     assert dict(zip(names, pins, strict=True))["torch"].specifier.contains("2.13.0")
+
+
+@pytest.mark.slow
+def test_what_a_precision_costs(tmp_path, tiny, packaged):
+    folder = tmp_path / "sst2"
+    folder.mkdir()
+    rows = [f"a {('dull', 'moving')[n % 2]} film, number {n}\t{n % 2}" for n in range(60)]
+    (folder / "train.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "precision.py", "--model", tiny, "--out", tmp_path],
+        env=os.environ | {"FROZENBERT_TEXTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (raw,) = tmp_path.glob("precision-*.json")
+    report = json.loads(raw.read_text(encoding="utf-8"))
+    assert (report["rows"], report["source"]) == (60, "SST-2")
+    exact = report["results"].pop("float32")
+    assert (exact["difference"], exact["interval"]) == (0, 0)
+    assert set(report["results"]) == {"bfloat16", "int8"}
+    for name, result in report["results"].items():
+        assert result["difference"] == pytest.approx(result["accuracy"] - exact["accuracy"])
+        assert 0.98 < result["mean_cosine"] < 1, name
+        assert f"| {name} | {result['accuracy']:.4f} | " in done.stdout
