@@ -62,7 +62,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _nothing_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs._load_once.cache_clear()
-    if request.node.get_closest_marker("slow") is None:
+    if "packaged" not in request.fixturenames:
         monkeypatch.setattr(graphs, "SAMPLE", quantize.SAMPLE[::8])  # most of an export's time
 
 
