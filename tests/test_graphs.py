@@ -696,7 +696,8 @@ def test_an_export_is_quiet(family_folder, capfd, caplog, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "(?s).*(longer than max_length|no instructions)")
-        vectors(folder, precision="int8", pooling="cls")
-        vectors(folder, backend="openvino")
+        # The bar is shown where another test has loaded ipykernel.
+        vectors(folder, precision="int8", pooling="cls", progress=False)
+        vectors(folder, backend="openvino", progress=False)
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
