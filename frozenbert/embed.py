@@ -330,7 +330,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """Load the encoder that was fitted with, or say why not."""
         if hasattr(self, "_stored"):
             if not hasattr(self, "_loaded"):
-                self._loaded = Encoder.from_arrays(self._stored, choose_device(self.device))
+                self._loaded = Encoder.from_arrays(self._stored, choose_device(self._device()))
             return self._loaded
         revision = self.revision
         if revision is None and self.model_name == self.encoder_name_:
@@ -348,7 +348,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 f"{self.encoder_name_!r} of content {self.encoder_hash_[:12]}: their vectors do "
                 f"not mix. Bring that encoder back, or fit again."
             )
-        return load_encoder(files, self.device)
+        return load_encoder(files, self._device())
 
     def _cache(self) -> VectorCache | None:
         root = cache_root(self.cache_dir)
@@ -363,9 +363,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             "long_text": self.long_text,
             "precision": self.precision,
         }
-        if self.precision != "float32":
-            # Engines agree to 1e-5 in float32 alone.
-            settings["engine"] = self._backend(choose_device(self.device))
+        if self.precision == "bfloat16":
+            # Engines agree to 1e-5 in float32 alone, and int8 is OpenVINO's.
+            settings["engine"] = self._backend(choose_device(self._device()))
         if self.precision == "int8":
             settings["quantization"] = scheme()
         return VectorCache(root, settings, self.n_features_out_)
@@ -440,6 +440,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             )
             return graph.encode
         return lambda ids: encoder.encode(ids, self.pooling_, self.layers_, self.precision)
+
+    def _device(self) -> str | None:
+        """Return the device asked for; None lets torch choose."""
+        by_openvino = self.precision == "int8" or self.backend == "openvino"
+        return "cpu" if self.device is None and by_openvino else self.device
 
     def _backend(self, device: str) -> str:
         on_cpu = device == "cpu"

@@ -611,6 +611,12 @@ def test_two_threads_may_use_one_vectorizer(tiny, encoded, cached):
     assert sum(encoded) == (60 if cached else 160)
 
 
+@pytest.mark.parametrize("options", [{"precision": "int8"}, {"backend": "openvino"}])
+def test_openvino_takes_the_cpu_where_torch_would_take_a_gpu(tiny, monkeypatch, options):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    DistilBertVectorizer(tiny, cache_dir=None, **options).fit_transform(["a good film"])
+
+
 def test_public_path_is_frozen():
     """Saved models name it."""
     assert DistilBertVectorizer.__module__ == "frozenbert.embed"
