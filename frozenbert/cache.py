@@ -24,14 +24,14 @@ import time
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import filelock
 import numpy as np
 
-from .files import make_private_folder, writing
+from .claims import Claims, lock
+from .files import make_private_folder, note_use, writing
 
 __all__ = ["VectorCache", "cache_root", "text_keys"]
 
@@ -40,9 +40,7 @@ KEYS = ".keys.npy"
 MERGE_AT = 8  # pairs of one size class; a class spans a factor of eight in rows
 LARGEST_MERGE = 2**23  # bytes; larger pairs stay as they are, so a merge holds 8 x this twice
 LEFTOVERS_AFTER = 3600.0  # seconds until a file without a partner is no write in progress
-ALL = "all.lock"
 WAIT = 0.05  # seconds between two looks at what another process is computing
-LOCKED = 10.0  # seconds to wait for a lock that others hold for milliseconds
 PATIENCE = 60.0  # seconds of waiting without news until the others' texts are computed here
 
 
@@ -87,6 +85,7 @@ class VectorCache:
 
     Trouble with the folder never reaches the caller as an error: what cannot be read
     counts as absent, and what cannot be written turns writing off, with one warning.
+    `write` may be called from several threads at once.
 
     Parameters
     ----------
@@ -122,6 +121,8 @@ class VectorCache:
         self._writable = True
         self._warned = False
         self._written: set[str] = set()
+        self._hashes: dict[str, np.ndarray] = {}  # of pairs that were sound when opened
+        self._lock = threading.Lock()
 
     def read(
         self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray, missing: np.ndarray
@@ -144,12 +145,20 @@ class VectorCache:
         """Read from the pairs not in `seen`, and add them to it."""
         # Once more until nothing is new: a pair that was listed may have been merged into
         # another and removed before it was opened.
-        while wanted.missing.any() and (names := self._names() - seen):
+        while wanted.missing.any():
+            listed = self._names()
+            self._hashes = {name: h for name, h in self._hashes.items() if name in listed}
+            names = listed - seen
+            if not names:
+                return
             seen |= names
             for name in names:
                 self._read_pair(name, wanted)
 
     def _read_pair(self, name: str, wanted: _Wanted) -> None:
+        if name in self._hashes and not wanted.stand_in(self._hashes[name]):
+            return
+        self._hashes.pop(name, None)
         pair = self._open(name)
         if pair is None:
             return
@@ -164,6 +173,10 @@ class VectorCache:
         wanted.missing[rows] = False
         if not whole:
             self._rescue(name, stored, values)
+            return
+        self._hashes[name] = stored[0].copy()
+        if len(rows):
+            note_use(self.folder / (name + KEYS))
 
     def write(self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray) -> None:
         """Keep vectors as one new pair of files.
@@ -182,10 +195,15 @@ class VectorCache:
                 with writing(self.folder / "settings.json") as temporary:
                     temporary.write_text(self._description + "\n")
             packed = _pack(keys, n_tokens, vectors)
-            self._written |= self._write_pair(np.stack([*keys.T, packed]), vectors)
+            written = self._write_pair(np.stack([*keys.T, packed]), vectors)
+            with self._lock:
+                self._written |= written
             self._merge()
         except OSError as error:
-            self._writable = False
+            with self._lock:
+                first, self._writable = self._writable, False
+            if not first:
+                return
             warnings.warn(
                 f"the vector cache is turned off, vectors are not kept: {self.folder} cannot be "
                 f"written ({error.strerror or error}).",
@@ -225,10 +243,11 @@ class VectorCache:
         waited = 0.0
         with contextlib.ExitStack() as claimed:
             while pending:
-                with _Claims.looked_at(self.folder if self._writable else None, self.root) as look:
+                with Claims.looked_at(self.folder if self._writable else None, self.root) as look:
                     # Before reading: what is finished in between is then met twice, not missed.
                     busy = look.of_others()
-                    seen |= self._written
+                    with self._lock:
+                        seen |= self._written
                     known = len(seen)
                     self._read_unseen(seen, wanted)
                     waited = 0.0 if len(seen) > known else waited
@@ -319,15 +338,17 @@ class VectorCache:
         """Turn many small pairs into one; the old ones go once the new one stands."""
         sizes: dict[int, list[str]] = {}
         bytes_a_row = 4 * self.n_features + 24
-        for path in self.folder.glob("*" + KEYS):
-            with contextlib.suppress(OSError):
-                n = (path.stat().st_size - 128) // 24
-                if n * bytes_a_row < LARGEST_MERGE:
-                    sizes.setdefault(n.bit_length() // 3, []).append(path.name.removesuffix(KEYS))
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    n = (entry.stat().st_size - 128) // 24 if entry.name.endswith(KEYS) else None
+                    if n is not None and n * bytes_a_row < LARGEST_MERGE:
+                        name = entry.name.removesuffix(KEYS)
+                        sizes.setdefault(n.bit_length() // 3, []).append(name)
         for names in sizes.values():
             if len(names) < MERGE_AT:
                 continue
-            with _lock(self.folder / "merge.lock", wait=False) as held:
+            with lock(self.folder / "merge.lock", wait=False) as held:
                 if held:
                     self._merge_pairs(names)
                     self._sweep()
@@ -371,6 +392,12 @@ class _Wanted:
         self.order = np.argsort(keys[:, 0])
         self.sorted = keys[self.order, 0]
 
+    def stand_in(self, hashes: np.ndarray) -> bool:
+        """Whether one of the missing ones may stand among sorted hashes."""
+        looked_for = self.sorted[self.missing[self.order]]
+        at = np.searchsorted(hashes, looked_for)
+        return bool((hashes[np.minimum(at, len(hashes) - 1)] == looked_for).any())
+
     def match(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the missing rows that stand in `stored`, and where they stand there."""
         # Stored hashes are looked up among the wanted ones: for a small pair that is little
@@ -382,87 +409,6 @@ class _Wanted:
         rows = self.order[np.repeat(start, counts) + within]
         fits = self.missing[rows] & (self.keys[rows, 1] == stored[1, at])
         return rows[fits], at[fits]
-
-
-class _Claims:
-    """What the processes at work on one folder are computing just now.
-
-    A claim is a file with hashes, next to a file that its process holds a lock on; the
-    lock ends with the process, and the claim with it. No process waits while it holds
-    one, so none can wait for another in a circle.
-    """
-
-    # Claims of this process by thread. A loop that failed may leave one behind for as long
-    # as its traceback is kept; the thread that goes on must not wait for itself.
-    threads: ClassVar[dict[str, int]] = {}
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-
-    @classmethod
-    @contextlib.contextmanager
-    def looked_at(cls, vectors: Path | None, root: Path) -> Iterator[_Claims]:
-        """One process at a time: looking and claiming have to be one step."""
-        folder = None
-        if vectors is not None:
-            with contextlib.suppress(OSError):
-                folder = make_private_folder(vectors / "claims", root)
-        if folder is None:
-            yield cls(None)
-            return
-        with _lock(folder / ALL, wait=True) as held:
-            yield cls(folder if held else None)
-
-    def of_others(self) -> np.ndarray:
-        """Return the first halves of the hashes under living claims."""
-        claimed = [np.empty(0, dtype=np.uint64)]
-        for lock in self.folder.glob("*.lock") if self.folder else ():
-            path = lock.with_suffix(".npy")
-            if lock.name == ALL or self.threads.get(path.name) == threading.get_ident():
-                continue
-            with _lock(lock, wait=False) as dead:
-                if dead:
-                    _remove_claim(path)
-                    continue
-            with contextlib.suppress(OSError, ValueError, EOFError):
-                claimed.append(np.load(path))
-        return np.concatenate(claimed)
-
-    def make(self, keys: np.ndarray) -> contextlib.ExitStack:
-        """Claim texts by the first halves of their hashes, until the context ends."""
-        claim = contextlib.ExitStack()
-        if self.folder is None:
-            return claim
-        path = self.folder / f"{secrets.token_hex(8)}.npy"
-        self.threads[path.name] = threading.get_ident()
-        claim.callback(self.threads.pop, path.name)
-        claim.enter_context(_lock(path.with_suffix(".lock"), wait=True))
-        claim.callback(_remove_claim, path)
-        with contextlib.suppress(OSError):
-            np.save(path, keys)
-        return claim
-
-
-def _remove_claim(path: Path) -> None:
-    for file in (path, path.with_suffix(".lock")):
-        with contextlib.suppress(OSError):
-            file.unlink()
-
-
-@contextlib.contextmanager
-def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock that ends with the process; False where it cannot be had."""
-    lock = filelock.FileLock(path, mode=0o600)
-    try:
-        # Not for ever: its holder may have been stopped. Locks only save work.
-        lock.acquire(timeout=LOCKED if wait else 0, poll_interval=0.002)
-    except (OSError, NotImplementedError, filelock.Timeout):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _take(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from operator import length_hint
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +29,11 @@ from .quantize import scheme
 from .sources import EncoderFiles, find_encoder
 from .texts import check_texts, distinct_texts
 
-__all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
+__all__ = ["DistilBertVectorizer", "block_rows", "loaded_from", "saved_for_elsewhere"]
 
 # Part of every vector's key: to be raised with any change that changes vectors.
 VECTORS_VERSION = 2
+BLOCK_BYTES = 2**25  # of vectors that `transform_iter` makes at a time
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
 
 _saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
@@ -85,10 +88,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         What happens to longer texts: the end is cut off. Other ways are to come.
     missing : {"error", "empty"}, default="error"
         Whether None and NaN are an error or the empty text.
-    precision : {"float32"}, default="float32"
-        Other precisions are to come.
-    backend : {"auto"}, default="auto"
-        The engine; "auto" is torch. Others are to come.
+    precision : {"float32", "bfloat16", "int8"}, default="float32"
+        What the encoder computes with. The reduced ones are faster on a CPU that has the
+        instructions, and not exact.
+    backend : {"auto", "torch", "openvino"}, default="auto"
+        The engine; "auto" is torch in float32 and on a GPU, OpenVINO else.
     device : str or None, default=None
         A torch device; None is "cuda" where torch has it, else "cpu".
     num_threads : int or None, default=None
@@ -223,7 +227,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         numpy.ndarray of float32, shape (n_samples, n_features)
             In the order of `X`.
         """
-        vectors, n_tokens = self._vectors(self._fit(X))
+        vectors, n_tokens = self._vectors(self._fit(X), self._cache())
         self.n_truncated_ = self._count_truncated(n_tokens)
         return vectors
 
@@ -249,9 +253,77 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_parameters(self)
-        vectors, n_tokens = self._vectors(check_texts(X, self.missing))
+        vectors, n_tokens = self._vectors(check_texts(X, self.missing), self._cache())
         self._count_truncated(n_tokens)
         return vectors
+
+    def transform_iter(
+        self, X: Iterable[Any], *, block_size: int | None = None, return_n_tokens: bool = False
+    ) -> Iterator[Any]:
+        """Yield the vectors of more texts than memory holds, block by block.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts, such as a generator. One that has a length (or a `__length_hint__`)
+            gives the progress bar its end.
+        block_size : int or None, default=None
+            Texts of a block; None is as many as make vectors of 32 MiB, at most 8,192.
+        return_n_tokens : bool, default=False
+            Whether to yield with each block its texts' lengths in tokens before cutting.
+
+        Yields
+        ------
+        vectors : numpy.ndarray of float32, shape (n_texts, n_features)
+            In the order of `X`; `block_size` rows, fewer in the last.
+        n_tokens : numpy.ndarray of int64, shape (n_texts,)
+            Only with `return_n_tokens`.
+
+        Raises
+        ------
+        InputError
+            A `ValueError`: a text is missing, or `block_size` is illegal. What was
+            yielded before, and with a cache what was computed, stands.
+        EncoderMismatchError, EncoderNotFoundError
+            As by `transform`.
+
+        Examples
+        --------
+        >>> from frozenbert import DistilBertVectorizer
+        >>> embed = DistilBertVectorizer("all-MiniLM-L6-v2", cache_dir=None).fit([""])
+        >>> lines = (f"line {i}" for i in range(5))
+        >>> [block.shape for block in embed.transform_iter(lines, block_size=2)]
+        [(2, 384), (2, 384), (1, 384)]
+        """
+        check_is_fitted(self)
+        check_parameters(self)
+        if block_size is None:
+            block_size = block_rows(self.n_features_out_)
+        elif not (isinstance(block_size, int) and block_size >= 1):
+            raise InputError(
+                f"block_size={block_size!r}: a whole number of at least 1 is needed, or None."
+            )
+        total = length_hint(X) or None
+        texts = X if isinstance(X, Iterator) else iter(check_texts(X, self.missing))
+        blocks = self._blocks(texts, block_size, total)
+        return blocks if return_n_tokens else (vectors for vectors, _ in blocks)
+
+    def _blocks(
+        self, texts: Iterator[Any], size: int, total: int | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        cache, done, n_truncated, longest = self._cache(), 0, 0, 0
+        with self._progress_bar(total) as bar:
+            while block := list(itertools.islice(texts, size)):
+                vectors, n_tokens = self._vectors(
+                    check_texts(block, self.missing, done), cache, bar
+                )
+                done += len(block)
+                bar.n = done  # those from the cache, too, and each copy of a text
+                bar.refresh()
+                n_truncated += int((n_tokens > self.max_length_).sum())
+                longest = max(longest, int(n_tokens.max()))
+                yield vectors, n_tokens
+        self._warn_of_truncated(n_truncated, done, longest)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the columns' names, like `layer6_mean_0`.
@@ -370,20 +442,22 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             settings["quantization"] = scheme()
         return VectorCache(root, settings, self.n_features_out_)
 
-    def _vectors(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _vectors(
+        self, texts: list[str], cache: VectorCache | None, bar: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and token counts of the texts, from the cache or computed."""
         distinct, inverse = distinct_texts(texts)
         work = _Work(distinct, self.n_features_out_)
-        cache = self._cache()
         if cache is not None:
             cache.read(work.keys, work.vectors, work.n_tokens, work.missing)
-        if work.missing.any():
-            self._compute(distinct, work, cache)
+        if todo := int(work.missing.sum()):
+            with self._progress_bar(todo) if bar is None else contextlib.nullcontext(bar) as bar:
+                self._compute(distinct, work, cache, bar)
         if len(distinct) == len(texts):
             return work.vectors, work.n_tokens
         return work.vectors[inverse], work.n_tokens[inverse]
 
-    def _compute(self, texts: list[str], work: _Work, cache: VectorCache | None) -> None:
+    def _compute(self, texts: list[str], work: _Work, cache: VectorCache | None, bar: Any) -> None:
         encoder = self._encoder()
         todo = np.flatnonzero(work.missing)
         ids = {}
@@ -403,28 +477,32 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             batches = ((rows, contextlib.ExitStack()) for rows in planned)
         else:
             batches = cache.share_out(planned, work.keys, work.vectors, work.n_tokens, work.missing)
+
+        def compute(batch: tuple[np.ndarray, contextlib.ExitStack]) -> None:
+            rows = batch[0]
+            work.vectors[rows] = encode([ids[row] for row in rows])
+            if cache is not None:
+                # Here, and not where batches are collected: no more than what a stream is
+                # at can be lost.
+                cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
+
         computed = in_streams(
-            lambda batch: encode([ids[row] for row in batch[0]]),
+            compute,
             batches,
             n_streams,
             prepare=functools.partial(set_threads, max(1, n_cores // n_streams)),
         )
         # Closed, so that after an error no other process waits for what is not coming.
-        with (
-            self._progress_bar(len(todo)) as bar,
-            contextlib.closing(batches),
-            contextlib.closing(computed),
-        ):
+        with contextlib.closing(batches), contextlib.closing(computed):
+            left = len(todo)
             for finished in computed:
-                for (rows, _), vectors in finished:
-                    work.vectors[rows] = vectors
+                for (rows, claim), _ in finished:
                     work.missing[rows] = False
-                if cache is not None:
-                    rows = np.concatenate([rows for (rows, _), _ in finished])
-                    cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
-                for (_, claim), _ in finished:
                     claim.close()
-                bar.update(len(todo) - int(work.missing.sum()) - bar.n)
+                # Another process may have done some.
+                now_left = int(work.missing.sum())
+                bar.update(left - now_left)
+                left = now_left
 
     def _engine(self, encoder: Encoder, n_cores: int) -> Callable[[Sequence[np.ndarray]], Any]:
         """Return the function from token ids of one length to vectors."""
@@ -458,7 +536,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             return "openvino" if on_cpu and self.precision != "float32" else "torch"
         return self.backend
 
-    def _progress_bar(self, total: int) -> Any:
+    def _progress_bar(self, total: int | None) -> Any:
         from tqdm import tqdm
 
         shown = self.progress
@@ -469,14 +547,22 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shown)
 
     def _count_truncated(self, n_tokens: np.ndarray) -> int:
-        long = n_tokens > self.max_length_
-        if count := int(long.sum()):
-            warnings.warn(
-                f"{count} of {len(n_tokens)} texts are longer than max_length="
-                f"{self.max_length_} tokens and were cut (the longest has {n_tokens.max()}).",
-                stacklevel=3,
-            )
+        count = int((n_tokens > self.max_length_).sum())
+        self._warn_of_truncated(count, len(n_tokens), int(n_tokens.max(initial=0)))
         return count
+
+    def _warn_of_truncated(self, count: int, n_texts: int, longest: int) -> None:
+        if count:
+            warnings.warn(
+                f"{count} of {n_texts} texts are longer than max_length={self.max_length_} tokens "
+                f"and were cut (the longest has {longest}).",
+                stacklevel=4,
+            )
+
+
+def block_rows(n_features: int) -> int:
+    """Return how many texts `transform_iter` takes at a time: at most 8,192, and 32 MiB."""
+    return max(1, min(8192, BLOCK_BYTES // (4 * n_features)))
 
 
 class _Work:

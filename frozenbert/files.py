@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["check_can_write", "make_private_folder", "sha256_of_file", "writing"]
+__all__ = ["check_can_write", "make_private_folder", "note_use", "sha256_of_file", "writing"]
+
+USED = 86_400.0  # seconds; how exactly it is known when a file was last used
 
 
 @contextlib.contextmanager
@@ -106,6 +109,13 @@ def make_private_folder(
             if folder == top or top in folder.parents:
                 folder.mkdir(mode=0o700, exist_ok=True)
     return path
+
+
+def note_use(path: str | os.PathLike[str]) -> None:
+    """Let the time of a file tell, within a day, when it was last used."""
+    with contextlib.suppress(OSError):
+        if time.time() - os.stat(path).st_mtime > USED:
+            os.utime(path)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

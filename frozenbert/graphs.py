@@ -29,7 +29,7 @@ import numpy as np
 from .batching import of_one_length
 from .encoder import Encoder
 from .errors import InputError
-from .files import make_private_folder, sha256_of_file, writing
+from .files import make_private_folder, note_use, sha256_of_file, writing
 from .quantize import SAMPLE, quantize, scheme
 from .sources import FAMILIES_WITH_POSITION_OFFSET, first_line, quiet_transformers
 
@@ -293,6 +293,7 @@ def _read(folder: Path) -> Any | None:
             return None
         if any(sha256_of_file(folder / name) != facts["sha256"][name] for name in NAMES):
             return None
+        note_use(folder / "graph.json")
         return openvino.Core().read_model(folder / NAMES[0], folder / NAMES[1])
     except (OSError, ValueError, LookupError, TypeError, RuntimeError):
         return None

@@ -10,23 +10,23 @@ import itertools
 import json
 import os
 import re
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from .columns import is_header, kind_of, shown
+from .columns import is_header, shown
 from .errors import InputError
 from .files import writing
+from .rows import is_quoted, objects, opened, records
 
-__all__ = ["Table", "read_table", "table_format", "write_table"]
+__all__ = ["Table", "arrow_table", "read_blocks", "read_table", "table_format", "write_table"]
 
 _FORMATS = {
     ".tsv": "tsv",
@@ -39,9 +39,11 @@ _FORMATS = {
     ".ndjson.gz": "jsonl",
     ".parquet": "parquet",
 }
+_Record = TypeVar("_Record")
 _DELIMITERS = {"tsv": "\t", "csv": ","}
 
-_UNDECODED = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a wrong byte
+_GUESS_ROWS = 1000  # that a guess at the header looks at
+
 _LINE_END = re.compile("[\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_OR_NUL = re.compile("[\0\ud800-\udfff]")
@@ -181,19 +183,70 @@ def read_table(
     >>> table.header, table.frame.to_dict("list")
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
     """
-    path = Path(path)
+    [table] = _blocks(Path(path), header, list(columns), None)
+    return table
+
+
+def read_blocks(
+    path: str | os.PathLike[str],
+    rows: int,
+    *,
+    header: bool | None = None,
+    columns: Iterable[str] = (),
+) -> Iterator[Table]:
+    r"""Read a table that may be larger than memory, block by block.
+
+        What `read_table` says of files holds here too, but for two things: the columns of a
+        jsonl block are the keys in that block, and those of a parquet file have Arrow's types,
+        in which it loses nothing.
+
+    Parameters
+    ----------
+        path : str or path-like
+            As for `read_table`.
+        rows : int
+            Rows of each block; the last may have fewer.
+        header, columns
+            As for `read_table`.
+
+    Yields
+    ------
+        Table
+            The next rows and their places in the file; at least one row.
+
+    Raises
+    ------
+        InputError
+            As by `read_table`; of a wrong row, when its block is asked for.
+
+    Examples
+    --------
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
+        >>> _ = file.write_text("text\nfine\nso-so\ndull\n", encoding="utf-8")
+    >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
+        [['fine', 'so-so'], ['dull']]
+    """
+    return _blocks(Path(path), header, list(columns), rows)
+
+
+def _blocks(
+    path: Path, header: bool | None, columns: Sequence[str], rows: int | None
+) -> Iterator[Table]:
     match table_format(path):
         case "parquet":
-            table = _read_parquet(path)
+            blocks = iter([_read_parquet(path)]) if rows is None else _parquet_blocks(path, rows)
         case "jsonl":
-            table = _read_jsonl(path)
+            blocks = _jsonl_blocks(path, rows)
         case delimited:
-            table = _read_delimited(path, _DELIMITERS[delimited], header, list(columns))
-    if not len(table.frame):
-        found = "has a header and no rows" if table.header else "is empty"
-        raise InputError(f"{path}: the table {found}; it needs at least one row of data.")
-    _check_distinct(path, list(table.frame.columns))
-    return table
+            blocks = _delimited_blocks(path, _DELIMITERS[delimited], header, columns, rows)
+    for number, table in enumerate(blocks):
+        if not number:
+            if not len(table.frame):
+                found = "has a header and no rows" if table.header else "is empty"
+                raise InputError(f"{path}: the table {found}; it needs at least one row of data.")
+            _check_distinct(path, list(table.frame.columns))
+        yield table
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -239,7 +292,7 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
                 file = stack.enter_context(packed)
             match kind:
                 case "parquet":
-                    _write_parquet(frame, file, path)
+                    pa.parquet.write_table(arrow_table(frame, path), file)
                 case "jsonl":
                     _write_jsonl(frame, file)
                 case delimited:
@@ -251,165 +304,106 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 # Reading
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, unpacked if it is gzipped, and put what goes wrong in plain words."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            yield file  # type: ignore[misc]
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path}: is no whole gzip file ({error}); fetch or pack it anew."
-        ) from error
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; name a file in it.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file with their ends, checked to be UTF-8 text."""
-    with _opened(path) as binary:
-        if binary.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
-            raise InputError(
-                f"{path}: is UTF-16, but must be UTF-8; convert it, say with "
-                f"`iconv -f utf-16 -t utf-8`."
-            )
-        # newline="" so that csv sees the line ends that stand in quotes as they are
-        text = io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="")
-        for number, line in enumerate(text, start=1):
-            if "\0" in line:
-                raise InputError(
-                    f"{path}, line {number}: holds a NUL byte, so this is a binary file, or "
-                    f"UTF-16; a table must be UTF-8 text."
-                )
-            if not line.isascii() and (wrong := _UNDECODED.search(line)):
-                raise InputError(
-                    f"{path}, line {number}: the byte 0x{ord(wrong[0]) - 0xDC00:02x} is not UTF-8; "
-                    f"convert the file, say with `iconv -f latin1 -t utf-8`."
-                )
-            yield line
-
-
-def _records(path: Path, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row starts and its fields, the same number in each row."""
-    csv.field_size_limit(2**31 - 1)  # by default 131,072 characters, which a text may exceed
-    reader = csv.reader(_lines(path), delimiter=delimiter, **dialect)
-    width = 0
-    blank: list[int] = []
-    start = 1
-    try:
-        for row in reader:
-            line, start = start, reader.line_num + 1
-            if not row:
-                blank.append(line)
-                continue
-            if not width:
-                width = len(row)
-            elif width == 1:
-                yield from ((number, [""]) for number in blank)
-            blank.clear()
-            if len(row) != width:
-                raise InputError(
-                    f"{path}, line {line}: the number of fields is {len(row)}, but {width} in the "
-                    f"rows above; mend the row, or quote what holds a delimiter or a line end."
-                )
-            yield line, row
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {start}: {error}; a field that starts with a quote must end with "
-            f"one, and quotes inside it must be doubled."
-        ) from error
-
-
-def _is_quoted(path: Path) -> bool:
-    """Whether a tsv file is to be read with quotes; see the notes of `read_table`."""
-    if not any('"' in line for line in _lines(path)):
-        return False
-    try:
-        n_quoted = sum(1 for _ in _records(path, "\t", strict=True))
-    except InputError:
-        return False
-    try:
-        n_literal = sum(1 for _ in _records(path, "\t", quoting=csv.QUOTE_NONE))
-    except InputError:
-        return True
-    return n_quoted == n_literal or _is_all_quoted(path)
-
-
-def _is_all_quoted(path: Path) -> bool:
-    # QUOTE_NONNUMERIC makes a number of every field without quotes, or fails to.
-    try:
-        rows = _records(path, "\t", strict=True, quoting=csv.QUOTE_NONNUMERIC)
-        return all(isinstance(field, str) for _, row in rows for field in row)
-    except ValueError:
-        return False
-
-
-def _read_delimited(
-    path: Path, delimiter: str, header: bool | None, columns: Sequence[str]
-) -> Table:
-    quoted = delimiter == "," or _is_quoted(path)
+def _delimited_blocks(
+    path: Path, delimiter: str, header: bool | None, columns: Sequence[str], rows: int | None
+) -> Iterator[Table]:
+    quoted = delimiter == "," or is_quoted(path)
     dialect = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
+    found = records(path, delimiter, **dialect)
+    first = list(itertools.islice(found, 1 + _GUESS_ROWS))
+    if not first:
+        yield Table(path, pd.DataFrame(), [])
+        return
+    names = [str(position) for position in range(len(first[0][1]))]
+    guessed = header is None
+    if header is None:
+        _, frame = _block(first, names)
+        header = is_header(first[0][1], frame.iloc[1:], columns)
+    if header:
+        names = first.pop(0)[1]
+    for block in _batches(itertools.chain(first, found), rows):
+        lines, frame = _block(block, names)
+        yield Table(path, frame, lines, header, guessed)
+
+
+def _block(
+    numbered: Iterable[tuple[int, list[str]]], names: list[str]
+) -> tuple[Sequence[int], pd.DataFrame]:
     lines, rows = array("q"), []
-    for line, row in _records(path, delimiter, **dialect):
+    for line, row in numbered:
         lines.append(line)
         rows.append(row)
-    guessed = header is None
-    if not rows:
-        return Table(path, pd.DataFrame(), lines)
-    names = [str(position) for position in range(len(rows[0]))]
-    frame = pd.DataFrame(rows, columns=names, dtype="str")
-    if header is None:
-        header = is_header(rows[0], frame.iloc[1:], columns)
-    if header:
-        frame = frame.iloc[1:].reset_index(drop=True).set_axis(rows[0], axis="columns")
-        lines = lines[1:]
-    return Table(path, frame, lines, header, guessed)
+    # Renamed after, because two names may be the same, which is said in plain words later.
+    frame = pd.DataFrame(rows, columns=range(len(names)), dtype="str")
+    return lines, frame.set_axis(names, axis="columns")
 
 
-def _read_jsonl(path: Path) -> Table:
-    lines, rows = array("q"), []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
+def _batches(found: Iterator[_Record], rows: int | None) -> Iterator[Iterable[_Record]]:
+    """Cut into lists of so many, and into at least one."""
+    if rows is None:
+        yield found
+        return
+    batch = list(itertools.islice(found, rows))
+    yield batch
+    while batch := list(itertools.islice(found, rows)):
+        yield batch
+
+
+def _jsonl_blocks(path: Path, rows: int | None) -> Iterator[Table]:
+    for block in _batches(objects(path), rows):
+        lines, found = array("q"), []
+        for line, row in block:
+            lines.append(line)
+            found.append(row)
         try:
-            row = json.loads(line.rstrip())
-        except json.JSONDecodeError as error:
+            # object, because pandas would make floats of integers where a key is missing
+            yield Table(path, pd.DataFrame(found, dtype=object), lines)
+        except UnicodeEncodeError as error:
             raise InputError(
-                f"{path}, line {number}, column {error.colno}: is no JSON ({error.msg}); each "
-                f"line must be one whole JSON object."
+                f"{path}: a key holds a lone surrogate; keys must be Unicode."
             ) from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: cannot be read ({error}).") from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path}, line {number}: is {kind_of(row)}, but each line must be one whole JSON "
-                f'object, such as {{"text": ..., "label": ...}}.'
-            )
-        lines.append(number)
-        rows.append(row)
-    try:
-        # object, because pandas would make floats of integers where a key is missing
-        return Table(path, pd.DataFrame(rows, dtype=object), lines)
-    except UnicodeEncodeError as error:
-        raise InputError(f"{path}: a key holds a lone surrogate; keys must be Unicode.") from error
 
 
 def _read_parquet(path: Path) -> Table:
-    with _opened(path) as file:
+    with _parquet(path) as file:
+        frame = pd.read_parquet(file, engine="pyarrow")
+    return _of_parquet(path, frame, 0)
+
+
+def _parquet_blocks(path: Path, rows: int) -> Iterator[Table]:
+    with _parquet(path) as file:
+        parquet = pa.parquet.ParquetFile(file)
+        done, held = 0, parquet.schema_arrow.empty_table()
+        for batch in parquet.iter_batches(batch_size=rows):
+            # A batch ends where a row group does.
+            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+            while len(held) >= rows:
+                yield _of_parquet(path, _with_arrow_types(held[:rows]), done)
+                done, held = done + rows, held[rows:]
+        if not done or len(held):
+            yield _of_parquet(path, _with_arrow_types(held), done)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[BinaryIO]:
+    with opened(path) as file:
         try:
-            frame = pd.read_parquet(file, engine="pyarrow")
+            yield file
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(
                 f"{path}: is no whole parquet file that can be read; fetch or write it anew."
             ) from error
+
+
+def _with_arrow_types(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _of_parquet(path: Path, frame: pd.DataFrame, start: int) -> Table:
     # An index that pandas kept is a column if it has a name, and else a mere count.
     frame = frame.reset_index(drop=frame.index.names == [None])
     frame = frame.set_axis(frame.columns.map(str), axis="columns")
-    return Table(path, frame, range(1, len(frame) + 1))
+    return Table(path, frame, range(start + 1, start + len(frame) + 1))
 
 
 def _check_distinct(path: Path, names: list[str]) -> None:
@@ -458,7 +452,21 @@ def _write_jsonl(frame: pd.DataFrame, file: BinaryIO) -> None:
             text.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
 
 
-def _write_parquet(frame: pd.DataFrame, file: BinaryIO, path: Path) -> None:
+def arrow_table(frame: pd.DataFrame, path: Path) -> pa.Table:
+    """Turn a frame into what a parquet file holds.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The rows; the index is left out.
+    path : pathlib.Path
+        Where they are to go, for messages.
+
+    Raises
+    ------
+    InputError
+        If the values of a column are of several types.
+    """
     columns = {}
     for name, column in frame.items():
         if column.dtype == object:
@@ -471,7 +479,7 @@ def _write_parquet(frame: pd.DataFrame, file: BinaryIO, path: Path) -> None:
                 f"{path}: parquet cannot hold column {shown(name)}, whose values are of several "
                 f"types; write .jsonl instead."
             ) from None
-    pa.parquet.write_table(pa.table(columns), file)
+    return pa.table(columns)
 
 
 def _replaced(column: pd.Series, characters: re.Pattern[str]) -> pd.Series:

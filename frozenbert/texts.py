@@ -11,7 +11,7 @@ from .errors import InputError
 __all__ = ["check_texts", "distinct_texts"]
 
 
-def check_texts(X: Any, missing: str) -> list[str]:
+def check_texts(X: Any, missing: str, start: int = 0) -> list[str]:
     """Return the texts of any container that scikit-learn and its users hand over.
 
     Parameters
@@ -20,6 +20,8 @@ def check_texts(X: Any, missing: str) -> list[str]:
         The texts.
     missing : {"error", "empty"}
         Whether None and NaN are an error or the empty text.
+    start : int, default=0
+        What the first row is called in messages.
 
     Returns
     -------
@@ -49,11 +51,12 @@ def check_texts(X: Any, missing: str) -> list[str]:
     elif shape is not None and len(shape) > 2:
         raise InputError(f"X has the shape {shape}: one text a row is needed.")
     texts = list(X)
-    for row, text in enumerate(texts):
+    for at, text in enumerate(texts):
         if type(text) is str and text.isascii():
             continue
+        row = start + at
         if isinstance(text, str):
-            texts[row] = str(text)
+            texts[at] = str(text)
             try:
                 text.encode()
             except UnicodeEncodeError as error:
@@ -67,7 +70,7 @@ def check_texts(X: Any, missing: str) -> list[str]:
                     f"X[{row}] is {text!r}: drop such rows, or take them as empty texts with "
                     f"missing='empty'."
                 )
-            texts[row] = ""
+            texts[at] = ""
         else:
             raise TypeError(
                 f"X[{row}] is a {type(text).__name__}: every text must be a string"

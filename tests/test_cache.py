@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozenbert import cache as cache_module
+from frozenbert import claims as claims_module
 from frozenbert.cache import KEYS, MERGE_AT, VECTORS, VectorCache, cache_root, text_keys
 
 WIDTH = 8
@@ -651,7 +652,7 @@ def test_no_locks_mean_no_claims_but_no_trouble(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(cache_module.filelock.FileLock, "acquire", fail)
+    monkeypatch.setattr(claims_module.filelock.FileLock, "acquire", fail)
     assert run(cache, TEXTS) == TEXTS
     assert read(cache, TEXTS) == TEXTS
 
@@ -857,11 +858,11 @@ def test_a_process_that_was_stopped_is_not_waited_for_for_ever(
 def test_a_lock_that_is_never_given_back_costs_no_vectors(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "LOCKED", 0.05)
+    monkeypatch.setattr(claims_module, "LOCKED", 0.05)
     cache = make(root)
     fill(cache, ["a"])
     (cache.folder / "claims").mkdir()
-    with cache_module.filelock.FileLock(cache.folder / "claims" / "all.lock"):
+    with claims_module.filelock.FileLock(cache.folder / "claims" / "all.lock"):
         assert run(make(root), TEXTS, size=10) == TEXTS
 
 

@@ -123,7 +123,7 @@ def handed_over(run, tiny, monkeypatch):
             handed.labels, handed.test_labels = labels.tolist(), test_labels.tolist()
             raise InputError("that will do")
 
-        monkeypatch.setattr("frozenbert.pipeline.train", instead)
+        monkeypatch.setattr("frozenbert.commands.train_model", instead)
         code, handed.out, err = run(train, "--model", tiny, *arguments)
         assert code == 2
         assert err.endswith(": that will do\n")
@@ -423,7 +423,7 @@ def test_what_is_in_the_folder_already(succeeds, refuses, tiny):
 
 
 def test_a_model_is_saved_before_it_is_shown(run, tiny, monkeypatch):
-    monkeypatch.setattr("frozenbert.cli._print_training", None)  # calling it fails
+    monkeypatch.setattr("frozenbert.commands._print_training", None)  # calling it fails
     options = ["--data", "train.tsv", "--model", tiny, "--C", 0.1, "--cv", 2]
     assert run(train, *options)[0] == 1
     assert set(os.listdir("artifacts/train")) == FILES
@@ -647,6 +647,50 @@ def test_long_texts_are_counted_in_a_warning(run, tiny):
     assert err.startswith(says)
     assert err.count("\n") == 1
     assert json.loads(Path("x.json").read_text())["n_truncated"] == 1
+
+
+def test_embed_into_parquet(succeeds, tiny):
+    put("x.csv", rows(9), header=True)
+    out = succeeds(embed, "--data", "x.csv", "--out", "deep/x.parquet", "--model", tiny)
+    assert "written  deep/x.parquet: float32 (9, 32)\n" in out
+    found = pd.read_parquet("deep/x.parquet")
+    assert list(found.columns) == ["text", "label", "vector"]
+    assert found["text"].tolist() == rows(9)["text"].tolist()
+    assert os.listdir("deep") == ["x.parquet"]
+
+
+def test_embed_many_tables(succeeds, run, tiny):
+    for name, n in {"a": 9, "b": 5}.items():
+        put(f"{name}.csv", rows(n), header=True)
+    options = ["--data", "?.csv", "--out", "out", "--model", tiny, "--text-column", "text"]
+    out = succeeds(embed, *options)
+    assert "data     ?.csv: 2 tables\n" in out
+    assert "written  out: 2 parquet files, 14 texts\n" in out
+    assert sorted(os.listdir("out")) == ["a.parquet", "b.parquet"]
+    put("c.csv", pd.DataFrame({"text": ["fine"], "label": ["x"]}), header=True)
+    Path("d.csv").write_text("text,label\nfine,x,y\n")
+    code, out, err = run(embed, *options)
+    assert code == 2
+    assert "before   2 tables were done already\n" in out
+    assert "1 of 4 tables failed, the others are done." in err
+    assert "d.csv, line 2: the number of fields is 3, but 2" in err
+    assert sorted(os.listdir("out")) == ["a.parquet", "b.parquet", "c.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["--data", "none*.csv", "--out", "out"],
+            r"--data none\*\.csv: no file's name is like that",
+        ),
+        (["--data", "*.tsv", "--out", "x.npy"], r"--out x\.npy: the vectors of several tables"),
+        (["--data", "*.tsv", "--out", "out", "--limit", 3], "--limit: goes with one table"),
+        (["--data", "train.tsv", "--out", "out"], r"--out out: the vectors of one table go into"),
+    ],
+)
+def test_embed_many_tables_says_what_is_wrong(refuses, tiny, options, says):
+    refuses(says, embed, *options, "--model", tiny, "--text-column", 0)
 
 
 # Input that is wrong
@@ -883,7 +927,7 @@ def test_outputs_that_cannot_be_written(refuses, trained, tiny):
                 "file/x.npy": below,
                 "folder.npy": "--out: folder.npy is a folder; a file's name is needed",
                 "x.npy": "--out: x.json is a folder; a file's name is needed",
-                "x.csv": r"--out x\.csv: the vectors go into a file whose name ends in \.npy",
+                "x.csv": r"--out x\.csv: .* a file whose name ends in \.npy or \.parquet",
             },
         ),
     ):
@@ -947,7 +991,7 @@ def test_other_failures(run, monkeypatch, tiny, debug):
     def broken(*_):
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr("frozenbert.pipeline.train", broken)
+    monkeypatch.setattr("frozenbert.commands.train_model", broken)
     options = ["--data", "train.tsv", "--model", tiny] + ["--debug"] * debug
     code, _, err = run(train, *options)
     assert code == 1

@@ -1,0 +1,157 @@
+"""Work on more than one machine, by Dask: tables to vectors, and the head's search.
+
+A scheduler runs any code that is sent to it: who reaches it can do on its workers
+whatever their user can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from .encoder import usable_cores
+from .errors import InputError
+from .features import Written, embed_partition
+
+if TYPE_CHECKING:
+    from .embed import DistilBertVectorizer
+
+__all__ = ["cluster", "describe_workers", "embed_partitions", "searched_on"]
+
+CONNECTING = 20.0  # seconds until a scheduler that does not answer is given up
+
+
+@contextlib.contextmanager
+def cluster(scheduler: str | None, n_workers: int | None) -> Iterator[Any]:
+    """Reach a Dask cluster, or start one on this machine, on loopback and without dashboard.
+
+    Parameters
+    ----------
+    scheduler : str or None
+        Its address, such as "tls://host:8786" (with the certificates that Dask's
+        configuration names) or "tcp://host:8786".
+    n_workers : int or None
+        Without a scheduler: how many processes to start. They share this process's cores.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or no scheduler answers.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise InputError(
+            '--scheduler and --workers need Dask: pip install "frozenbert[cluster]".'
+        ) from error
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            n_workers = n_workers or 1
+            local = distributed.LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=max(1, usable_cores() // n_workers),
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,  # the blocks are small, and a worker that is shot costs a table
+                silence_logs=logging.CRITICAL,
+            )
+            client = stack.enter_context(distributed.Client(stack.enter_context(local)))
+        else:
+            try:
+                client = distributed.Client(scheduler, timeout=CONNECTING)
+            except (OSError, ValueError, TypeError, RuntimeError) as error:
+                raise InputError(
+                    f"--scheduler {scheduler}: no Dask scheduler can be reached there "
+                    f"({' '.join(str(error).split()) or type(error).__name__})."
+                ) from error
+            stack.enter_context(client)
+        yield client
+
+
+def describe_workers(client: Any) -> str:
+    """Say where the work is done: workers, threads, scheduler."""
+    threads = client.nthreads()
+    return (
+        f"{len(threads)} workers with {sum(threads.values())} threads, scheduler "
+        f"{client.scheduler.address}"
+    )
+
+
+def embed_partitions(
+    client: Any, vectorizer: DistilBertVectorizer, targets: Mapping[Path, Path], **columns: Any
+) -> Iterator[tuple[Path, Written | Exception]]:
+    """Write each table's vectors where a worker has time; one that dies is made up for.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    vectorizer : DistilBertVectorizer
+        Fitted. Each worker loads the encoder once.
+    targets : mapping of pathlib.Path
+        From tables to the `.parquet` files to write, as every worker sees them.
+    **columns
+        As for `embed_partition`.
+
+    Yields
+    ------
+    path : pathlib.Path
+        A table, in the order in which they are done.
+    written : Written or Exception
+        What became of it, or why it failed.
+    """
+    import distributed
+
+    futures = {
+        # Not pure: a file of that name may have other rows than the last time.
+        client.submit(_on_worker, vectorizer, path, target, columns, pure=False): path
+        for path, target in targets.items()
+    }
+    try:
+        for future in distributed.as_completed(futures):
+            path = futures[future]
+            if future.status == "finished":
+                yield path, future.result()
+            else:
+                yield path, _plain(future.exception())
+            future.release()
+    finally:
+        client.cancel(list(futures))
+
+
+@contextlib.contextmanager
+def searched_on(client: Any) -> Iterator[None]:
+    """Let scikit-learn's searches run on a cluster's workers."""
+    with joblib.parallel_config("dask", client=client):
+        yield
+
+
+def _on_worker(
+    vectorizer: DistilBertVectorizer, path: Path, target: Path, columns: dict[str, Any]
+) -> Written:
+    from distributed import get_worker
+
+    # One table at a time with all of the worker's threads: a block in memory, not several.
+    with _working:
+        vectorizer.set_params(num_threads=get_worker().state.nthreads, progress=False)
+        return embed_partition(vectorizer, path, target, **columns)
+
+
+_working = threading.Lock()
+
+
+def _plain(error: Exception) -> Exception:
+    from distributed.scheduler import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return RuntimeError("its worker died, again and again: too little memory, perhaps.")
+    return error

@@ -1,0 +1,506 @@
+"""What the commands do, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import math
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from .arguments import DEFAULT_CACHE
+from .cache import cache_root
+from .cluster import cluster, describe_workers, embed_partitions, searched_on
+from .columns import find_columns, labels_of, shown, texts_of
+from .embed import DistilBertVectorizer
+from .errors import InputError
+from .features import (
+    FORMATS,
+    Written,
+    embed_partition,
+    embed_table,
+    look_through,
+    partition_targets,
+)
+from .files import check_can_write, sha256_of_file
+from .housekeeping import Holding, Piece, holdings, prune
+from .pipeline import (
+    check_classes,
+    hold_out,
+    load_model,
+    make_text_classifier,
+    predict,
+    save_training,
+)
+from .pipeline import train as train_model
+from .report import read_sidecar, score_as_text, short
+from .sources import DEFAULT_ENCODER, find_default_encoder
+from .tables import read_table, table_format, write_table
+
+if TYPE_CHECKING:
+    from .pipeline import Training
+    from .tables import Table
+
+__all__ = ["cache", "classify", "embed", "train"]
+
+# `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
+SHAPING = ("revision", "pooling", "layers", "max_length", "precision")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train, measure and save; print what came out."""
+    started = time.perf_counter()
+    data = Path(arguments.data)
+    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
+    out = Path(arguments.out or Path("artifacts") / name)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; a folder's name is needed.")
+    check_can_write(out / "model.joblib")
+
+    table, text_column, label_column = _read(arguments, data, need_label=True)
+    texts, labels = texts_of(table, text_column), labels_of(table, str(label_column))
+    source = {
+        "file": data.name,
+        "sha256": sha256_of_file(data),
+        "text_column": text_column,
+        "label_column": label_column,
+    }
+    _say("data", _describe(table, text_column, label_column))
+    if arguments.test is None:
+        texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
+        test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
+        test_described = f"{len(test_texts):,} rows, {test['description']}"
+    else:
+        table, test_texts, test_labels = _read_test(
+            arguments, text_column, str(label_column), labels
+        )
+        test = {
+            "description": f"all of {Path(arguments.test).name}",
+            "file": Path(arguments.test).name,
+            "sha256": sha256_of_file(arguments.test),
+        }
+        test_described = _describe(table, text_column, label_column)
+    check_classes(labels, arguments.cv)
+    _say("train", f"{len(texts):,} rows; {_count(labels)}")
+    _say("test", test_described)
+
+    settings, notice = _encoder_settings(arguments)
+    model = make_text_classifier(
+        **settings,
+        C=arguments.C,
+        cv=arguments.cv,
+        random_state=arguments.seed,
+        n_jobs=arguments.n_jobs,
+    )
+    reading = time.perf_counter() - started
+    with contextlib.ExitStack() as stack:
+        if arguments.workers or arguments.scheduler:
+            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
+            _say("cluster", describe_workers(client))
+            stack.enter_context(searched_on(client))
+        training = train_model(model, texts, labels, test_texts, test_labels)
+    training.seconds = {"reading": reading, **training.seconds}
+    # Saved before it is shown: whoever reads our output may be gone by now.
+    save_training(training, out, {"notice": notice, "training": source, "test": test})
+    _print_training(training)
+    _say("in all", f"{time.perf_counter() - started:.1f} s")
+    _say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+
+
+def classify(arguments: argparse.Namespace) -> None:
+    """Label the rows of a table, or one text."""
+    if arguments.data is not None and arguments.out is None:
+        raise InputError("--out is missing: say where the labelled rows of --data are to go.")
+    if arguments.out is not None:
+        if arguments.data is None:
+            raise InputError("--out goes with --data; the answer to --text is printed.")
+        table_format(arguments.out)
+        _check_can_write_file(Path(arguments.out))
+    model = load_model(arguments.model)
+    model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
+    _prepare(model, arguments)
+    if arguments.text is not None:
+        labels, probabilities = predict(model, [arguments.text])
+        print(f"prediction\t{short(labels[0])}")
+        for name, column in probabilities.items():
+            print(f"{short(name)}\t{column[0]:.4f}")
+        return
+
+    text_column = arguments.text_column or _column_trained_on(arguments.model)
+    expected = [text_column] if text_column else []
+    table = read_table(arguments.data, header=arguments.header, columns=expected)
+    if text_column not in table.frame.columns:
+        text_column = arguments.text_column
+    text_column, _ = find_columns(table, text_column, arguments.label_column, need_label=False)
+    texts = texts_of(table, text_column)
+    classes = getattr(model, "classes_", ())
+    for name in ("prediction", *(f"proba_{label}" for label in classes)):
+        if name in table.frame.columns:
+            raise InputError(
+                f"{arguments.data} has a column {name!r} already, which the predictions would "
+                f"overwrite: rename it."
+            )
+    labels, probabilities = predict(model, texts)
+    found = pd.DataFrame({"prediction": labels, **probabilities})
+    write_table(pd.concat([table.frame, found], axis="columns"), arguments.out)
+    _say("data", _describe(table, text_column, None))
+    _say("found", _count(labels))
+    _say("written", str(arguments.out))
+
+
+def embed(arguments: argparse.Namespace) -> None:
+    """Write the vectors of a table, or of many."""
+    out = Path(arguments.out)
+    paths = _tables(arguments.data)
+    file = out.suffix.lower() in FORMATS
+    if paths or arguments.workers or arguments.scheduler or (out.is_dir() and not file):
+        _embed_many(arguments, paths or [Path(arguments.data)], out)
+        return
+    if not file:
+        raise InputError(
+            f"--out {out}: the vectors of one table go into a file whose name ends in "
+            f"{' or '.join(FORMATS)}; those of several, as in --data 'in/*.csv', into a folder."
+        )
+    array = out.suffix.lower() == ".npy"
+    for path in (out, out.with_suffix(".json")) if array else (out,):
+        _check_can_write_file(path)
+    source = look_through(
+        arguments.data,
+        limit=arguments.limit,
+        for_parquet=not array,
+        **_columns(arguments),
+    )
+    _say("data", _describe(source.first, source.text_column, None, source.n_rows))
+    settings, notice = _encoder_settings(arguments)
+    vectorizer = DistilBertVectorizer(**settings).fit([""])
+    _say_encoder(vectorizer)
+    written = embed_table(vectorizer, source, out, {"notice": notice})
+    _say("time", _pace(written.n_texts, written.seconds))
+    shape = (written.n_texts, written.n_features)
+    beside = f"; {out.with_suffix('.json').name}" if array else ""
+    _say("written", f"{out}: float32 {shape}{beside}")
+
+
+def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> None:
+    """Write a parquet file for each table, here or on a cluster; what is done stays done."""
+    if out.is_file() or out.suffix.lower() in FORMATS:
+        raise InputError(
+            f"--out {out}: the vectors of several tables, or from a cluster, go into a folder."
+        )
+    if arguments.limit is not None:
+        raise InputError("--limit: goes with one table and without a cluster.")
+    # Absolute: a worker stands elsewhere.
+    targets = partition_targets([path.absolute() for path in paths], out.absolute())
+    check_can_write(out / "x")
+    _say("data", f"{arguments.data}: {len(paths):,} tables")
+    settings, _ = _encoder_settings(arguments)
+    on_cluster = bool(arguments.workers or arguments.scheduler)
+    if on_cluster and arguments.cache_dir == DEFAULT_CACHE:
+        settings["cache_dir"] = None  # each table's vectors are kept when it is done
+    vectorizer = DistilBertVectorizer(**settings, progress=False).fit([""])
+    _say_encoder(vectorizer)
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        if on_cluster:
+            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
+            _say("cluster", describe_workers(client))
+            done = embed_partitions(client, vectorizer, targets, **_columns(arguments))
+        else:
+            done = (
+                (path, _attempt(embed_partition, vectorizer, path, target, **_columns(arguments)))
+                for path, target in targets.items()
+            )
+        written, failed = _collect(done, len(targets))
+    seconds = time.perf_counter() - started
+    new = [w for w in written if not w.before]
+    if before := len(written) - len(new):
+        _say("before", f"{before:,} tables were done already")
+    n_texts = sum(w.n_texts for w in new)
+    _say("time", _pace(n_texts, seconds))
+    if truncated := sum(w.n_truncated for w in written):
+        print(
+            f"warning: {truncated:,} texts are longer than {vectorizer.max_length_} tokens and "
+            f"were cut.",
+            file=sys.stderr,
+        )
+    _say("written", f"{out}: {len(new):,} parquet files, {n_texts:,} texts")
+    if failed:
+        for path, error in list(failed.items())[1:]:
+            print(f"{path.name}: {error}", file=sys.stderr)
+        path, error = next(iter(failed.items()))
+        kind = InputError if isinstance(error, InputError) else RuntimeError
+        raise kind(
+            f"{len(failed):,} of {len(targets):,} tables failed, the others are done. {error}"
+        ) from error
+
+
+def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any) -> Any:
+    """Return what a function returns, or the error it ends with."""
+    try:
+        return function(*arguments, **settings)
+    except Exception as error:
+        return error
+
+
+def _collect(
+    done: Iterable[tuple[Path, Written | Exception]], total: int
+) -> tuple[list[Written], dict[Path, Exception]]:
+    written: list[Written] = []
+    failed: dict[Path, Exception] = {}
+    with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
+        for path, result in done:
+            if isinstance(result, Exception):
+                failed[path] = result
+            else:
+                written.append(result)
+                bar.set_postfix_str(f"{sum(w.n_texts for w in written):,} texts", refresh=False)
+            bar.update()
+    return written, failed
+
+
+def _tables(data: str) -> list[Path] | None:
+    """Return the tables that a pattern names, or None where it names one file."""
+    if Path(data).exists() or not glob.has_magic(data):
+        return None
+    paths = sorted(Path(name) for name in glob.glob(data, recursive=True))
+    if not paths:
+        raise InputError(f"--data {data}: no file's name is like that.")
+    return paths
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "header": arguments.header,
+        "text_column": arguments.text_column,
+        "label_column": arguments.label_column,
+    }
+
+
+def _pace(n_texts: int, seconds: float) -> str:
+    return f"{seconds:.1f} s, {n_texts / seconds:,.0f} texts a second"
+
+
+def cache(arguments: argparse.Namespace) -> None:
+    """Say what the cache holds, or remove some of it."""
+    root = cache_root(_cache_dir(arguments))
+    assert root is not None  # only without a cache
+    removed: list[Piece] = []
+    if arguments.action == "prune":
+        if arguments.older_than is None and arguments.max_size is None:
+            raise InputError("prune: say what is to go: --older-than 30d, --max-size 5GB, or both.")
+        removed = prune(root, older_than=arguments.older_than, max_bytes=arguments.max_size)
+    elif arguments.action == "clear":
+        removed = prune(root, max_bytes=0)
+    _say("cache", str(root))
+    if arguments.action != "info":
+        n_vectors = sum(piece.n_vectors for piece in removed)
+        _say("removed", f"{n_vectors:,} vectors, {_bytes(sum(p.n_bytes for p in removed))}")
+    there = holdings(root)
+    _say(
+        "holds",
+        f"{sum(h.n_vectors for h in there):,} vectors, {_bytes(sum(h.n_bytes for h in there))}",
+    )
+    if arguments.action == "info" and there:
+        print(f"\n{'':44}{'vectors':>12}{'size':>11}  last used")
+        for holding in there:
+            number = f"{holding.n_vectors:,}" if holding.kind == "vectors" else ""
+            used = time.strftime("%Y-%m-%d", time.localtime(holding.used))
+            print(f"{_what(holding):44}{number:>12}{_bytes(holding.n_bytes):>11}  {used}")
+
+
+def _what(holding: Holding) -> str:
+    if holding.kind == "leftover":
+        return "damaged or left over"
+    settings = holding.settings
+    parts = [
+        str(settings.get("encoder", "?"))[:12],
+        "+".join(map(str, settings.get("pooling", ()))),
+        ",".join(map(str, settings.get("layers", ()))),
+        str(settings.get("precision", "?")),
+    ]
+    return ("graph " if holding.kind == "graph" else "") + " ".join(parts)
+
+
+def _bytes(number: float) -> str:
+    if number < 1000:
+        return f"{number:.0f} B"
+    power = min(4, int(math.log10(number) // 3))
+    return f"{number / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def _check_can_write_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"--out: {path} is a folder; a file's name is needed.")
+    check_can_write(path)
+
+
+def _read(
+    arguments: argparse.Namespace, path: Path, need_label: bool
+) -> tuple[Table, str, str | None]:
+    text, label = arguments.text_column, arguments.label_column
+    table = read_table(path, header=arguments.header, columns=[a for a in (text, label) if a])
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    return table, *find_columns(table, text, label, need_label=need_label)
+
+
+def _read_test(
+    arguments: argparse.Namespace, text_column: str, label_column: str, known: np.ndarray
+) -> tuple[Table, list[str], np.ndarray]:
+    """Read the rows to measure on; their labels have to be among those trained on."""
+    columns = [text_column, label_column]
+    table = read_table(arguments.test, header=arguments.header, columns=columns)
+    find_columns(table, text_column, label_column, need_label=True)
+    classes = {str(label): label for label in known.tolist()}
+    labels = []
+    for row, label in enumerate(labels_of(table, label_column).tolist()):
+        if str(label) not in classes:
+            names = ", ".join(map(shown, sorted(classes)[:20]))
+            raise InputError(
+                f"{table.where(row)}: the label {shown(label)} does not stand in the training "
+                f"rows, whose labels are {names}{' and others' if len(classes) > 20 else ''}."
+            )
+        labels.append(classes[str(label)])
+    return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
+
+
+def _column_trained_on(model: str) -> str | None:
+    training = read_sidecar(model).get("training")
+    name = training.get("text_column") if isinstance(training, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
+    """Parameters for the vectorizer, and why the encoder is not the default one."""
+    settings = {
+        name: getattr(arguments, name)
+        for name in (*SHAPING, "backend", "device")
+        if getattr(arguments, name) is not None
+    }
+    settings["local_files_only"] = arguments.offline
+    settings["cache_dir"] = _cache_dir(arguments)
+    notice = None
+    if arguments.model is not None:
+        name = arguments.model
+    elif arguments.revision is not None:
+        name = DEFAULT_ENCODER  # its revision was asked for, so nothing may stand in for it
+    else:
+        files, notice = find_default_encoder(local_files_only=arguments.offline)
+        name = files.name
+        if notice:
+            print(notice, file=sys.stderr)
+    return {"model_name": name, **settings}, notice
+
+
+def _cache_dir(arguments: argparse.Namespace) -> str | Path | None:
+    if arguments.no_cache:
+        return None
+    return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir)
+
+
+def _prepare(model: Any, arguments: argparse.Namespace) -> None:
+    """Give a loaded model this machine's cache and device; its vectors' shape is settled."""
+    steps = [step for _, step in getattr(model, "steps", ())]
+    embed = next((step for step in steps if isinstance(step, DistilBertVectorizer)), None)
+    if embed is None:
+        return
+    settled = {
+        "revision": embed.encoder_revision_,
+        "pooling": embed.pooling_,
+        "layers": embed.layers_,
+        "max_length": embed.max_length_,
+        "precision": embed.precision,
+    }
+    for name, value in settled.items():
+        asked = getattr(arguments, name)
+        # What the model's own parameter says, such as -1 for the last layer, is as good.
+        same = (_tuple(value), _tuple(getattr(embed, name)))
+        if asked is not None and _tuple(asked) not in same:
+            raise InputError(
+                f"--{name.replace('_', '-')} {','.join(map(str, _tuple(asked)))}: this model was "
+                f"trained with {','.join(map(str, _tuple(value)))}; leave the option out, or train "
+                f"another model."
+            )
+    embed.set_params(cache_dir=_cache_dir(arguments), local_files_only=arguments.offline)
+    for name in ("backend", "device"):
+        if getattr(arguments, name) is not None:
+            embed.set_params(**{name: getattr(arguments, name)})
+    if arguments.encoder is not None:
+        embed.set_params(model_name=arguments.encoder)
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _print_training(training: Training) -> None:
+    metrics, search = training.metrics, training.metrics["search"]
+    embed = training.model.named_steps["embed"]
+    _say_encoder(embed)
+    if agreement := metrics.get("agreement"):
+        _say(
+            embed.precision,
+            f"agrees with float32 on {agreement['n_texts']} test texts: mean cosine "
+            f"{agreement['mean_cosine']:.4f}, {100 * agreement['equal_predictions']:.1f} % of the "
+            f"predictions the same",
+        )
+    _say(
+        "head",
+        f"C = {search['best_C']:.3g}, the best of {len(search['C'])}: {search['scoring']} "
+        f"{search['best_score']:.4f} ± {search['best_score_std']:.4f} in {search['folds']} folds",
+    )
+    rows = {
+        f"{embed.encoder_name_} + logistic regression": metrics,
+        metrics["baseline"]["name"]: metrics["baseline"],
+    }
+    width = max(len(name) for name in rows)
+    print(f"\n{'':{width}}  accuracy  macro F1")
+    for name, figures in rows.items():
+        print(f"{name:{width}}  {figures['accuracy']:8.4f}  {figures['macro_f1']:8.4f}")
+    print(f"\n{score_as_text(training.y_test, training.predicted)}")
+    _say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def _say_encoder(embed: DistilBertVectorizer) -> None:
+    origin = {"hub": f"revision {str(embed.encoder_revision_)[:12]}", "package": "packaged"}
+    _say(
+        "encoder",
+        f"{embed.encoder_name_} ({origin.get(embed.encoder_source_, embed.encoder_source_)}, "
+        f"content {embed.encoder_hash_[:12]}): pooling {'+'.join(embed.pooling_)}, "
+        f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens, "
+        f"{embed.precision}",
+    )
+
+
+def _describe(
+    table: Table, text_column: str, label_column: str | None, n_rows: int | None = None
+) -> str:
+    header = {True: "first row is the header", False: "no header", None: None}[table.header]
+    parts = [f"{len(table.frame) if n_rows is None else n_rows:,} rows"]
+    if header:
+        option = "--no-header" if table.header else "--header"
+        parts.append(header + (f" (a guess; else {option})" if table.header_guessed else ""))
+    parts.append(f"text in column {text_column!r}")
+    if label_column is not None:
+        parts.append(f"label in column {label_column!r}")
+    return f"{table.path}: {', '.join(parts)}"
+
+
+def _count(labels: np.ndarray, most: int = 20) -> str:
+    counts = Counter(labels.tolist()).most_common()
+    more = f" and {len(counts) - most} more" if len(counts) > most else ""
+    return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
+
+
+def _say(what: str, value: str) -> None:
+    print(f"{what:9}{value}", flush=True)

@@ -1,0 +1,349 @@
+"""From a table file to a file of vectors, block by block: memory does not grow with the table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from .columns import find_columns, shown, texts_of
+from .embed import block_rows
+from .errors import InputError
+from .files import sha256_of_file, writing
+from .report import describe_encoder, versions, write_json
+from .tables import Table, arrow_table, read_blocks, table_format
+
+if TYPE_CHECKING:
+    from .embed import DistilBertVectorizer
+
+__all__ = [
+    "FORMATS",
+    "Source",
+    "Written",
+    "embed_partition",
+    "embed_table",
+    "look_through",
+    "partition_targets",
+]
+
+FORMATS = (".npy", ".parquet")
+VECTOR = "vector"  # its column in a parquet file
+FACTS = b"frozenbert"  # what the vectors are, in a parquet file's metadata
+ROWS = 8192  # of a block on the first look
+
+_Write = Callable[[pd.DataFrame, np.ndarray], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A table of texts, looked through once.
+
+    Attributes
+    ----------
+    first : Table
+        Its first rows.
+    text_column : str
+    n_rows : int
+    schema : pyarrow.Schema or None
+        What its columns are in parquet, if that was asked for.
+    """
+
+    first: Table
+    text_column: str
+    n_rows: int
+    schema: pa.Schema | None = None
+
+    def blocks(self, rows: int) -> Iterator[Table]:
+        """Read it again, so many rows at a time."""
+        left = self.n_rows
+        for block in read_blocks(
+            self.first.path, rows, header=self.first.header, columns=[self.text_column]
+        ):
+            yield block.head(left)
+            left -= len(block.frame)
+            if left <= 0:
+                return
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a table.
+
+    Attributes
+    ----------
+    n_texts, n_truncated, n_features : int
+    seconds : float
+    before : bool
+        Whether its vectors stood there already.
+    """
+
+    n_texts: int
+    n_truncated: int
+    n_features: int
+    seconds: float
+    before: bool = False
+
+
+def look_through(
+    path: str | os.PathLike[str],
+    *,
+    header: bool | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    for_parquet: bool = False,
+) -> Source:
+    """Find the texts of a table, and check and count all rows before hours are spent on them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As for `read_table`.
+    header, text_column, label_column
+        As for `read_table` and `find_columns`.
+    limit : int or None
+        Leave out all rows after so many.
+    for_parquet : bool
+        Whether the columns are to stand beside the vectors in a parquet file.
+
+    Raises
+    ------
+    InputError
+        If a row or a text is not as it should be, or a column cannot stand in parquet.
+    """
+    source = None
+    asked = [name for name in (text_column, label_column) if name]
+    for block in read_blocks(path, ROWS, header=header, columns=asked):
+        left = limit - (source.n_rows if source else 0) if limit is not None else len(block.frame)
+        block = block.head(left)
+        if source is None:
+            found, _ = find_columns(block, text_column, label_column, need_label=False)
+            source = Source(block, found, 0)
+        texts_of(_with_texts(block, source.text_column), source.text_column)
+        schema = _unified(source, block) if for_parquet else None
+        source = replace(source, n_rows=source.n_rows + len(block.frame), schema=schema)
+        if source.n_rows == limit:
+            break
+    assert source is not None  # a table without rows is an error above
+    return source
+
+
+def embed_table(
+    vectorizer: DistilBertVectorizer, source: Source, out: Path, facts: dict[str, Any]
+) -> Written:
+    """Write the vectors of a table's texts, whole or not at all.
+
+    Parameters
+    ----------
+    vectorizer : DistilBertVectorizer
+        Fitted.
+    source : Source
+    out : pathlib.Path
+        A `.npy`: float32 (n_rows, n_features). A `.parquet`: the table's columns, and
+        `vector` with lists of that length; a row group for each block.
+    facts : dict
+        More to be said in the JSON that goes beside a `.npy`, and into a `.parquet`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or the table changed since it was looked through.
+    """
+    started = time.perf_counter()
+    rows = block_rows(vectorizer.n_features_out_)
+    frames: deque[pd.DataFrame] = deque()
+    n_texts = n_truncated = 0
+    facts = {
+        **facts,
+        "data": {"file": source.first.path.name, "text_column": source.text_column},
+        "encoder": describe_encoder(vectorizer),
+        "n_texts": source.n_rows,
+        "versions": versions(),
+    }
+    opened = _parquet if out.suffix.lower() == ".parquet" else _npy
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with opened(out, source, facts) as write:
+            for vectors, n_tokens in vectorizer.transform_iter(
+                _Texts(source, rows, frames), block_size=rows, return_n_tokens=True
+            ):
+                write(frames.popleft(), vectors)
+                n_texts += len(vectors)
+                n_truncated += int((n_tokens > vectorizer.max_length_).sum())
+            if n_texts != source.n_rows:
+                raise InputError(
+                    f"{source.first.path}: had {source.n_rows:,} rows and now has {n_texts:,}: it "
+                    f"changed while it was read. Start again; cached vectors are kept."
+                )
+            facts["n_truncated"] = n_truncated
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    seconds = time.perf_counter() - started
+    return Written(n_texts, n_truncated, vectorizer.n_features_out_, seconds)
+
+
+def embed_partition(
+    vectorizer: DistilBertVectorizer, path: Path, out: Path, **columns: Any
+) -> Written:
+    """Write the vectors of one table of many, unless they stand there already.
+
+    Parameters
+    ----------
+    vectorizer : DistilBertVectorizer
+        Fitted.
+    path, out : pathlib.Path
+        The table, and a `.parquet`.
+    **columns
+        `header`, `text_column`, `label_column` as for `look_through`.
+
+    Raises
+    ------
+    InputError
+        If `out` holds the vectors of another table or from another encoder, or as by
+        `look_through` and `embed_table`.
+    """
+    sha256 = sha256_of_file(path)
+    if out.exists():
+        facts, n_rows = _facts_of(out)
+        expected = describe_encoder(vectorizer)
+        if facts.get("encoder") != expected or facts.get("sha256") != sha256:
+            differs = "encoder" if facts.get("encoder") != expected else "table"
+            raise InputError(
+                f"{out}: stands there already, from another {differs}; name another --out, or "
+                f"remove it."
+            )
+        return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, before=True)
+    for left in out.parent.glob(f".{out.name}.*.tmp"):  # of a process that was killed
+        left.unlink(missing_ok=True)
+    source = look_through(path, for_parquet=True, **columns)
+    return embed_table(vectorizer, source, out, {"sha256": sha256})
+
+
+def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
+    """Name the file in folder `out` for the vectors of each table.
+
+    Raises
+    ------
+    InputError
+        If two tables would get one.
+    """
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        table_format(path)
+        stem = path.name.removesuffix(".gz")
+        target = out / f"{stem[: stem.rindex('.')]}.parquet"
+        for other, taken in targets.items():
+            if taken == target:
+                raise InputError(f"{other} and {path} would both be written to {target}.")
+        if target.absolute() == path.absolute():
+            raise InputError(f"--out {out}: {path} would be written over itself.")
+        targets[path] = target
+    return targets
+
+
+class _Texts(Iterator[str]):
+    """The texts of a table, with their number; the rows they stand in are set aside."""
+
+    def __init__(self, source: Source, rows: int, frames: deque[pd.DataFrame]) -> None:
+        self._length = source.n_rows
+        self._texts = self._read(source, rows, frames)
+
+    @staticmethod
+    def _read(source: Source, rows: int, frames: deque[pd.DataFrame]) -> Iterator[str]:
+        for block in source.blocks(rows):
+            block = _with_texts(block, source.text_column)
+            frames.append(block.frame)
+            yield from texts_of(block, source.text_column)
+
+    def __next__(self) -> str:
+        return next(self._texts)
+
+    def __length_hint__(self) -> int:
+        return self._length
+
+
+def _with_texts(block: Table, column: str) -> Table:
+    # In jsonl, a whole block may lack a key; then its texts are null, and the error says so.
+    if column in block.frame.columns:
+        return block
+    return replace(block, frame=block.frame.assign(**{column: None}))
+
+
+def _unified(source: Source, block: Table) -> pa.Schema:
+    path = source.first.path
+    if VECTOR in block.frame.columns:
+        raise InputError(
+            f"{path}: has a column {VECTOR!r} already, which the vectors would overwrite: rename "
+            f"it, or write a .npy."
+        )
+    schema = arrow_table(block.frame, path).schema.remove_metadata()
+    if source.schema is None:
+        return schema
+    try:
+        return pa.unify_schemas([source.schema, schema], promote_options="permissive")
+    except pa.ArrowException:
+        # Arrow's own words may quote a cell.
+        names = [n for n in schema.names if n in source.schema.names]
+        differ = [n for n in names if schema.field(n).type != source.schema.field(n).type]
+        raise InputError(
+            f"{path}: parquet cannot hold column {shown(differ[0])}, whose values are of several "
+            f"types; write a .npy instead."
+        ) from None
+
+
+@contextlib.contextmanager
+def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
+    shape = (source.n_rows, facts["encoder"]["n_features"])
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with writing(out) as temporary, writing(out.with_suffix(".json")) as beside:
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+
+            def write(frame: pd.DataFrame, vectors: np.ndarray) -> None:
+                vectors.astype("<f4", copy=False).tofile(file)
+
+            yield write
+        write_json(facts, beside)
+
+
+@contextlib.contextmanager
+def _parquet(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
+    assert source.schema is not None
+    width = facts["encoder"]["n_features"]
+    columns = source.schema
+    schema = columns.append(pa.field(VECTOR, pa.list_(pa.float32(), width)))
+    with (
+        writing(out) as temporary,
+        # A dictionary of numbers that hardly come twice would only take time.
+        pa.parquet.ParquetWriter(temporary, schema, use_dictionary=columns.names) as file,
+    ):
+
+        def write(frame: pd.DataFrame, vectors: np.ndarray) -> None:
+            frame = frame.reindex(columns=columns.names)
+            table = arrow_table(frame, source.first.path).cast(columns)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width)
+            table = table.append_column(schema.field(VECTOR), lists)
+            file.write_table(table, row_group_size=len(table))
+
+        yield write
+        file.add_key_value_metadata({FACTS: json.dumps(facts)})
+
+
+def _facts_of(path: Path) -> tuple[dict[str, Any], int]:
+    """Read what a parquet file says of its vectors; nothing where it is none of ours."""
+    try:
+        metadata = pa.parquet.read_metadata(path)
+        return json.loads((metadata.metadata or {})[FACTS]), metadata.num_rows
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return {}, 0

@@ -1,0 +1,215 @@
+"""What a cache's folder holds, and how to make it smaller.
+
+All of it can be computed again. Nothing is touched but what frozenbert itself writes there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .cache import KEYS, LEFTOVERS_AFTER, VECTORS
+
+__all__ = ["Holding", "Piece", "holdings", "pieces", "prune"]
+
+_NAME = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The least that can be removed: a pair of files with vectors, a graph, a leftover.
+
+    Attributes
+    ----------
+    kind : {"vectors", "graph", "leftover"}
+        Leftovers are what killed processes left, and damaged files that were set aside.
+    folder : pathlib.Path
+        The folder of its encoder and setting.
+    paths : tuple of pathlib.Path
+        Its files, in the order in which they may go.
+    n_vectors, n_bytes : int
+    used : float
+        When it was last used, in seconds since 1970; vectors and graphs within a day.
+    """
+
+    kind: Literal["vectors", "graph", "leftover"]
+    folder: Path
+    paths: tuple[Path, ...]
+    n_vectors: int
+    n_bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Holding:
+    """All pieces of one kind, encoder and setting.
+
+    Attributes
+    ----------
+    kind : {"vectors", "graph", "leftover"}
+    settings : dict
+        What shapes the vectors, as the cache keeps it: encoder (content hash), pooling,
+        layers, precision and others.
+    n_vectors, n_bytes : int
+    used : float
+        When one of them was last used, in seconds since 1970.
+    """
+
+    kind: Literal["vectors", "graph", "leftover"]
+    settings: dict[str, Any]
+    n_vectors: int
+    n_bytes: int
+    used: float
+
+
+def pieces(root: Path) -> list[Piece]:
+    """List what a cache's folder holds.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The cache's folder. One that is not there holds nothing.
+    """
+    found = []
+    for folder in _folders(root / "vectors"):
+        found += list(_vectors(folder))
+    for folder in _folders(root / "exports"):
+        if (folder / "graph.json").exists():
+            found.append(_piece("graph", folder, [folder / "graph.json", *folder.glob("graph.*")]))
+    return [piece for piece in found if piece is not None]
+
+
+def holdings(root: Path) -> list[Holding]:
+    """Sum up what a cache's folder holds, the largest first.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The cache's folder.
+    """
+    groups: dict[tuple[Path, str], list[Piece]] = {}
+    for piece in pieces(root):
+        groups.setdefault((piece.folder, piece.kind), []).append(piece)
+    summed = [
+        Holding(
+            group[0].kind,
+            _settings(folder),
+            sum(piece.n_vectors for piece in group),
+            sum(piece.n_bytes for piece in group),
+            max(piece.used for piece in group),
+        )
+        for (folder, _), group in groups.items()
+    ]
+    return sorted(summed, key=lambda holding: -holding.n_bytes)
+
+
+def prune(
+    root: Path, *, older_than: float | None = None, max_bytes: int | None = None
+) -> list[Piece]:
+    """Remove what has not been used for long, and then as much as is too much.
+
+    Processes that use the cache meanwhile are not disturbed: what they miss they compute
+    again. Leftovers go first, unless a process may still be writing them.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The cache's folder.
+    older_than : float or None
+        Seconds; what was last used longer ago goes.
+    max_bytes : int or None
+        What was used longest ago goes until the rest is at most as large.
+
+    Returns
+    -------
+    list of Piece
+        What was removed.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be removed.
+    """
+    there = sorted(pieces(root), key=lambda piece: (piece.kind != "leftover", piece.used))
+    now, total = time.time(), sum(piece.n_bytes for piece in there)
+    removed = []
+    for piece in there:
+        age = now - piece.used
+        old = older_than is not None and age > older_than
+        too_much = max_bytes is not None and total > max_bytes
+        leftover = piece.kind == "leftover"
+        if leftover and age <= LEFTOVERS_AFTER and piece.paths[0].parent.name != "damaged":
+            continue  # being written, perhaps
+        if old or too_much or leftover:
+            for path in piece.paths:
+                path.unlink(missing_ok=True)
+            total -= piece.n_bytes
+            removed.append(piece)
+    for folder in {piece.folder for piece in removed}:
+        _remove_if_empty(folder)
+    return removed
+
+
+def _folders(above: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(p for p in above.iterdir() if _NAME.fullmatch(p.name) and p.is_dir())
+    return []
+
+
+def _vectors(folder: Path) -> Iterator[Piece | None]:
+    names = {path.name for path in folder.iterdir()}
+    for name in sorted(names):
+        if name.endswith(KEYS):
+            vectors = name.removesuffix(KEYS) + VECTORS
+            # Without its keys a pair is not there: no reader meets half of one.
+            yield _piece("vectors", folder, [folder / name, folder / vectors])
+        without_keys = name.endswith(VECTORS) and name.removesuffix(VECTORS) + KEYS not in names
+        if without_keys or name.endswith(".tmp"):
+            yield _piece("leftover", folder, [folder / name])
+    for path in (folder / "damaged").glob("*.npy"):
+        yield _piece("leftover", folder, [path])
+
+
+def _piece(
+    kind: Literal["vectors", "graph", "leftover"], folder: Path, paths: list[Path]
+) -> Piece | None:
+    paths = list(dict.fromkeys(paths))
+    sizes = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    with contextlib.suppress(FileNotFoundError):
+        first = paths[0].stat()
+        n_vectors = max(0, first.st_size - 128) // 24 if kind == "vectors" else 0
+        return Piece(kind, folder, tuple(paths), n_vectors, sum(sizes), first.st_mtime)
+    return None  # gone meanwhile
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    for name in ("settings.json", "graph.json"):
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            settings = content.get("settings", content)
+            return settings if isinstance(settings, dict) else {}
+    return {}
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder in which nothing is left but what goes with vectors."""
+    left = {path.name for path in folder.iterdir()} - {"settings.json", "merge.lock"}
+    claims, damaged = folder / "claims", folder / "damaged"
+    if left <= {"claims", "damaged"} and not any(damaged.glob("*")):
+        if claims.is_dir() and {path.name for path in claims.iterdir()} - {"all.lock"}:
+            return  # a process is at work
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder.parent)
