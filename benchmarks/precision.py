@@ -1,9 +1,11 @@
 """What a reduced precision costs in accuracy: the same rows, folds and heads, paired.
 
-    python benchmarks/precision.py [--rows 6920] [--pooling mean]
+    python benchmarks/precision.py [--rows 6920] [--pooling mean] [--repeats 5]
 
 Every row is predicted by a head that was fitted, and tuned, on the other folds of vectors of the
-same precision. The interval is that of the mean paired difference over the rows (normal, 95 %).
+same precision; that is repeated with other folds, as a head that takes another C moves as many
+predictions as a precision does. The interval is that of the mean paired difference over the rows,
+each averaged over the repeats (normal, 95 %).
 
 The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews.
 """
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pooling", default="mean", help="default: mean")
     parser.add_argument("--rows", type=positive, help="the first so many (default: all)")
     parser.add_argument("--folds", type=folds, default=5, help="default: 5")
+    parser.add_argument("--repeats", type=positive, default=5, help="of the folds (default: 5)")
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
     options = parser.parse_args(arguments)
     try:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     vectors = {name: result.pop("vectors") for name, result in results.items()}
     right = {name: result.pop("right") for name, result in results.items()}
     for name, result in results.items():
-        difference = right[name].astype(float) - right["float32"]
+        difference = right[name] - right["float32"]
         result["accuracy"] = float(right[name].mean())
         result["difference"] = float(difference.mean())
         result["interval"] = float(1.96 * difference.std(ddof=1) / len(y) ** 0.5)
@@ -73,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "source": source,
         "rows": len(y),
         "folds": options.folds,
+        "repeats": options.repeats,
         "results": results,
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -98,9 +102,11 @@ def measure(precision: str, texts: list[str], y: np.ndarray, options: Any) -> di
     vectors = vectorizer.transform(texts)
     seconds = time.perf_counter() - start
     print(f"  {precision}: {len(texts) / seconds:,.0f} texts a second", file=sys.stderr)
-    split = StratifiedKFold(options.folds, shuffle=True, random_state=0)
     model = make_pipeline(StandardScaler(), make_head())
-    right = cross_val_predict(model, vectors, y, cv=split) == y
+    right = np.zeros(len(y))
+    for repeat in range(options.repeats):
+        split = StratifiedKFold(options.folds, shuffle=True, random_state=repeat)
+        right += (cross_val_predict(model, vectors, y, cv=split) == y) / options.repeats
     return {"seconds": seconds, "vectors": vectors, "right": right}
 
 
@@ -125,7 +131,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     """Return the table."""
     lines = [
         f"Measured {report['date']}: {report['rows']} rows ({report['source']}), "
-        f"{report['model']}, pooling {report['pooling']}, {report['folds']} folds; "
+        f"{report['model']}, pooling {report['pooling']}, {report['folds']} folds, repeated "
+        f"{report['repeats']} times; "
         f"{report['machine']['cpu']}, "
         f"{report['machine']['cores']} cores.",
         "",

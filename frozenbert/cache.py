@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from .claims import Claims, lock
-from .files import make_private_folder, note_use, writing
+from .files import make_private_folder, note_use, write_array, writing
 
 __all__ = ["VectorCache", "cache_root", "text_keys"]
 
@@ -301,9 +301,9 @@ class VectorCache:
         stored = np.ascontiguousarray(stored[:, order])
         name = f"{secrets.token_hex(8)}-{_crc(stored)}"
         with writing(self.folder / (name + VECTORS)) as temporary, open(temporary, "wb") as file:
-            np.save(file, values[order])
+            write_array(file, values[order])
         with writing(self.folder / (name + KEYS)) as temporary, open(temporary, "wb") as file:
-            np.save(file, stored)
+            write_array(file, stored)
         return {name}
 
     def _rescue(self, name: str, stored: np.ndarray, values: np.ndarray) -> None:

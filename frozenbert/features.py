@@ -311,7 +311,7 @@ def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
             np.lib.format.write_array_header_1_0(file, header)
 
             def write(frame: pd.DataFrame, vectors: np.ndarray) -> None:
-                vectors.astype("<f4", copy=False).tofile(file)
+                file.write(np.ascontiguousarray(vectors, dtype="<f4").data)
 
             yield write
         write_json(facts, beside)

@@ -9,10 +9,13 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from .errors import InputError
 
-__all__ = ["check_can_write", "make_private_folder", "note_use", "sha256_of_file", "writing"]
+__all__ = ["check_can_write", "make_private_folder", "note_use", "sha256_of_file", "write_array", "writing"]
 
 USED = 86_400.0  # seconds; how exactly it is known when a file was last used
 
@@ -109,6 +112,28 @@ def make_private_folder(
             if folder == top or top in folder.parents:
                 folder.mkdir(mode=0o700, exist_ok=True)
     return path
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write an array as `.npy`, and know it if that fails.
+
+    `numpy.save` hands the numbers to C's buffered output, whose last part may fail to
+    reach a full disk without an error (seen with NumPy 2.4).
+
+    Parameters
+    ----------
+    file : file
+        Opened for writing bytes.
+    array : numpy.ndarray
+
+    Raises
+    ------
+    OSError
+        If not all of it could be written; on closing the file at the latest.
+    """
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.data)
 
 
 def note_use(path: str | os.PathLike[str]) -> None:

@@ -588,6 +588,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr(cache_module, "write_array", fail)
 
 
 def test_a_full_disk_turns_writing_off_with_one_warning(

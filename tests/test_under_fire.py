@@ -189,6 +189,40 @@ def test_no_room_for_another_file(tiny: str, tmp_path: Path) -> None:
     assert not [*(tmp_path / "cache").rglob("*.tmp")]
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from frozenbert import DistilBertVectorizer
+from frozenbert.features import embed_table, look_through
+embed = DistilBertVectorizer({encoder!r}, cache_dir=None, progress=False).fit([""])
+embed.transform(["one"])
+source = look_through({data!r}, for_parquet=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (12900, 12900))
+for name in ("x.npy", "x.parquet"):
+    try:
+        embed_table(embed, source, Path({out!r}) / name, {{}})
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_no_room_for_the_output(tiny: str, tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="limits of a process are a Unix thing")
+    data, out = tmp_path / "x.csv", tmp_path / "out"
+    # 12,928 bytes as an array: the last of them find no room.
+    data.write_text("text,n\n" + "".join(f"{i} good film,1\n" for i in range(100)))
+    code = FULL.format(encoder=tiny, data=str(data), out=str(out))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    for name, line in zip(("x.npy", "x.parquet"), lines, strict=True):
+        assert line.startswith(f"InputError {out / name}: cannot be written (")
+        assert "File too large" in line
+    assert list(out.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
     import tempfile
@@ -213,6 +247,7 @@ def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
             path.chmod(0o755)
 
 
+@pytest.mark.filterwarnings("ignore:the vector cache is turned off")
 def test_a_folder_that_vanishes_under_a_running_process(
     embed: DistilBertVectorizer, tmp_path: Path
 ) -> None:
