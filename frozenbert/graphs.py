@@ -72,6 +72,9 @@ class Graph:
                     "INFERENCE_NUM_THREADS": n_streams,
                     # Two processes would be pinned to the same cores.
                     "ENABLE_CPU_PINNING": False,
+                    # What is kept of shapes met before; by default ten times as much, which
+                    # takes hundreds of MB with texts of many lengths and is no faster.
+                    "CPU_RUNTIME_CACHE_CAPACITY": 500,
                 },
             )
         )
