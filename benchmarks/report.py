@@ -164,9 +164,7 @@ def _plot(report: dict[str, Any], path: Path) -> None:
         ours = ["tab:blue" if row["key"].startswith("ours-") else "0.75" for row in rows]
         places = range(len(rows))
         # The warm cache is hundreds of times faster: it would leave the others no room.
-        fastest = [
-            c["n_texts"] / min(row["seconds"]) for row in rows if row["key"] != "ours-warm"
-        ]
+        fastest = [c["n_texts"] / min(row["seconds"]) for row in rows if row["key"] != "ours-warm"]
         limit = 1.15 * max(fastest or speeds)
         axes.set_xlim(0, limit)
         axes.barh(places, speeds, color=ours)

@@ -65,11 +65,13 @@ def add_shared(
         help="the first row of a tsv or csv names the columns, or not; default: guess, and say so",
     )
 
-    add_other(parser)
+    add_other(parser).add_argument(
+        "--no-cache", action="store_true", help="keep no vectors on disk"
+    )
 
 
-def add_other(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the cache and `--debug`."""
+def add_other(parser: argparse.ArgumentParser) -> Any:
+    """Add `--cache-dir` and `--debug`, and return their group."""
     other = parser.add_argument_group("other")
     other.add_argument(
         "--cache-dir",
@@ -77,8 +79,8 @@ def add_other(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_CACHE,
         help="default: %(default)s; auto: the user's, which notebooks use",
     )
-    other.add_argument("--no-cache", action="store_true", help="keep no vectors on disk")
     other.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return other
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

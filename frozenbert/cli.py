@@ -124,6 +124,7 @@ def cache(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
                 "--max-size", type=size, metavar="SIZE", help="keep at most so much: 5GB, 500MB"
             )
         add_other(action)
+    parser.set_defaults(no_cache=False)
     return _run(parser, argv, "cache")
 
 

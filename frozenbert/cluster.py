@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,9 @@ def _on_worker(
     from distributed import get_worker
 
     # One table at a time with all of the worker's threads: a block in memory, not several.
-    with _working:
+    with _working, warnings.catch_warnings():
+        # Counted, and said once for all tables where the command runs.
+        warnings.filterwarnings("ignore", message=".*longer than max_length")
         vectorizer.set_params(num_threads=get_worker().state.nthreads, progress=False)
         return embed_partition(vectorizer, path, target, **columns)
 

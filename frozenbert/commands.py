@@ -227,7 +227,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
         _say("before", f"{before:,} tables were done already")
     n_texts = sum(w.n_texts for w in new)
     _say("time", _pace(n_texts, seconds))
-    if truncated := sum(w.n_truncated for w in written):
+    if on_cluster and (truncated := sum(w.n_truncated for w in written)):
         print(
             f"warning: {truncated:,} texts are longer than {vectorizer.max_length_} tokens and "
             f"were cut.",
@@ -293,7 +293,7 @@ def _pace(n_texts: int, seconds: float) -> str:
 def cache(arguments: argparse.Namespace) -> None:
     """Say what the cache holds, or remove some of it."""
     root = cache_root(_cache_dir(arguments))
-    assert root is not None  # only without a cache
+    assert root is not None  # that takes --no-cache
     removed: list[Piece] = []
     if arguments.action == "prune":
         if arguments.older_than is None and arguments.max_size is None:

@@ -15,7 +15,14 @@ import numpy as np
 
 from .errors import InputError
 
-__all__ = ["check_can_write", "make_private_folder", "note_use", "sha256_of_file", "write_array", "writing"]
+__all__ = [
+    "check_can_write",
+    "make_private_folder",
+    "note_use",
+    "sha256_of_file",
+    "write_array",
+    "writing",
+]
 
 USED = 86_400.0  # seconds; how exactly it is known when a file was last used
 

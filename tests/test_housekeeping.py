@@ -197,6 +197,7 @@ def test_the_users_cache(
         (["prune", "--older-than", "30"], "'30' is no number with a unit: s, m, h, d"),
         (["prune", "--older-than", "30x"], "'30x' is no number with a unit: s, m, h, d"),
         (["prune", "--max-size", "much"], "'much' is no number with a unit: b, kb, mb"),
+        (["info", "--no-cache"], "unrecognized arguments: --no-cache"),
         ([], "ACTION"),
     ],
 )
