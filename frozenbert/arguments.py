@@ -76,8 +76,7 @@ def add_other(parser: argparse.ArgumentParser) -> Any:
     other.add_argument(
         "--cache-dir",
         metavar="FOLDER",
-        default=DEFAULT_CACHE,
-        help="default: %(default)s; auto: the user's, which notebooks use",
+        help=f"default: {DEFAULT_CACHE}; auto: the user's, which notebooks use",
     )
     other.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return other

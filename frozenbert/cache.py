@@ -41,6 +41,7 @@ MERGE_AT = 8  # pairs of one size class; a class spans a factor of eight in rows
 LARGEST_MERGE = 2**23  # bytes; larger pairs stay as they are, so a merge holds 8 x this twice
 LEFTOVERS_AFTER = 3600.0  # seconds until a file without a partner is no write in progress
 WAIT = 0.05  # seconds between two looks at what another process is computing
+HASHES = 2**26  # bytes of hashes held in memory, 8 a vector; other pairs are opened each time
 PATIENCE = 60.0  # seconds of waiting without news until the others' texts are computed here
 
 
@@ -174,7 +175,8 @@ class VectorCache:
         if not whole:
             self._rescue(name, stored, values)
             return
-        self._hashes[name] = stored[0].copy()
+        if sum(hashes.nbytes for hashes in self._hashes.values()) < HASHES:
+            self._hashes[name] = stored[0].copy()
         if len(rows):
             note_use(self.folder / (name + KEYS))
 
@@ -238,6 +240,8 @@ class VectorCache:
         the consumer finishes what it has in hand, or two processes would wait for each other.
         """
         pending, seen = deque(batches), set[str]()
+        with self._lock:
+            self._written.clear()
         wanted = _Wanted(keys, vectors, n_tokens, missing)
         self._read_unseen(seen, wanted)
         waited = 0.0

@@ -143,7 +143,11 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, command: s
             getattr(commands, command)(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        kept = "" if arguments.no_cache else "; vectors computed so far are kept"
+        kept = "; vectors computed so far are kept"
+        if command == "embed" and (arguments.workers or arguments.scheduler):
+            kept = "; tables that are done are kept"
+        elif command == "cache" or arguments.no_cache:
+            kept = ""
         print(f"{parser.prog}: interrupted{kept}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough

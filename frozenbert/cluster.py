@@ -7,6 +7,7 @@ whatever their user can.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import warnings
@@ -57,7 +58,7 @@ def cluster(scheduler: str | None, n_workers: int | None) -> Iterator[Any]:
         ) from error
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            n_workers = n_workers or 1
+            assert n_workers is not None  # one of the two is given
             local = distributed.LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=max(1, usable_cores() // n_workers),
@@ -112,19 +113,33 @@ def embed_partitions(
     """
     import distributed
 
-    futures = {
-        # Not pure: a file of that name may have other rows than the last time.
-        client.submit(_on_worker, vectorizer, path, target, columns, pure=False): path
-        for path, target in targets.items()
-    }
+    waiting = iter(targets.items())
+    futures: dict[Any, Path] = {}
+    done = distributed.as_completed()
+
+    def submit() -> None:
+        # As many as there are workers: Dask suspects all that a worker held when it died.
+        while len(futures) < max(1, len(client.nthreads())):
+            for path, target in itertools.islice(waiting, 1):
+                # Not pure: a file of that name may have other rows than the last time.
+                future = client.submit(_on_worker, vectorizer, path, target, columns, pure=False)
+                futures[future] = path
+                done.add(future)
+                break
+            else:
+                return
+
     try:
-        for future in distributed.as_completed(futures):
-            path = futures[future]
+        submit()
+        for future in done:
+            path = futures.pop(future)
             if future.status == "finished":
                 yield path, future.result()
-            else:
+            elif future.status == "error":
                 yield path, _plain(future.exception())
-            future.release()
+            else:
+                yield path, RuntimeError("the scheduler was lost; what is done is kept.")
+            submit()
     finally:
         client.cancel(list(futures))
 

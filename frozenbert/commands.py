@@ -171,9 +171,16 @@ def embed(arguments: argparse.Namespace) -> None:
             f"--out {out}: the vectors of one table go into a file whose name ends in "
             f"{' or '.join(FORMATS)}; those of several, as in --data 'in/*.csv', into a folder."
         )
-    array = out.suffix.lower() == ".npy"
-    for path in (out, out.with_suffix(".json")) if array else (out,):
+    array, beside = out.suffix.lower() == ".npy", out.with_suffix(".json")
+    for path in (out, beside) if array else (out,):
         _check_can_write_file(path)
+    if out.exists() and Path(arguments.data).exists() and out.samefile(arguments.data):
+        raise InputError(f"--out {out}: is the table itself; name another file.")
+    if array and beside.exists() and not out.exists():
+        raise InputError(
+            f"--out {out}: {beside}, which goes beside it, stands there already and is none of "
+            f"its; name another --out."
+        )
     source = look_through(
         arguments.data,
         limit=arguments.limit,
@@ -187,8 +194,7 @@ def embed(arguments: argparse.Namespace) -> None:
     written = embed_table(vectorizer, source, out, {"notice": notice})
     _say("time", _pace(written.n_texts, written.seconds))
     shape = (written.n_texts, written.n_features)
-    beside = f"; {out.with_suffix('.json').name}" if array else ""
-    _say("written", f"{out}: float32 {shape}{beside}")
+    _say("written", f"{out}: float32 {shape}{f'; {beside.name}' if array else ''}")
 
 
 def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> None:
@@ -202,11 +208,21 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     # Absolute: a worker stands elsewhere.
     targets = partition_targets([path.absolute() for path in paths], out.absolute())
     check_can_write(out / "x")
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"--data {path}: there is no such file.")
     _say("data", f"{arguments.data}: {len(paths):,} tables")
     settings, _ = _encoder_settings(arguments)
     on_cluster = bool(arguments.workers or arguments.scheduler)
-    if on_cluster and arguments.cache_dir == DEFAULT_CACHE:
-        settings["cache_dir"] = None  # each table's vectors are kept when it is done
+    if on_cluster:
+        # A worker stands in another folder. Without a cache a table's vectors are kept when
+        # all of it is done.
+        if arguments.cache_dir is None:
+            settings["cache_dir"] = None
+        elif isinstance(settings["cache_dir"], Path):
+            settings["cache_dir"] = settings["cache_dir"].absolute()
+        if Path(settings["model_name"]).is_dir():
+            settings["model_name"] = str(Path(settings["model_name"]).absolute())
     vectorizer = DistilBertVectorizer(**settings, progress=False).fit([""])
     _say_encoder(vectorizer)
     started = time.perf_counter()
@@ -256,6 +272,7 @@ def _collect(
     done: Iterable[tuple[Path, Written | Exception]], total: int
 ) -> tuple[list[Written], dict[Path, Exception]]:
     written: list[Written] = []
+    n_texts = 0
     failed: dict[Path, Exception] = {}
     with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
         for path, result in done:
@@ -263,7 +280,8 @@ def _collect(
                 failed[path] = result
             else:
                 written.append(result)
-                bar.set_postfix_str(f"{sum(w.n_texts for w in written):,} texts", refresh=False)
+                n_texts += result.n_texts
+                bar.set_postfix_str(f"{n_texts:,} texts", refresh=False)
             bar.update()
     return written, failed
 
@@ -405,7 +423,8 @@ def _encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], st
 def _cache_dir(arguments: argparse.Namespace) -> str | Path | None:
     if arguments.no_cache:
         return None
-    return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir)
+    named = arguments.cache_dir or DEFAULT_CACHE
+    return "auto" if named == "auto" else Path(named)
 
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:

@@ -304,7 +304,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 f"block_size={block_size!r}: a whole number of at least 1 is needed, or None."
             )
         total = length_hint(X) or None
-        texts = X if isinstance(X, Iterator) else iter(check_texts(X, self.missing))
+        # What is no stream is checked as a whole, or refused; streams block by block.
+        stream = hasattr(X, "__iter__") and not hasattr(X, "shape")
+        stream &= not isinstance(X, str | bytes | bytearray | dict | set | frozenset)
+        texts = iter(X if stream else check_texts(X, self.missing))
         blocks = self._blocks(texts, block_size, total)
         return blocks if return_n_tokens else (vectors for vectors, _ in blocks)
 

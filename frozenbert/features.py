@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from .cache import LEFTOVERS_AFTER
 from .columns import find_columns, shown, texts_of
 from .embed import block_rows
 from .errors import InputError
@@ -55,6 +57,8 @@ class Source:
         Its first rows.
     text_column : str
     n_rows : int
+    asked : dict
+        What was asked for of `header`, `text_column` and `label_column`.
     schema : pyarrow.Schema or None
         What its columns are in parquet, if that was asked for.
     """
@@ -62,6 +66,7 @@ class Source:
     first: Table
     text_column: str
     n_rows: int
+    asked: dict[str, Any]
     schema: pa.Schema | None = None
 
     def blocks(self, rows: int) -> Iterator[Table]:
@@ -123,13 +128,14 @@ def look_through(
         If a row or a text is not as it should be, or a column cannot stand in parquet.
     """
     source = None
-    asked = [name for name in (text_column, label_column) if name]
-    for block in read_blocks(path, ROWS, header=header, columns=asked):
+    names = [name for name in (text_column, label_column) if name]
+    for block in read_blocks(path, ROWS, header=header, columns=names):
         left = limit - (source.n_rows if source else 0) if limit is not None else len(block.frame)
         block = block.head(left)
         if source is None:
             found, _ = find_columns(block, text_column, label_column, need_label=False)
-            source = Source(block, found, 0)
+            asked = _asked(header=header, text_column=text_column, label_column=label_column)
+            source = Source(block, found, 0, asked)
         texts_of(_with_texts(block, source.text_column), source.text_column)
         schema = _unified(source, block) if for_parquet else None
         source = replace(source, n_rows=source.n_rows + len(block.frame), schema=schema)
@@ -158,7 +164,7 @@ def embed_table(
     Raises
     ------
     InputError
-        If the file cannot be written, or the table changed since it was looked through.
+        If the file cannot be written, or the table lost rows since it was looked through.
     """
     started = time.perf_counter()
     rows = block_rows(vectorizer.n_features_out_)
@@ -166,7 +172,12 @@ def embed_table(
     n_texts = n_truncated = 0
     facts = {
         **facts,
-        "data": {"file": source.first.path.name, "text_column": source.text_column},
+        "data": {
+            "file": source.first.path.name,
+            "sha256": sha256_of_file(source.first.path),
+            "text_column": source.text_column,
+            "asked": source.asked,
+        },
         "encoder": describe_encoder(vectorizer),
         "n_texts": source.n_rows,
         "versions": versions(),
@@ -187,8 +198,11 @@ def embed_table(
                     f"changed while it was read. Start again; cached vectors are kept."
                 )
             facts["n_truncated"] = n_truncated
+    except InputError:
+        raise  # that the encoder is not found is an OSError, too
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    _remove_leftovers(out)
     seconds = time.perf_counter() - started
     return Written(n_texts, n_truncated, vectorizer.n_features_out_, seconds)
 
@@ -210,24 +224,53 @@ def embed_partition(
     Raises
     ------
     InputError
-        If `out` holds the vectors of another table or from another encoder, or as by
-        `look_through` and `embed_table`.
+        If `out` holds the vectors of another table, other columns or another encoder, or
+        as by `look_through` and `embed_table`.
     """
-    sha256 = sha256_of_file(path)
-    if out.exists():
-        facts, n_rows = _facts_of(out)
-        expected = describe_encoder(vectorizer)
-        if facts.get("encoder") != expected or facts.get("sha256") != sha256:
-            differs = "encoder" if facts.get("encoder") != expected else "table"
+    if not out.exists():
+        source = look_through(path, for_parquet=True, **columns)
+        try:
+            written = embed_table(vectorizer, source, out, {})
+        except InputError:
+            if not out.exists():
+                raise
+            # Somebody else was faster, and has removed what was written here.
+        else:
+            _remove_leftovers(out, 0)  # of a worker that was killed
+            return written
+    facts, n_rows = _facts_of(out)
+    data = facts.get("data", {})
+    differs = {
+        "table": data.get("sha256") != sha256_of_file(path),
+        "column or header": data.get("asked") != _asked(**columns),
+        "encoder or setting": _shaping(facts.get("encoder", {}))
+        != _shaping(describe_encoder(vectorizer)),
+    }
+    for what in differs:
+        if differs[what]:
             raise InputError(
-                f"{out}: stands there already, from another {differs}; name another --out, or "
-                f"remove it."
+                f"{out}: stands there already, from another {what}; name another --out, or remove "
+                f"it."
             )
-        return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, before=True)
-    for left in out.parent.glob(f".{out.name}.*.tmp"):  # of a process that was killed
-        left.unlink(missing_ok=True)
-    source = look_through(path, for_parquet=True, **columns)
-    return embed_table(vectorizer, source, out, {"sha256": sha256})
+    return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, before=True)
+
+
+def _asked(**columns: Any) -> dict[str, Any]:
+    return {name: columns.get(name) for name in ("header", "text_column", "label_column")}
+
+
+def _shaping(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where an encoder was found: its content tells."""
+    return {k: v for k, v in encoder.items() if k not in ("name", "source", "revision")}
+
+
+def _remove_leftovers(out: Path, age: float = LEFTOVERS_AFTER) -> None:
+    """Remove what killed processes left that were writing the same file."""
+    name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{12}}\.tmp")
+    for path in out.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if name.fullmatch(path.name) and time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
@@ -238,18 +281,17 @@ def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
     InputError
         If two tables would get one.
     """
-    targets: dict[Path, Path] = {}
+    tables: dict[Path, Path] = {}
     for path in paths:
         table_format(path)
         stem = path.name.removesuffix(".gz")
         target = out / f"{stem[: stem.rindex('.')]}.parquet"
-        for other, taken in targets.items():
-            if taken == target:
-                raise InputError(f"{other} and {path} would both be written to {target}.")
+        if target in tables:
+            raise InputError(f"{tables[target]} and {path} would both be written to {target}.")
         if target.absolute() == path.absolute():
             raise InputError(f"--out {out}: {path} would be written over itself.")
-        targets[path] = target
-    return targets
+        tables[target] = path
+    return {path: target for target, path in tables.items()}
 
 
 class _Texts(Iterator[str]):
@@ -298,7 +340,7 @@ def _unified(source: Source, block: Table) -> pa.Schema:
         differ = [n for n in names if schema.field(n).type != source.schema.field(n).type]
         raise InputError(
             f"{path}: parquet cannot hold column {shown(differ[0])}, whose values are of several "
-            f"types; write a .npy instead."
+            f"types; make them one, or leave the column out."
         ) from None
 
 
@@ -331,7 +373,13 @@ def _parquet(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Writ
 
         def write(frame: pd.DataFrame, vectors: np.ndarray) -> None:
             frame = frame.reindex(columns=columns.names)
-            table = arrow_table(frame, source.first.path).cast(columns)
+            try:
+                table = arrow_table(frame, source.first.path).cast(columns)
+            except pa.ArrowException:  # whose words may quote a cell
+                raise InputError(
+                    f"{source.first.path}: the values of a column are of several types, which "
+                    f"parquet cannot hold as one without loss; make them one, or leave it out."
+                ) from None
             lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width)
             table = table.append_column(schema.field(VECTOR), lists)
             file.write_table(table, row_group_size=len(table))

@@ -78,13 +78,10 @@ def pieces(root: Path) -> list[Piece]:
     root : pathlib.Path
         The cache's folder. One that is not there holds nothing.
     """
-    found = []
-    for folder in _folders(root / "vectors"):
-        found += list(_vectors(folder))
-    for folder in _folders(root / "exports"):
-        if (folder / "graph.json").exists():
-            found.append(_piece("graph", folder, [folder / "graph.json", *folder.glob("graph.*")]))
-    return [piece for piece in found if piece is not None]
+    return [
+        *(piece for folder in _folders(root / "vectors") for piece in _vectors(folder)),
+        *(piece for folder in _folders(root / "exports") for piece in _graph(folder)),
+    ]
 
 
 def holdings(root: Path) -> list[Holding]:
@@ -164,24 +161,34 @@ def _folders(above: Path) -> list[Path]:
     return []
 
 
-def _vectors(folder: Path) -> Iterator[Piece | None]:
-    names = {path.name for path in folder.iterdir()}
+def _graph(folder: Path) -> Iterator[Piece]:
+    names = ("graph.json", "graph.xml", "graph.bin")
+    paths = [folder / name for name in names if (folder / name).exists()]
+    if paths:
+        # Without the first, which is written last, it is what a killed export left.
+        yield from _piece("graph" if paths[0].name == names[0] else "leftover", folder, paths)
+    for path in [*folder.glob(".*/graph.*"), *folder.glob(".graph.json.*.tmp")]:
+        yield from _piece("leftover", folder, [path])
+
+
+def _vectors(folder: Path) -> Iterator[Piece]:
+    names = _names(folder)
     for name in sorted(names):
         if name.endswith(KEYS):
             vectors = name.removesuffix(KEYS) + VECTORS
             # Without its keys a pair is not there: no reader meets half of one.
-            yield _piece("vectors", folder, [folder / name, folder / vectors])
+            yield from _piece("vectors", folder, [folder / name, folder / vectors])
         without_keys = name.endswith(VECTORS) and name.removesuffix(VECTORS) + KEYS not in names
         if without_keys or name.endswith(".tmp"):
-            yield _piece("leftover", folder, [folder / name])
+            yield from _piece("leftover", folder, [folder / name])
     for path in (folder / "damaged").glob("*.npy"):
-        yield _piece("leftover", folder, [path])
+        yield from _piece("leftover", folder, [path])
 
 
 def _piece(
     kind: Literal["vectors", "graph", "leftover"], folder: Path, paths: list[Path]
-) -> Piece | None:
-    paths = list(dict.fromkeys(paths))
+) -> Iterator[Piece]:
+    """Yield a piece, or nothing if it is gone meanwhile."""
     sizes = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -189,8 +196,14 @@ def _piece(
     with contextlib.suppress(FileNotFoundError):
         first = paths[0].stat()
         n_vectors = max(0, first.st_size - 128) // 24 if kind == "vectors" else 0
-        return Piece(kind, folder, tuple(paths), n_vectors, sum(sizes), first.st_mtime)
-    return None  # gone meanwhile
+        yield Piece(kind, folder, tuple(paths), n_vectors, sum(sizes), first.st_mtime)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -204,11 +217,12 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder in which nothing is left but what goes with vectors."""
-    left = {path.name for path in folder.iterdir()} - {"settings.json", "merge.lock"}
-    claims, damaged = folder / "claims", folder / "damaged"
-    if left <= {"claims", "damaged"} and not any(damaged.glob("*")):
-        if claims.is_dir() and {path.name for path in claims.iterdir()} - {"all.lock"}:
-            return  # a process is at work
+    for part in folder.glob(".*/"):
+        with contextlib.suppress(OSError):
+            os.rmdir(part)  # of an export
+    left = _names(folder) - {"settings.json", "merge.lock", "claims", "damaged"}
+    at_work = _names(folder / "claims") - {"all.lock"}
+    if not (left or at_work or _names(folder / "damaged")):
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
     with contextlib.suppress(OSError):

@@ -65,7 +65,9 @@ def _lines(path: Path) -> Iterator[str]:
 
 def records(path: Path, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each row starts and its fields, the same number in each row."""
-    csv.field_size_limit(2**31 - 1)  # by default 131,072 characters, which a text may exceed
+    # By default 131,072 characters, which a text may exceed; not without end, as one stray
+    # quote would take all that follows into memory.
+    csv.field_size_limit(2**24)
     reader = csv.reader(_lines(path), delimiter=delimiter, **dialect)
     width = 0
     blank: list[int] = []

@@ -44,6 +44,7 @@ _DELIMITERS = {"tsv": "\t", "csv": ","}
 
 _GUESS_ROWS = 1000  # that a guess at the header looks at
 
+_INDEX = re.compile(r"__index_level_\d+__")
 _LINE_END = re.compile("[\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_OR_NUL = re.compile("[\0\ud800-\udfff]")
@@ -202,30 +203,30 @@ def read_blocks(
 
     Parameters
     ----------
-        path : str or path-like
-            As for `read_table`.
-        rows : int
-            Rows of each block; the last may have fewer.
-        header, columns
-            As for `read_table`.
+    path : str or path-like
+        As for `read_table`.
+    rows : int
+        Rows of each block; the last may have fewer.
+    header, columns
+        As for `read_table`.
 
     Yields
     ------
-        Table
-            The next rows and their places in the file; at least one row.
+    Table
+        The next rows and their places in the file; at least one row.
 
     Raises
     ------
-        InputError
-            As by `read_table`; of a wrong row, when its block is asked for.
+    InputError
+        As by `read_table`; of a wrong row, when its block is asked for.
 
     Examples
     --------
-        >>> import pathlib, tempfile
-        >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
-        >>> _ = file.write_text("text\nfine\nso-so\ndull\n", encoding="utf-8")
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
+    >>> _ = file.write_text("text\nfine\nso-so\ndull\n", encoding="utf-8")
     >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
-        [['fine', 'so-so'], ['dull']]
+    [['fine', 'so-so'], ['dull']]
     """
     return _blocks(Path(path), header, list(columns), rows)
 
@@ -396,7 +397,10 @@ def _parquet(path: Path) -> Iterator[BinaryIO]:
 
 
 def _with_arrow_types(table: pa.Table) -> pd.DataFrame:
-    return table.to_pandas(types_mapper=pd.ArrowDtype)
+    # Without what pandas noted of an index, which it heeds only if the number of rows fits.
+    names = [name for name in table.schema.names if not _INDEX.fullmatch(name)]
+    plain = table.select(names).replace_schema_metadata(None)
+    return plain.to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _of_parquet(path: Path, frame: pd.DataFrame, start: int) -> Table:
@@ -477,7 +481,7 @@ def arrow_table(frame: pd.DataFrame, path: Path) -> pa.Table:
             # Arrow's own words, and so the chain of errors, would quote a cell.
             raise InputError(
                 f"{path}: parquet cannot hold column {shown(name)}, whose values are of several "
-                f"types; write .jsonl instead."
+                f"types; make them one, or write another format."
             ) from None
     return pa.table(columns)
 

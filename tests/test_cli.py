@@ -630,7 +630,7 @@ def test_embed(succeeds, tiny):
     assert (facts["notice"], facts["n_texts"], facts["n_truncated"]) == (None, 7, 0)
     assert facts["encoder"]["name"] == "tiny"
     assert facts["encoder"]["pooling"] == ["cls"]
-    assert facts["data"] == {"file": "x.csv", "text_column": "text"}
+    assert (facts["data"]["file"], facts["data"]["text_column"]) == ("x.csv", "text")
     assert "written  deep/x.npy: float32 (7, 32); x.json\n" in out
     succeeds(embed, "--data", "x.csv", "--out", "y.npy", "--model", tiny, "--pooling", "mean,max")
     assert np.load("y.npy").shape == (9, 64)

@@ -280,7 +280,9 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
     embed_partition(embed, tmp_path / "a.csv", out)
     content = out.read_bytes()
     other = DistilBertVectorizer(embed.model_name, pooling="mean", progress=False).fit([""])
-    with pytest.raises(InputError, match=r"a\.parquet: stands there already, from another encoder"):
+    with pytest.raises(
+        InputError, match=r"a\.parquet: stands there already, from another encoder or setting"
+    ):
         embed_partition(other, tmp_path / "a.csv", out)
     write_table(frame(21), tmp_path / "a.csv")
     with pytest.raises(InputError, match=r"a\.parquet: stands there already, from another table"):
@@ -293,10 +295,53 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
 
 def test_what_a_killed_process_left_goes(embed: DistilBertVectorizer, tmp_path: Path) -> None:
     write_table(frame(5), tmp_path / "a.csv")
-    (tmp_path / ".b.parquet.0123.tmp").touch()
-    (tmp_path / ".a.parquet.0123.tmp").touch()
+    for name in ("a", "b", "a.parquet.c"):
+        (tmp_path / f".{name}.parquet.0123456789ab.tmp").touch()
     embed_partition(embed, tmp_path / "a.csv", tmp_path / "a.parquet")
-    assert sorted(p.name for p in tmp_path.glob(".*")) == [".b.parquet.0123.tmp"]
+    assert sorted(p.name for p in tmp_path.glob(".*")) == [
+        ".a.parquet.c.parquet.0123456789ab.tmp",
+        ".b.parquet.0123456789ab.tmp",
+    ]
+
+
+def test_a_named_count_of_rows_is_no_column_of_nulls(
+    embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
+    kept = frame(20).drop(columns="id")
+    kept.index.name = "id"
+    kept.to_parquet(tmp_path / "x.parquet")
+    source = look_through(tmp_path / "x.parquet", text_column="text", for_parquet=True)
+    embed_table(embed, source, tmp_path / "y.parquet", {})
+    found = pq.read_table(tmp_path / "y.parquet")
+    assert found.column_names == ["text", "label", "vector"]
+    assert found["text"].to_pylist() == TEXTS[:20]
+
+
+def test_another_column_is_not_done_already(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+    write_table(frame(5), tmp_path / "a.csv")
+    out = tmp_path / "a.parquet"
+    embed_partition(embed, tmp_path / "a.csv", out, text_column="text")
+    with pytest.raises(InputError, match="from another column or header"):
+        embed_partition(embed, tmp_path / "a.csv", out, text_column="label")
+    assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").before
+
+
+def test_who_was_slower_takes_what_the_other_wrote(
+    embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(frame(20), tmp_path / "a.csv")
+    out = tmp_path / "a.parquet"
+    transform_iter = DistilBertVectorizer.transform_iter
+
+    def slower(self, *arguments, **settings):
+        monkeypatch.undo()
+        embed_partition(embed, tmp_path / "a.csv", out)
+        return transform_iter(self, *arguments, **settings)
+
+    monkeypatch.setattr(DistilBertVectorizer, "transform_iter", slower)
+    assert embed_partition(embed, tmp_path / "a.csv", out).before
+    assert pq.read_table(out).num_rows == 20
 
 
 def test_targets() -> None:

@@ -116,6 +116,19 @@ def test_leftovers_go_once_no_process_can_be_writing_them(tmp_path: Path) -> Non
     assert (folder / f".4{KEYS}.abc.tmp").exists()
 
 
+def test_what_a_killed_export_left_goes(tmp_path: Path) -> None:
+    folder = put_graph(tmp_path)
+    (folder / "graph.json").unlink()
+    (folder / ".abc").mkdir()
+    (folder / ".abc" / "graph.bin").write_bytes(b"x")
+    old = time.time() - LEFTOVERS_AFTER - 1
+    for path in (folder / "graph.xml", folder / ".abc" / "graph.bin"):
+        os.utime(path, (old, old))
+    assert [piece.kind for piece in pieces(tmp_path)] == ["leftover", "leftover"]
+    prune(tmp_path, older_than=30 * DAY)
+    assert not folder.exists()
+
+
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     fill(tmp_path, "a", 10)
     [folder] = (tmp_path / "vectors").iterdir()
