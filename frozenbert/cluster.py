@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cluster", "describe_workers", "embed_partitions", "searched_on"]
 
-CONNECTING = 20.0  # seconds until a scheduler that does not answer is given up
+CONNECTING = 20.0  # seconds to wait for a scheduler, and for its first worker
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def cluster(scheduler: str | None, n_workers: int | None) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If Dask is not installed, or no scheduler answers.
+        If Dask is not installed, no scheduler answers, or it has no workers.
     """
     try:
         import distributed
@@ -77,6 +77,12 @@ def cluster(scheduler: str | None, n_workers: int | None) -> Iterator[Any]:
                     f"({' '.join(str(error).split()) or type(error).__name__})."
                 ) from error
             stack.enter_context(client)
+            try:
+                client.wait_for_workers(1, timeout=CONNECTING)
+            except TimeoutError as error:
+                raise InputError(
+                    f"--scheduler {scheduler}: has no workers; start some: dask worker {scheduler}"
+                ) from error
         yield client
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +189,18 @@ def test_nobody_answers(tables: list[Path], tiny: str, tmp_path: Path, capsys, m
     assert said.count("\n") == 1
 
 
+def test_nobody_works(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("frozenbert.cluster.CONNECTING", 1)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as local:
+        address = local.scheduler_address
+        options = ["--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny]
+        assert embed([*options, "--text-column", "text", "--scheduler", address]) == 2
+    said = capsys.readouterr().err
+    assert f"--scheduler {address}: has no workers; start some: dask worker {address}\n" in said
+
+
 def test_the_heads_search_runs_on_the_workers() -> None:
     from sklearn.model_selection import GridSearchCV
 
@@ -229,3 +244,63 @@ def test_without_dask(tables: list[Path], tiny: str, tmp_path: Path, capsys, mon
     options = ["--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny]
     assert embed([*options, "--text-column", "text", "--workers", "2"]) == 2
     assert 'need Dask: pip install "frozenbert[cluster]"' in capsys.readouterr().err
+
+
+def test_over_tls(
+    tables: list[Path],
+    vectorizer: DistilBertVectorizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not there")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"],
+            *["-subj", "/CN=127.0.0.1", "-keyout", key, "-out", certificate],
+        ],
+        check=True,
+        capture_output=True,
+    )
+    # Dask's own settings, which scheduler, workers and command all read.
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", str(certificate))
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT", str(certificate))
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY", str(key))
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        for command in (
+            [
+                *[*dask, "--protocol", "tls", "--host", "127.0.0.1", "--port", str(port)],
+                "--no-dashboard",
+            ],
+            [
+                *[sys.executable, "-m", "distributed.cli.dask_worker", address],
+                *["--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"],
+            ],
+        ):
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        options = ["embed", "--data", tmp_path / "in" / "*.parquet", "--out", tmp_path / "out"]
+        options += ["--model", vectorizer.model_name, "--text-column", "text"]
+        done = run(*options, "--scheduler", address)
+        assert (done.returncode, done.stderr) == (0, "")
+        check(tmp_path / "out", vectorizer)
+        # Without the certificate nobody gets in.
+        for role in ("CERT", "KEY"):
+            monkeypatch.delenv(f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{role}")
+        refused = run(*options, "--scheduler", address)
+        assert refused.returncode == 2
+        assert f"--scheduler {address}: no Dask scheduler can be reached" in refused.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
