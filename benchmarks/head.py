@@ -13,7 +13,6 @@ scores on the vectors of random weights would say nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import machine
+from report import machine, write_figures
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -36,7 +35,6 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.arguments import Parser, positive
 from frozenbert.classify import C_VALUES, make_head
 from frozenbert.errors import InputError
-from frozenbert.files import writing
 from frozenbert.sources import PACKAGED_ENCODER
 from frozenbert.tables import read_table
 
@@ -80,10 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folds": FOLDS,
         "results": results,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / started.strftime("head-%Y-%m-%d-%H%M%S.json")
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path = write_figures(report, options.out / started.strftime("head-%Y-%m-%d-%H%M%S.json"))
     print(to_markdown(report))
     print(f"\nWritten: {path}")
     return 0

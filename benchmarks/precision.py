@@ -12,7 +12,6 @@ The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import machine
+from report import machine, write_figures
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,7 +31,6 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.arguments import Parser, folds, positive
 from frozenbert.classify import make_head
 from frozenbert.errors import InputError
-from frozenbert.files import writing
 from frozenbert.parameters import PRECISIONS
 from frozenbert.sources import PACKAGED_ENCODER
 from frozenbert.tables import read_table
@@ -79,10 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "repeats": options.repeats,
         "results": results,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / started.strftime("precision-%Y-%m-%d-%H%M%S.json")
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path = write_figures(report, options.out / started.strftime("precision-%Y-%m-%d-%H%M%S.json"))
     print(to_markdown(report))
     print(f"\nWritten: {path}")
     return 0

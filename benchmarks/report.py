@@ -72,13 +72,20 @@ def machine() -> dict[str, Any]:
 def write_report(report: dict[str, Any], stem: Path) -> str:
     """Write `stem`.json (raw), .md (table) and .png (plot); return the table."""
     table = to_markdown(report)
-    with writing(stem.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_figures(report, stem.with_suffix(".json"))
     with writing(stem.with_suffix(".md")) as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     with writing(stem.with_suffix(".png")) as temporary:
         _plot(report, temporary)
     return table
+
+
+def write_figures(report: dict[str, Any], path: Path) -> Path:
+    """Write raw figures as JSON, and return where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 def to_markdown(report: dict[str, Any]) -> str:

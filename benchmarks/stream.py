@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import machine
+from report import machine, write_figures
 from worker import forget_peak, memory_mb, versions
 
 from frozenbert import DistilBertVectorizer
@@ -30,7 +30,6 @@ from frozenbert.arguments import Parser
 from frozenbert.cache import VectorCache, text_keys
 from frozenbert.encoder import Encoder
 from frozenbert.features import embed_table, look_through
-from frozenbert.files import writing
 from frozenbert.sources import PACKAGED_ENCODER
 
 HERE = Path(__file__).resolve().parent
@@ -108,10 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "versions": versions(),
         "results": results,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / started.strftime("stream-%Y-%m-%d-%H%M%S.json")
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path = write_figures(report, options.out / started.strftime("stream-%Y-%m-%d-%H%M%S.json"))
     print(to_markdown(report))
     print(f"\nWritten: {path}")
     return 0

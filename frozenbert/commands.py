@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import math
 import re
 import sys
 import time
@@ -33,7 +32,7 @@ from .features import (
     partition_targets,
 )
 from .files import check_can_write, sha256_of_file
-from .housekeeping import Holding, Piece, holdings, prune
+from .housekeeping import Piece, holdings, prune, size_text
 from .pipeline import (
     check_classes,
     hold_out,
@@ -322,38 +321,16 @@ def cache(arguments: argparse.Namespace) -> None:
     _say("cache", str(root))
     if arguments.action != "info":
         n_vectors = sum(piece.n_vectors for piece in removed)
-        _say("removed", f"{n_vectors:,} vectors, {_bytes(sum(p.n_bytes for p in removed))}")
+        _say("removed", f"{n_vectors:,} vectors, {size_text(sum(p.n_bytes for p in removed))}")
     there = holdings(root)
-    _say(
-        "holds",
-        f"{sum(h.n_vectors for h in there):,} vectors, {_bytes(sum(h.n_bytes for h in there))}",
-    )
+    n_vectors, n_bytes = sum(h.n_vectors for h in there), sum(h.n_bytes for h in there)
+    _say("holds", f"{n_vectors:,} vectors, {size_text(n_bytes)}")
     if arguments.action == "info" and there:
         print(f"\n{'':44}{'vectors':>12}{'size':>11}  last used")
         for holding in there:
             number = f"{holding.n_vectors:,}" if holding.kind == "vectors" else ""
             used = time.strftime("%Y-%m-%d", time.localtime(holding.used))
-            print(f"{_what(holding):44}{number:>12}{_bytes(holding.n_bytes):>11}  {used}")
-
-
-def _what(holding: Holding) -> str:
-    if holding.kind == "leftover":
-        return "damaged or left over"
-    settings = holding.settings
-    parts = [
-        str(settings.get("encoder", "?"))[:12],
-        "+".join(map(str, settings.get("pooling", ()))),
-        ",".join(map(str, settings.get("layers", ()))),
-        str(settings.get("precision", "?")),
-    ]
-    return ("graph " if holding.kind == "graph" else "") + " ".join(parts)
-
-
-def _bytes(number: float) -> str:
-    if number < 1000:
-        return f"{number:.0f} B"
-    power = min(4, int(math.log10(number) // 3))
-    return f"{number / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
+            print(f"{holding.describe():44}{number:>12}{size_text(holding.n_bytes):>11}  {used}")
 
 
 def _check_can_write_file(path: Path) -> None:

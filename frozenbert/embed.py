@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-import multiprocessing
 import os
-import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from operator import length_hint
 from pathlib import Path
@@ -19,21 +16,20 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .batching import in_streams, plan_batches
-from .cache import VectorCache, cache_root, text_keys
-from .encoder import Encoder, choose_device, load_encoder, set_threads, usable_cores
+from .cache import VectorCache, cache_root
+from .encoder import Encoder, choose_device, load_encoder, usable_cores
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
 from .graphs import load_graph
 from .parameters import check_parameters, resolve_layers, resolve_max_length, resolve_pooling
 from .quantize import scheme
 from .sources import EncoderFiles, find_encoder
 from .texts import check_texts, distinct_texts
+from .work import Work, block_rows, progress_bar
 
-__all__ = ["DistilBertVectorizer", "block_rows", "loaded_from", "saved_for_elsewhere"]
+__all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
 
 # Part of every vector's key: to be raised with any change that changes vectors.
 VECTORS_VERSION = 2
-BLOCK_BYTES = 2**25  # of vectors that `transform_iter` makes at a time
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
 
 _saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
@@ -202,13 +198,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         texts = self._fit(X)
         distinct, inverse = distinct_texts(texts)
-        work = _Work(distinct, self.n_features_out_)
-        if (cache := self._cache()) is not None:
-            cache.read(work.keys, work.vectors, work.n_tokens, work.missing)
+        work = Work(distinct, self.n_features_out_)
+        work.read(self._cache())
         if work.missing.any():
-            encoder = self._encoder()
-            for row in np.flatnonzero(work.missing):
-                work.n_tokens[row] = encoder.tokenize(distinct[row], self.max_length_)[1]
+            work.tokenize(self._encoder(), self.max_length_)
         self.n_truncated_ = self._count_truncated(work.n_tokens[inverse])
         return self
 
@@ -315,7 +308,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self, texts: Iterator[Any], size: int, total: int | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         cache, done, n_truncated, longest = self._cache(), 0, 0, 0
-        with self._progress_bar(total) as bar:
+        with progress_bar(self.progress, total) as bar:
             while block := list(itertools.islice(texts, size)):
                 vectors, n_tokens = self._vectors(
                     check_texts(block, self.missing, done), cache, bar
@@ -450,62 +443,24 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and token counts of the texts, from the cache or computed."""
         distinct, inverse = distinct_texts(texts)
-        work = _Work(distinct, self.n_features_out_)
-        if cache is not None:
-            cache.read(work.keys, work.vectors, work.n_tokens, work.missing)
+        work = Work(distinct, self.n_features_out_)
+        work.read(cache)
         if todo := int(work.missing.sum()):
-            with self._progress_bar(todo) if bar is None else contextlib.nullcontext(bar) as bar:
-                self._compute(distinct, work, cache, bar)
+            own = progress_bar(self.progress, todo) if bar is None else contextlib.nullcontext(bar)
+            with own as bar:
+                self._compute(work, cache, bar)
         if len(distinct) == len(texts):
             return work.vectors, work.n_tokens
         return work.vectors[inverse], work.n_tokens[inverse]
 
-    def _compute(self, texts: list[str], work: _Work, cache: VectorCache | None, bar: Any) -> None:
+    def _compute(self, work: Work, cache: VectorCache | None, bar: Any) -> None:
         encoder = self._encoder()
-        todo = np.flatnonzero(work.missing)
-        ids = {}
-        for row in todo:
-            ids[row], work.n_tokens[row] = encoder.tokenize(texts[row], self.max_length_)
-        lengths = np.array([len(ids[row]) for row in todo])
+        ids = work.tokenize(encoder, self.max_length_)
         kind = encoder.device.partition(":")[0]
         n_cores = usable_cores(self.num_threads) if kind == "cpu" else 1
         max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
-        # So that a little work, too, is shared by all cores.
-        max_tokens = min(max_tokens, -(-int(lengths.sum()) // n_cores))
-        planned = [todo[batch] for batch in plan_batches(lengths, max_tokens)]
-        n_streams = min(n_cores, len(planned))
         encode = self._engine(encoder, n_cores)
-        batches: Generator[tuple[np.ndarray, contextlib.ExitStack] | None, None, None]
-        if cache is None:
-            batches = ((rows, contextlib.ExitStack()) for rows in planned)
-        else:
-            batches = cache.share_out(planned, work.keys, work.vectors, work.n_tokens, work.missing)
-
-        def compute(batch: tuple[np.ndarray, contextlib.ExitStack]) -> None:
-            rows = batch[0]
-            work.vectors[rows] = encode([ids[row] for row in rows])
-            if cache is not None:
-                # Here, and not where batches are collected: no more than what a stream is
-                # at can be lost.
-                cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
-
-        computed = in_streams(
-            compute,
-            batches,
-            n_streams,
-            prepare=functools.partial(set_threads, max(1, n_cores // n_streams)),
-        )
-        # Closed, so that after an error no other process waits for what is not coming.
-        with contextlib.closing(batches), contextlib.closing(computed):
-            left = len(todo)
-            for finished in computed:
-                for (rows, claim), _ in finished:
-                    work.missing[rows] = False
-                    claim.close()
-                # Another process may have done some.
-                now_left = int(work.missing.sum())
-                bar.update(left - now_left)
-                left = now_left
+        work.compute(ids, encode, cache, bar, max_tokens=max_tokens, n_cores=n_cores)
 
     def _engine(self, encoder: Encoder, n_cores: int) -> Callable[[Sequence[np.ndarray]], Any]:
         """Return the function from token ids of one length to vectors."""
@@ -539,16 +494,6 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             return "openvino" if on_cpu and self.precision != "float32" else "torch"
         return self.backend
 
-    def _progress_bar(self, total: int | None) -> Any:
-        from tqdm import tqdm
-
-        shown = self.progress
-        if shown == "auto":
-            # A worker's bar would be drawn over that of its neighbours.
-            alone = multiprocessing.parent_process() is None
-            shown = alone and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shown)
-
     def _count_truncated(self, n_tokens: np.ndarray) -> int:
         count = int((n_tokens > self.max_length_).sum())
         self._warn_of_truncated(count, len(n_tokens), int(n_tokens.max(initial=0)))
@@ -561,18 +506,3 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 f"and were cut (the longest has {longest}).",
                 stacklevel=4,
             )
-
-
-def block_rows(n_features: int) -> int:
-    """Return how many texts `transform_iter` takes at a time: at most 8,192, and 32 MiB."""
-    return max(1, min(8192, BLOCK_BYTES // (4 * n_features)))
-
-
-class _Work:
-    """Arrays for distinct texts on their way: what is known of each so far."""
-
-    def __init__(self, texts: list[str], n_features: int) -> None:
-        self.keys = text_keys(texts)
-        self.vectors = np.empty((len(texts), n_features), dtype=np.float32)
-        self.n_tokens = np.zeros(len(texts), dtype=np.int64)
-        self.missing = np.ones(len(texts), dtype=bool)

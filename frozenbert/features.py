@@ -20,11 +20,11 @@ import pyarrow.parquet
 
 from .cache import LEFTOVERS_AFTER
 from .columns import find_columns, shown, texts_of
-from .embed import block_rows
 from .errors import InputError
 from .files import sha256_of_file, writing
 from .report import describe_encoder, versions, write_json
 from .tables import Table, arrow_table, read_blocks, table_format
+from .work import block_rows
 
 if TYPE_CHECKING:
     from .embed import DistilBertVectorizer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from .cache import KEYS, LEFTOVERS_AFTER, VECTORS
 
-__all__ = ["Holding", "Piece", "holdings", "pieces", "prune"]
+__all__ = ["Holding", "Piece", "holdings", "pieces", "prune", "size_text"]
 
 _NAME = re.compile("[0-9a-f]{32}")
 
@@ -68,6 +69,32 @@ class Holding:
     n_vectors: int
     n_bytes: int
     used: float
+
+    def describe(self) -> str:
+        """Say in a few words what it is."""
+        if self.kind == "leftover":
+            return "damaged or left over"
+        words = [
+            str(self.settings.get("encoder", "?"))[:12],
+            "+".join(map(str, self.settings.get("pooling", ()))),
+            ",".join(map(str, self.settings.get("layers", ()))),
+            str(self.settings.get("precision", "?")),
+        ]
+        return " ".join(["graph", *words] if self.kind == "graph" else words)
+
+
+def size_text(number: float) -> str:
+    """Say a number of bytes in the unit that suits it.
+
+    Examples
+    --------
+    >>> size_text(999), size_text(12_345_678)
+    ('999 B', '12.3 MB')
+    """
+    if number < 1000:
+        return f"{number:.0f} B"
+    power = min(4, int(math.log10(number) // 3))
+    return f"{number / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def pieces(root: Path) -> list[Piece]:
