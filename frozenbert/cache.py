@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from .claims import Claims, lock
-from .files import make_private_folder, note_use, write_array, writing
+from .files import make_private_folder, names_in, note_use, write_array, writing
 
 __all__ = ["VectorCache", "cache_root", "text_keys"]
 
@@ -267,11 +267,7 @@ class VectorCache:
             yield None  # what is in hand is written before its claims end
 
     def _names(self) -> set[str]:
-        try:
-            files = os.listdir(self.folder)
-        except OSError:
-            return set()
-        return {f.removesuffix(KEYS) for f in files if f.endswith(KEYS)}
+        return {f.removesuffix(KEYS) for f in names_in(self.folder) if f.endswith(KEYS)}
 
     def _open(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Map a pair of files; None where there is none (any more) or it is damaged."""

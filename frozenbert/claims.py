@@ -15,7 +15,7 @@ from typing import ClassVar
 import filelock
 import numpy as np
 
-from .files import make_private_folder
+from .files import make_private_folder, names_in
 
 __all__ = ["Claims", "lock"]
 
@@ -55,9 +55,12 @@ class Claims:
     def of_others(self) -> np.ndarray:
         """Return the first halves of the hashes under living claims."""
         claimed = [np.empty(0, dtype=np.uint64)]
-        for file in self.folder.glob("*.lock") if self.folder else ():
+        if self.folder is None:
+            return claimed[0]
+        for name in names_in(self.folder) - {ALL}:
+            file = self.folder / name
             path = file.with_suffix(".npy")
-            if file.name == ALL or self.threads.get(path.name) == threading.get_ident():
+            if file.suffix != ".lock" or self.threads.get(path.name) == threading.get_ident():
                 continue
             with lock(file, wait=False) as dead:
                 if dead:

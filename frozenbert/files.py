@@ -18,6 +18,7 @@ from .errors import InputError
 __all__ = [
     "check_can_write",
     "make_private_folder",
+    "names_in",
     "note_use",
     "sha256_of_file",
     "write_array",
@@ -141,6 +142,14 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
     array = np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
     file.write(array.data)
+
+
+def names_in(folder: str | os.PathLike[str]) -> set[str]:
+    """Return what stands in a folder; nothing where there is none, or none any more."""
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def note_use(path: str | os.PathLike[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .cache import KEYS, LEFTOVERS_AFTER, VECTORS
+from .files import names_in
 
 __all__ = ["Holding", "Piece", "holdings", "pieces", "prune", "size_text"]
 
@@ -194,12 +195,16 @@ def _graph(folder: Path) -> Iterator[Piece]:
     if paths:
         # Without the first, which is written last, it is what a killed export left.
         yield from _piece("graph" if paths[0].name == names[0] else "leftover", folder, paths)
-    for path in [*folder.glob(".*/graph.*"), *folder.glob(".graph.json.*.tmp")]:
-        yield from _piece("leftover", folder, [path])
+    for hidden in sorted(name for name in names_in(folder) if name.startswith(".")):
+        within = sorted(name for name in names_in(folder / hidden) if name.startswith("graph."))
+        for name in within:
+            yield from _piece("leftover", folder, [folder / hidden / name])
+        if hidden.startswith(".graph.json.") and hidden.endswith(".tmp"):
+            yield from _piece("leftover", folder, [folder / hidden])
 
 
 def _vectors(folder: Path) -> Iterator[Piece]:
-    names = _names(folder)
+    names = names_in(folder)
     for name in sorted(names):
         if name.endswith(KEYS):
             vectors = name.removesuffix(KEYS) + VECTORS
@@ -208,8 +213,9 @@ def _vectors(folder: Path) -> Iterator[Piece]:
         without_keys = name.endswith(VECTORS) and name.removesuffix(VECTORS) + KEYS not in names
         if without_keys or name.endswith(".tmp"):
             yield from _piece("leftover", folder, [folder / name])
-    for path in (folder / "damaged").glob("*.npy"):
-        yield from _piece("leftover", folder, [path])
+    for name in sorted(names_in(folder / "damaged")):
+        if name.endswith(".npy"):
+            yield from _piece("leftover", folder, [folder / "damaged" / name])
 
 
 def _piece(
@@ -226,13 +232,6 @@ def _piece(
         yield Piece(kind, folder, tuple(paths), n_vectors, sum(sizes), first.st_mtime)
 
 
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
 def _settings(folder: Path) -> dict[str, Any]:
     for name in ("settings.json", "graph.json"):
         with contextlib.suppress(OSError, ValueError):
@@ -244,12 +243,13 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder in which nothing is left but what goes with vectors."""
-    for part in folder.glob(".*/"):
-        with contextlib.suppress(OSError):
-            os.rmdir(part)  # of an export
-    left = _names(folder) - {"settings.json", "merge.lock", "claims", "damaged"}
-    at_work = _names(folder / "claims") - {"all.lock"}
-    if not (left or at_work or _names(folder / "damaged")):
+    for name in names_in(folder):
+        if name.startswith("."):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder / name)  # of an export
+    left = names_in(folder) - {"settings.json", "merge.lock", "claims", "damaged"}
+    at_work = names_in(folder / "claims") - {"all.lock"}
+    if not (left or at_work or names_in(folder / "damaged")):
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
     with contextlib.suppress(OSError):

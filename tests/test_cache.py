@@ -943,6 +943,19 @@ def test_the_claim_of_a_killed_process_ends_with_it(
     assert claims(make(root)) == []
 
 
+def test_the_folder_of_the_claims_may_vanish_before_it_is_looked_at(
+    cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_others = claims_module.Claims.of_others
+
+    def vanish(self: claims_module.Claims) -> np.ndarray:
+        shutil.rmtree(cache.root)
+        return of_others(self)
+
+    monkeypatch.setattr(claims_module.Claims, "of_others", vanish)
+    assert run(cache, TEXTS) == TEXTS
+
+
 def test_what_processes_killed_while_claiming_leave_is_removed(cache: VectorCache) -> None:
     fill(cache, ["a"])
     folder = cache.folder / "claims"
