@@ -270,9 +270,7 @@ def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any)
 def _collect(
     done: Iterable[tuple[Path, Written | Exception]], total: int
 ) -> tuple[list[Written], dict[Path, Exception]]:
-    written: list[Written] = []
-    n_texts = 0
-    failed: dict[Path, Exception] = {}
+    written, failed, n_texts = list[Written](), dict[Path, Exception](), 0
     with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
         for path, result in done:
             if isinstance(result, Exception):
@@ -400,8 +398,7 @@ def _encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], st
 def _cache_dir(arguments: argparse.Namespace) -> str | Path | None:
     if arguments.no_cache:
         return None
-    named = arguments.cache_dir or DEFAULT_CACHE
-    return "auto" if named == "auto" else Path(named)
+    return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir or DEFAULT_CACHE)
 
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:

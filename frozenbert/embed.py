@@ -23,7 +23,7 @@ from .graphs import load_graph
 from .parameters import check_parameters, resolve_layers, resolve_max_length, resolve_pooling
 from .quantize import scheme
 from .sources import EncoderFiles, find_encoder
-from .texts import check_texts, distinct_texts
+from .texts import check_texts, distinct_texts, is_stream
 from .work import Work, block_rows, progress_bar
 
 __all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
@@ -290,18 +290,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_parameters(self)
-        if block_size is None:
-            block_size = block_rows(self.n_features_out_)
-        elif not (isinstance(block_size, int) and block_size >= 1):
-            raise InputError(
-                f"block_size={block_size!r}: a whole number of at least 1 is needed, or None."
-            )
-        total = length_hint(X) or None
-        # What is no stream is checked as a whole, or refused; streams block by block.
-        stream = hasattr(X, "__iter__") and not hasattr(X, "shape")
-        stream &= not isinstance(X, str | bytes | bytearray | dict | set | frozenset)
-        texts = iter(X if stream else check_texts(X, self.missing))
-        blocks = self._blocks(texts, block_size, total)
+        rows = block_rows(self.n_features_out_, block_size)
+        texts = iter(X if is_stream(X) else check_texts(X, self.missing))
+        blocks = self._blocks(texts, rows, length_hint(X) or None)
         return blocks if return_n_tokens else (vectors for vectors, _ in blocks)
 
     def _blocks(

@@ -8,7 +8,9 @@ import numpy as np
 
 from .errors import InputError
 
-__all__ = ["check_texts", "distinct_texts"]
+__all__ = ["check_texts", "distinct_texts", "is_stream"]
+
+NO_SEQUENCES = (bytes, bytearray, dict, set, frozenset)
 
 
 def check_texts(X: Any, missing: str, start: int = 0) -> list[str]:
@@ -41,7 +43,7 @@ def check_texts(X: Any, missing: str, start: int = 0) -> list[str]:
     """
     if isinstance(X, str):
         raise InputError("X is one string: texts come in a list, even a single one: [text].")
-    if isinstance(X, bytes | bytearray | dict | set | frozenset) or not hasattr(X, "__iter__"):
+    if isinstance(X, NO_SEQUENCES) or not hasattr(X, "__iter__"):
         raise TypeError(f"X is a {type(X).__name__}: a list, array or Series of strings is needed.")
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) == 2:
@@ -77,6 +79,18 @@ def check_texts(X: Any, missing: str, start: int = 0) -> list[str]:
                 + (", decode it first." if isinstance(text, bytes) else ".")
             )
     return texts
+
+
+def is_stream(X: Any) -> bool:
+    """Tell whether `X` can be gone through block by block; else `check_texts` takes it whole.
+
+    Examples
+    --------
+    >>> is_stream(["a", "b"]), is_stream(np.array([["a"], ["b"]])), is_stream("one string")
+    (True, False, False)
+    """
+    whole = hasattr(X, "shape") or isinstance(X, (str, *NO_SEQUENCES))
+    return hasattr(X, "__iter__") and not whole
 
 
 def _is_missing(value: Any) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from .batching import in_streams, plan_batches
 from .cache import VectorCache, text_keys
 from .encoder import Encoder, set_threads
+from .errors import InputError
 
 __all__ = ["Work", "block_rows", "progress_bar"]
 
@@ -125,9 +126,19 @@ class Work:
                 left = now_left
 
 
-def block_rows(n_features: int) -> int:
-    """Return how many texts of a stream are taken at a time: at most 8,192, and 32 MiB."""
-    return max(1, min(8192, BLOCK_BYTES // (4 * n_features)))
+def block_rows(n_features: int, asked: int | None = None) -> int:
+    """Return how many texts of a stream are taken at a time: by default 8,192, or 32 MiB.
+
+    Raises
+    ------
+    InputError
+        If what is asked for is no whole number of at least 1.
+    """
+    if asked is None:
+        return max(1, min(8192, BLOCK_BYTES // (4 * n_features)))
+    if not (isinstance(asked, int) and asked >= 1):
+        raise InputError(f"block_size={asked!r}: a whole number of at least 1 is needed, or None.")
+    return asked
 
 
 def progress_bar(shown: bool | Literal["auto"], total: int | None) -> Any:
