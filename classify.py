@@ -1,6 +1,7 @@
 """Label new texts with a saved model: `python classify.py --help`."""
 
-from frozenbert.classify import make_head, make_words_baseline
+from frozenbert.classify import make_head
+from frozenbert.words import make_words_baseline
 
 __all__ = ["make_head", "make_words_baseline"]
 

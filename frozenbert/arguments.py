@@ -51,6 +51,9 @@ def add_shared(
     encoder.add_argument("--pooling", type=names, help="auto, cls, mean, max, or several: cls,mean")
     encoder.add_argument("--layers", type=layers, help="-1 (last), 6, 4,5,6 or all")
     encoder.add_argument("--max-length", type=positive, metavar="TOKENS", help="cut texts here")
+    encoder.add_argument(
+        "--long-text", help="truncate (default), head_tail, or windows: read all, in pieces"
+    )
     encoder.add_argument("--precision", help="float32, bfloat16 or int8; default: float32")
     encoder.add_argument("--backend", help="auto, torch or openvino; default: auto")
     encoder.add_argument("--device", help="a torch device, cpu or cuda")
@@ -58,7 +61,12 @@ def add_shared(
 
     table = parser.add_argument_group("table (tsv, csv, jsonl, each also .gz; parquet)")
     table.add_argument("--text-column", metavar="NAME", help="0, 1, ... without a header")
-    table.add_argument("--label-column", metavar="NAME", help="0, 1, ... without a header")
+    table.add_argument(
+        "--label-column",
+        metavar="NAME",
+        action="append",
+        help="0, 1, ... without a header; given again: several columns of 0 and 1, one a label",
+    )
     table.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,

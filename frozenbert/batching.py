@@ -1,4 +1,4 @@
-"""Cut texts into batches, and compute batches side by side."""
+"""Cut long texts into pieces and pieces into batches, and compute batches side by side."""
 
 from __future__ import annotations
 
@@ -9,10 +9,61 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["in_streams", "of_one_length", "plan_batches"]
+__all__ = ["LONG_TEXT", "fit_in", "in_streams", "of_one_length", "plan_batches"]
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
+
+LONG_TEXT = ("truncate", "head_tail", "windows")
+
+
+def fit_in(
+    ids: np.ndarray, first: int, last: int, max_length: int, long_text: str
+) -> list[np.ndarray]:
+    """Make pieces of at most `max_length` tokens of a text that has more.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray, shape (n_tokens,)
+        The text's tokens; special ones before `first` and from `last` on, which each
+        piece gets.
+    first, last : int
+        Where the text itself begins and ends.
+    max_length : int
+    long_text : {"truncate", "head_tail", "windows"}
+        "truncate" keeps the beginning. "head_tail" keeps a quarter of the room for the
+        beginning and the rest for the end, near the 128 and 382 tokens that Sun et al.
+        found best on reviews (How to Fine-Tune BERT for Text Classification?, 2019).
+        "windows" takes all, in as few windows as overlap by an eighth or more. They are
+        full and evenly spread, so that each counts the same in their mean.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        One piece, or the windows.
+
+    Examples
+    --------
+    >>> [piece.tolist() for piece in fit_in(np.arange(11), 1, 10, 6, "windows")]
+    [[0, 1, 2, 3, 4, 10], [0, 3, 4, 5, 6, 10], [0, 6, 7, 8, 9, 10]]
+    >>> fit_in(np.arange(11), 1, 10, 6, "head_tail")[0].tolist()
+    [0, 1, 7, 8, 9, 10]
+    """
+    start, body, end = ids[:first], ids[first:last], ids[last:]
+    room = max_length - len(start) - len(end)
+    if room <= 0:  # nothing of the text fits
+        return [np.concatenate([start, end])[:max_length]]
+    if long_text == "truncate":
+        parts = [body[:room]]
+    elif long_text == "head_tail":
+        head = room // 4
+        parts = [np.concatenate([body[:head], body[len(body) - (room - head) :]])]
+    else:
+        step = room - room // 8
+        n_windows = 1 + -(-(len(body) - room) // step)
+        starts = np.linspace(0, len(body) - room, n_windows).round().astype(int)
+        parts = [body[at : at + room] for at in starts]
+    return [np.concatenate([start, part, end]) for part in parts]
 
 
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:

@@ -64,8 +64,15 @@ def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path | None:
     return Path(platformdirs.user_cache_dir("frozenbert"))
 
 
-def text_keys(texts: Sequence[str]) -> np.ndarray:
+def text_keys(texts: Sequence[str], kind: str = "") -> np.ndarray:
     """Hash texts (BLAKE2b, 128 bits) for looking them up.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    kind : str, default=""
+        Keeps vectors apart that are of the same text and were made in different ways; at
+        most 16 ASCII characters.
 
     Returns
     -------
@@ -77,8 +84,11 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
     >>> bool((keys[0] == keys[2]).all()), bool((keys[0] == keys[1]).any())
     (True, False)
     """
-    digests = b"".join(hashlib.blake2b(t.encode(), digest_size=16).digest() for t in texts)
-    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)
+    person = kind.encode()
+    digests = b"".join(
+        hashlib.blake2b(t.encode(), digest_size=16, person=person).digest() for t in texts
+    )
+    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2).copy()
 
 
 class VectorCache:

@@ -65,6 +65,33 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--seed", type=seed, default=0, help="of the split and the folds; default 0"
     )
     parser.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the search")
+    parser.add_argument(
+        "--no-examples", action="store_true", help="no text of a row stands in the report"
+    )
+    head = parser.add_argument_group("classifier")
+    head.add_argument(
+        "--search",
+        choices=("head", "features"),
+        default="head",
+        help="choose C alone (default), or layers and pooling too",
+    )
+    head.add_argument(
+        "--with-tfidf", action="store_true", help="words and pairs of words beside the vectors"
+    )
+    head.add_argument(
+        "--calibrate",
+        choices=("sigmoid", "isotonic"),
+        help="map probabilities, out of fold, to shares of rows",
+    )
+    head.add_argument(
+        "--class-weight", choices=("balanced",), help="rare classes count as much as frequent ones"
+    )
+    head.add_argument("--scoring", metavar="NAME", help="a scikit-learn scorer; default: accuracy")
+    head.add_argument(
+        "--label-separator",
+        metavar="SEP",
+        help="the label column holds lists such as a|b: any number of labels a text",
+    )
     add_shared(parser)
     add_cluster(parser)
     return _run(parser, argv, "train")

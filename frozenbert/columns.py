@@ -15,7 +15,16 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .tables import Table
 
-__all__ = ["find_columns", "is_header", "kind_of", "labels_of", "shown", "texts_of"]
+__all__ = [
+    "find_columns",
+    "has_lists",
+    "is_header",
+    "kind_of",
+    "label_sets_of",
+    "labels_of",
+    "shown",
+    "texts_of",
+]
 
 _TEXT_NAMES = {
     "text", "texts", "sentence", "review", "tweet", "comment", "content", "message", "post",
@@ -33,18 +42,20 @@ _INTEGER = "0|-?[1-9][0-9]{0,17}"  # eighteen digits always fit 64 bits
 def find_columns(
     table: Table,
     text_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     *,
     need_label: bool,
-) -> tuple[str, str | None]:
+) -> tuple[str, str | Sequence[str] | None]:
     """Find the column of texts and that of labels, if there is only one sensible choice.
 
     Parameters
     ----------
     table : Table
         The table.
-    text_column, label_column : str, optional
-        The columns' names, where the user gave them.
+    text_column : str, optional
+        Its name, where the user gave it.
+    label_column : str or sequence of str, optional
+        Likewise; several hold 0 or 1 each.
     need_label : bool
         Whether to look for a column of labels if none was given.
 
@@ -54,8 +65,8 @@ def find_columns(
         The one given; or the only column there is besides a given label; or the only one
         with a usual name for texts, such as "text" or "review"; or the only one of prose;
         or, of two columns, the one beside a usual name for labels.
-    label_column : str or None
-        The one given; or, if needed, the only other column; or the only one with a usual
+    label_column : str, sequence of str or None
+        What was given; or, if needed, the only other column; or the only one with a usual
         name for labels, such as "label" or "class".
 
     Raises
@@ -75,21 +86,30 @@ def find_columns(
     ('review', None)
     """
     names = list(table.frame.columns)
-    for given in (text_column, label_column):
+    label_columns = _as_tuple(label_column)
+    for given in (text_column, *label_columns):
         if given is not None and given not in names:
             raise InputError(
                 f"{table.path}: there is no column {shown(given)}; {_columns_of(table)}."
             )
-    if text_column is not None and text_column == label_column:
+    if len(set(label_columns)) < len(label_columns):
+        raise InputError(f"{table.path}: a column of labels is named twice.")
+    if text_column is not None and text_column in label_columns:
         raise InputError(
             f"{table.path}: column {shown(text_column)} cannot be both the texts and the labels; "
             f"{_columns_of(table)}."
         )
     if text_column is None:
-        text_column = _find_text(table, [name for name in names if name != label_column])
+        text_column = _find_text(table, [name for name in names if name not in label_columns])
     if label_column is None and need_label:
         label_column = _find_label(table, [name for name in names if name != text_column])
     return text_column, label_column
+
+
+def _as_tuple(columns: str | Sequence[str] | None) -> tuple[str, ...]:
+    if columns is None:
+        return ()
+    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def texts_of(table: Table, column: str) -> list[str]:
@@ -198,6 +218,102 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
         f"{table.where(row)}, column {shown(column)}: the label is {kind_of(values[row])}, but "
         f"labels must be classes: all strings, all integers (of 64 bits) or all booleans."
     )
+
+
+def label_sets_of(
+    table: Table,
+    columns: str | Sequence[str],
+    separator: str | None = None,
+    known: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return many labels a text: a column of 0 and 1 for each label.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    columns : str or sequence of str
+        Several columns that hold 0 or 1 each; or one of lists of labels.
+    separator : str, optional
+        What stands between the labels of a list in a text, such as "|".
+    known : sequence of str, optional
+        The only labels that a list may hold, in the order of the result's columns.
+
+    Returns
+    -------
+    pandas.DataFrame of int64, shape (n_rows, n_labels)
+
+    Raises
+    ------
+    InputError
+        If a cell is not what it has to be.
+
+    Examples
+    --------
+    >>> from frozenbert.tables import Table
+    >>> table = Table("x.csv", pd.DataFrame({"tags": ["a|b", "", "b"]}), [2, 3, 4], True)
+    >>> label_sets_of(table, "tags", "|").to_numpy().tolist()
+    [[1, 1], [0, 0], [0, 1]]
+    """
+    if not isinstance(columns, str):
+        return pd.DataFrame({column: _flags_of(table, column) for column in columns})
+    sets = [
+        _labels_in(table, row, columns, cell, separator)
+        for row, cell in enumerate(table.frame[columns].tolist())
+    ]
+    names = sorted(set().union(*sets)) if known is None else list(known)
+    places = {name: place for place, name in enumerate(names)}
+    flags = np.zeros((len(sets), len(names)), dtype=np.int64)
+    for row, labels in enumerate(sets):
+        for label in labels:
+            if label not in places:
+                listed = ", ".join(map(shown, names[:20]))
+                raise InputError(
+                    f"{table.where(row)}: the label {shown(label)} does not stand in the training "
+                    f"rows, whose labels are {listed}{' and others' if len(names) > 20 else ''}."
+                )
+            flags[row, places[label]] = 1
+    if not names:
+        raise InputError(f"{table.path}, column {shown(columns)}: no row has a label.")
+    return pd.DataFrame(flags, columns=names)
+
+
+def has_lists(table: Table, column: str) -> bool:
+    """Tell whether the cells of a column are lists, as jsonl and parquet can hold."""
+    return bool(table.frame[column].map(_is_list).any())
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, list | tuple | np.ndarray)
+
+
+def _flags_of(table: Table, column: str) -> np.ndarray[Any, Any]:
+    legal = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+    flags = [legal.get(str(cell).strip().lower()) for cell in table.frame[column].tolist()]
+    if None in flags:
+        row = flags.index(None)
+        raise InputError(
+            f"{table.where(row)}, column {shown(column)}: {shown(table.frame[column].iloc[row])} "
+            f"is neither 0 nor 1, which columns of labels hold when there are several; name one "
+            f"column alone if it holds classes."
+        )
+    return np.array(flags, dtype=np.int64)
+
+
+def _labels_in(table: Table, row: int, column: str, cell: Any, separator: str | None) -> set[str]:
+    if isinstance(cell, str) and separator is not None:
+        found = {part.strip() for part in cell.split(separator)} - {""}
+    elif _is_list(cell) and all(isinstance(label, str) for label in cell):
+        found = set(cell)
+    else:
+        wanted = "a list of strings" if separator is None else f"labels with {separator!r} between"
+        raise InputError(
+            f"{table.where(row)}, column {shown(column)}: the labels are {kind_of(cell)}, but must "
+            f"be {wanted}, as in other rows."
+        )
+    for label in found:
+        _check_unicode(table, row, column, label)
+    return found
 
 
 def _check_unicode(table: Table, row: int, column: str, cell: str) -> None:

@@ -8,8 +8,7 @@ import glob
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from .arguments import DEFAULT_CACHE
 from .cache import cache_root
 from .cluster import cluster, describe_workers, embed_partitions, searched_on
-from .columns import find_columns, labels_of, shown, texts_of
+from .columns import find_columns, has_lists, label_sets_of, labels_of, shown, texts_of
 from .embed import DistilBertVectorizer
 from .errors import InputError
 from .features import (
@@ -33,27 +32,22 @@ from .features import (
 )
 from .files import check_can_write, sha256_of_file
 from .housekeeping import Piece, holdings, prune, size_text
-from .pipeline import (
-    check_classes,
-    hold_out,
-    load_model,
-    make_text_classifier,
-    predict,
-    save_training,
-)
-from .pipeline import train as train_model
-from .report import read_sidecar, score_as_text, short
+from .metrics import short
+from .pipeline import column_names, find_step, load_model, make_text_classifier, predict
+from .printing import count, describe_table, pace, print_training, say, say_encoder
+from .report import read_sidecar
 from .sources import DEFAULT_ENCODER, find_default_encoder
 from .tables import read_table, table_format, write_table
+from .training import check_classes, hold_out, save_training
+from .training import train as train_model
 
 if TYPE_CHECKING:
-    from .pipeline import Training
     from .tables import Table
 
 __all__ = ["cache", "classify", "embed", "train"]
 
 # `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
-SHAPING = ("revision", "pooling", "layers", "max_length", "precision")
+SHAPING = ("revision", "pooling", "layers", "max_length", "long_text", "precision")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -67,35 +61,41 @@ def train(arguments: argparse.Namespace) -> None:
     check_can_write(out / "model.joblib")
 
     table, text_column, label_column = _read(arguments, data, need_label=True)
-    texts, labels = texts_of(table, text_column), labels_of(table, str(label_column))
+    assert label_column is not None  # was needed
+    texts = texts_of(table, text_column)
+    labels = _labels_of(arguments, table, label_column)
     source = {
         "file": data.name,
         "sha256": sha256_of_file(data),
         "text_column": text_column,
         "label_column": label_column,
     }
-    _say("data", _describe(table, text_column, label_column))
+    say("data", describe_table(table, text_column, label_column))
     if arguments.test is None:
         texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
         test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
         test_described = f"{len(test_texts):,} rows, {test['description']}"
     else:
-        table, test_texts, test_labels = _read_test(
-            arguments, text_column, str(label_column), labels
-        )
+        table, test_texts, test_labels = _read_test(arguments, text_column, label_column, labels)
         test = {
             "description": f"all of {Path(arguments.test).name}",
             "file": Path(arguments.test).name,
             "sha256": sha256_of_file(arguments.test),
         }
-        test_described = _describe(table, text_column, label_column)
+        test_described = describe_table(table, text_column, label_column)
     check_classes(labels, arguments.cv)
-    _say("train", f"{len(texts):,} rows; {_count(labels)}")
-    _say("test", test_described)
+    say("train", f"{len(texts):,} rows; {count(labels)}")
+    say("test", test_described)
 
     settings, notice = _encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
+        search=arguments.search,
+        with_tfidf=arguments.with_tfidf,
+        multi_label=np.ndim(labels) == 2,
+        calibrate=arguments.calibrate,
+        class_weight=arguments.class_weight,
+        scoring=arguments.scoring,
         C=arguments.C,
         cv=arguments.cv,
         random_state=arguments.seed,
@@ -105,15 +105,17 @@ def train(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         if arguments.workers or arguments.scheduler:
             client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
-            _say("cluster", describe_workers(client))
+            say("cluster", describe_workers(client))
             stack.enter_context(searched_on(client))
-        training = train_model(model, texts, labels, test_texts, test_labels)
+        training = train_model(
+            model, texts, labels, test_texts, test_labels, examples=not arguments.no_examples
+        )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is shown: whoever reads our output may be gone by now.
     save_training(training, out, {"notice": notice, "training": source, "test": test})
-    _print_training(training)
-    _say("in all", f"{time.perf_counter() - started:.1f} s")
-    _say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+    print_training(training)
+    say("in all", f"{time.perf_counter() - started:.1f} s")
+    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
 
 
 def classify(arguments: argparse.Namespace) -> None:
@@ -129,10 +131,9 @@ def classify(arguments: argparse.Namespace) -> None:
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
     _prepare(model, arguments)
     if arguments.text is not None:
-        labels, probabilities = predict(model, [arguments.text])
-        print(f"prediction\t{short(labels[0])}")
-        for name, column in probabilities.items():
-            print(f"{short(name)}\t{column[0]:.4f}")
+        for name, column in predict(model, [arguments.text]).items():
+            value = f"{column[0]:.4f}" if name.startswith("proba_") else short(column[0])
+            print(f"{short(name)}\t{value}")
         return
 
     text_column = arguments.text_column or _column_trained_on(arguments.model)
@@ -140,21 +141,20 @@ def classify(arguments: argparse.Namespace) -> None:
     table = read_table(arguments.data, header=arguments.header, columns=expected)
     if text_column not in table.frame.columns:
         text_column = arguments.text_column
-    text_column, _ = find_columns(table, text_column, arguments.label_column, need_label=False)
+    text_column, _ = find_columns(table, text_column, _label(arguments), need_label=False)
     texts = texts_of(table, text_column)
-    classes = getattr(model, "classes_", ())
-    for name in ("prediction", *(f"proba_{label}" for label in classes)):
+    for name in column_names(model):
         if name in table.frame.columns:
             raise InputError(
                 f"{arguments.data} has a column {name!r} already, which the predictions would "
                 f"overwrite: rename it."
             )
-    labels, probabilities = predict(model, texts)
-    found = pd.DataFrame({"prediction": labels, **probabilities})
+    found = pd.DataFrame(predict(model, texts))
     write_table(pd.concat([table.frame, found], axis="columns"), arguments.out)
-    _say("data", _describe(table, text_column, None))
-    _say("found", _count(labels))
-    _say("written", str(arguments.out))
+    say("data", describe_table(table, text_column, None))
+    answers = [name for name in found.columns if name.startswith("prediction_")]
+    say("found", count(found[answers] if answers else found["prediction"].to_numpy()))
+    say("written", str(arguments.out))
 
 
 def embed(arguments: argparse.Namespace) -> None:
@@ -186,14 +186,14 @@ def embed(arguments: argparse.Namespace) -> None:
         for_parquet=not array,
         **_columns(arguments),
     )
-    _say("data", _describe(source.first, source.text_column, None, source.n_rows))
+    say("data", describe_table(source.first, source.text_column, None, source.n_rows))
     settings, notice = _encoder_settings(arguments)
     vectorizer = DistilBertVectorizer(**settings).fit([""])
-    _say_encoder(vectorizer)
+    say_encoder(vectorizer)
     written = embed_table(vectorizer, source, out, {"notice": notice})
-    _say("time", _pace(written.n_texts, written.seconds))
+    say("time", pace(written.n_texts, written.seconds))
     shape = (written.n_texts, written.n_features)
-    _say("written", f"{out}: float32 {shape}{f'; {beside.name}' if array else ''}")
+    say("written", f"{out}: float32 {shape}{f'; {beside.name}' if array else ''}")
 
 
 def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> None:
@@ -210,7 +210,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     for path in paths:
         if not path.is_file():
             raise InputError(f"--data {path}: there is no such file.")
-    _say("data", f"{arguments.data}: {len(paths):,} tables")
+    say("data", f"{arguments.data}: {len(paths):,} tables")
     settings, _ = _encoder_settings(arguments)
     on_cluster = bool(arguments.workers or arguments.scheduler)
     if on_cluster:
@@ -223,12 +223,12 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
         if Path(settings["model_name"]).is_dir():
             settings["model_name"] = str(Path(settings["model_name"]).absolute())
     vectorizer = DistilBertVectorizer(**settings, progress=False).fit([""])
-    _say_encoder(vectorizer)
+    say_encoder(vectorizer)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         if on_cluster:
             client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
-            _say("cluster", describe_workers(client))
+            say("cluster", describe_workers(client))
             done = embed_partitions(client, vectorizer, targets, **_columns(arguments))
         else:
             done = (
@@ -239,16 +239,16 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     seconds = time.perf_counter() - started
     new = [w for w in written if not w.before]
     if before := len(written) - len(new):
-        _say("before", f"{before:,} tables were done already")
+        say("before", f"{before:,} tables were done already")
     n_texts = sum(w.n_texts for w in new)
-    _say("time", _pace(n_texts, seconds))
+    say("time", pace(n_texts, seconds))
     if on_cluster and (truncated := sum(w.n_truncated for w in written)):
         print(
             f"warning: {truncated:,} texts are longer than {vectorizer.max_length_} tokens and "
             f"were cut.",
             file=sys.stderr,
         )
-    _say("written", f"{out}: {len(new):,} parquet files, {n_texts:,} texts")
+    say("written", f"{out}: {len(new):,} parquet files, {n_texts:,} texts")
     if failed:
         for path, error in list(failed.items())[1:]:
             print(f"{path.name}: {error}", file=sys.stderr)
@@ -297,12 +297,8 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "header": arguments.header,
         "text_column": arguments.text_column,
-        "label_column": arguments.label_column,
+        "label_column": _label(arguments),
     }
-
-
-def _pace(n_texts: int, seconds: float) -> str:
-    return f"{seconds:.1f} s, {n_texts / seconds:,.0f} texts a second"
 
 
 def cache(arguments: argparse.Namespace) -> None:
@@ -316,13 +312,13 @@ def cache(arguments: argparse.Namespace) -> None:
         removed = prune(root, older_than=arguments.older_than, max_bytes=arguments.max_size)
     elif arguments.action == "clear":
         removed = prune(root, max_bytes=0)
-    _say("cache", str(root))
+    say("cache", str(root))
     if arguments.action != "info":
         n_vectors = sum(piece.n_vectors for piece in removed)
-        _say("removed", f"{n_vectors:,} vectors, {size_text(sum(p.n_bytes for p in removed))}")
+        say("removed", f"{n_vectors:,} vectors, {size_text(sum(p.n_bytes for p in removed))}")
     there = holdings(root)
     n_vectors, n_bytes = sum(h.n_vectors for h in there), sum(h.n_bytes for h in there)
-    _say("holds", f"{n_vectors:,} vectors, {size_text(n_bytes)}")
+    say("holds", f"{n_vectors:,} vectors, {size_text(n_bytes)}")
     if arguments.action == "info" and there:
         print(f"\n{'':44}{'vectors':>12}{'size':>11}  last used")
         for holding in there:
@@ -337,23 +333,47 @@ def _check_can_write_file(path: Path) -> None:
     check_can_write(path)
 
 
+def _label(arguments: argparse.Namespace) -> str | list[str] | None:
+    """Return the column of labels, or several."""
+    columns: list[str] | None = arguments.label_column
+    return columns[0] if columns and len(columns) == 1 else columns
+
+
+def _labels_of(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Any:
+    """Return an array of classes, or many labels a text as columns of 0 and 1."""
+    separator = arguments.label_separator
+    if not isinstance(columns, str):
+        if separator is not None:
+            raise InputError("--label-separator: goes with one --label-column, not with several.")
+        return label_sets_of(table, columns)
+    if separator is not None or has_lists(table, columns):
+        return label_sets_of(table, columns, separator)
+    return labels_of(table, columns)
+
+
 def _read(
     arguments: argparse.Namespace, path: Path, need_label: bool
-) -> tuple[Table, str, str | None]:
-    text, label = arguments.text_column, arguments.label_column
-    table = read_table(path, header=arguments.header, columns=[a for a in (text, label) if a])
+) -> tuple[Table, str, str | Sequence[str] | None]:
+    text, label = arguments.text_column, _label(arguments)
+    named = [name for name in (text, *(arguments.label_column or ())) if name]
+    table = read_table(path, header=arguments.header, columns=named)
     if arguments.limit is not None:
         table = table.head(arguments.limit)
     return table, *find_columns(table, text, label, need_label=need_label)
 
 
 def _read_test(
-    arguments: argparse.Namespace, text_column: str, label_column: str, known: np.ndarray
-) -> tuple[Table, list[str], np.ndarray]:
+    arguments: argparse.Namespace, text_column: str, label_column: str | Sequence[str], known: Any
+) -> tuple[Table, list[str], Any]:
     """Read the rows to measure on; their labels have to be among those trained on."""
-    columns = [text_column, label_column]
-    table = read_table(arguments.test, header=arguments.header, columns=columns)
+    columns = [label_column] if isinstance(label_column, str) else [*label_column]
+    table = read_table(arguments.test, header=arguments.header, columns=[text_column, *columns])
     find_columns(table, text_column, label_column, need_label=True)
+    if np.ndim(known) == 2:
+        names = known.columns.tolist()
+        sets = label_sets_of(table, label_column, arguments.label_separator, names)
+        return table, texts_of(table, text_column), sets
+    assert isinstance(label_column, str)
     classes = {str(label): label for label in known.tolist()}
     labels = []
     for row, label in enumerate(labels_of(table, label_column).tolist()):
@@ -403,8 +423,7 @@ def _cache_dir(arguments: argparse.Namespace) -> str | Path | None:
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:
     """Give a loaded model this machine's cache and device; its vectors' shape is settled."""
-    steps = [step for _, step in getattr(model, "steps", ())]
-    embed = next((step for step in steps if isinstance(step, DistilBertVectorizer)), None)
+    embed = find_step(model, DistilBertVectorizer)
     if embed is None:
         return
     settled = {
@@ -412,6 +431,7 @@ def _prepare(model: Any, arguments: argparse.Namespace) -> None:
         "pooling": embed.pooling_,
         "layers": embed.layers_,
         "max_length": embed.max_length_,
+        "long_text": embed.long_text,
         "precision": embed.precision,
     }
     for name, value in settled.items():
@@ -434,66 +454,3 @@ def _prepare(model: Any, arguments: argparse.Namespace) -> None:
 
 def _tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def _print_training(training: Training) -> None:
-    metrics, search = training.metrics, training.metrics["search"]
-    embed = training.model.named_steps["embed"]
-    _say_encoder(embed)
-    if agreement := metrics.get("agreement"):
-        _say(
-            embed.precision,
-            f"agrees with float32 on {agreement['n_texts']} test texts: mean cosine "
-            f"{agreement['mean_cosine']:.4f}, {100 * agreement['equal_predictions']:.1f} % of the "
-            f"predictions the same",
-        )
-    _say(
-        "head",
-        f"C = {search['best_C']:.3g}, the best of {len(search['C'])}: {search['scoring']} "
-        f"{search['best_score']:.4f} ± {search['best_score_std']:.4f} in {search['folds']} folds",
-    )
-    rows = {
-        f"{embed.encoder_name_} + logistic regression": metrics,
-        metrics["baseline"]["name"]: metrics["baseline"],
-    }
-    width = max(len(name) for name in rows)
-    print(f"\n{'':{width}}  accuracy  macro F1")
-    for name, figures in rows.items():
-        print(f"{name:{width}}  {figures['accuracy']:8.4f}  {figures['macro_f1']:8.4f}")
-    print(f"\n{score_as_text(training.y_test, training.predicted)}")
-    _say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
-
-
-def _say_encoder(embed: DistilBertVectorizer) -> None:
-    origin = {"hub": f"revision {str(embed.encoder_revision_)[:12]}", "package": "packaged"}
-    _say(
-        "encoder",
-        f"{embed.encoder_name_} ({origin.get(embed.encoder_source_, embed.encoder_source_)}, "
-        f"content {embed.encoder_hash_[:12]}): pooling {'+'.join(embed.pooling_)}, "
-        f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens, "
-        f"{embed.precision}",
-    )
-
-
-def _describe(
-    table: Table, text_column: str, label_column: str | None, n_rows: int | None = None
-) -> str:
-    header = {True: "first row is the header", False: "no header", None: None}[table.header]
-    parts = [f"{len(table.frame) if n_rows is None else n_rows:,} rows"]
-    if header:
-        option = "--no-header" if table.header else "--header"
-        parts.append(header + (f" (a guess; else {option})" if table.header_guessed else ""))
-    parts.append(f"text in column {text_column!r}")
-    if label_column is not None:
-        parts.append(f"label in column {label_column!r}")
-    return f"{table.path}: {', '.join(parts)}"
-
-
-def _count(labels: np.ndarray, most: int = 20) -> str:
-    counts = Counter(labels.tolist()).most_common()
-    more = f" and {len(counts) - most} more" if len(counts) > most else ""
-    return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
-
-
-def _say(what: str, value: str) -> None:
-    print(f"{what:9}{value}", flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from operator import length_hint
@@ -20,11 +19,17 @@ from .cache import VectorCache, cache_root
 from .encoder import Encoder, choose_device, load_encoder, usable_cores
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
 from .graphs import load_graph
-from .parameters import check_parameters, resolve_layers, resolve_max_length, resolve_pooling
+from .parameters import (
+    check_parameters,
+    resolve_backend,
+    resolve_layers,
+    resolve_max_length,
+    resolve_pooling,
+)
 from .quantize import scheme
 from .sources import EncoderFiles, find_encoder
 from .texts import check_texts, distinct_texts, is_stream
-from .work import Work, block_rows, progress_bar
+from .work import Reading, Work, block_rows, progress_bar
 
 __all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
 
@@ -80,8 +85,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     max_length : int or None, default=None
         Tokens kept of a text, special tokens included. None is as many as the encoder
         and its tokenizer take.
-    long_text : {"truncate"}, default="truncate"
-        What happens to longer texts: the end is cut off. Other ways are to come.
+    long_text : {"truncate", "head_tail", "windows"}, default="truncate"
+        What happens to longer texts: the end is cut off; or the middle is left out, and a
+        quarter of the room goes to the beginning; or all is read in overlapping windows,
+        whose vectors are averaged.
     missing : {"error", "empty"}, default="error"
         Whether None and NaN are an error or the empty text.
     precision : {"float32", "bfloat16", "int8"}, default="float32"
@@ -124,8 +131,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         What `max_length` came to, in tokens.
     n_features_out_ : int
         Columns of the result.
-    n_truncated_ : int
-        Texts of the training data that were longer than `max_length_`.
+    n_long_, n_truncated_ : int
+        Texts of the training data that were longer than `max_length_`, and those of them
+        that were not read whole.
+    unread_ : float
+        Share of the training data's tokens that was not read.
 
     Examples
     --------
@@ -198,11 +208,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         texts = self._fit(X)
         distinct, inverse = distinct_texts(texts)
-        work = Work(distinct, self.n_features_out_)
+        work = self._work(distinct)
         work.read(self._cache())
         if work.missing.any():
-            work.tokenize(self._encoder(), self.max_length_)
-        self.n_truncated_ = self._count_truncated(work.n_tokens[inverse])
+            work.tokenize(self._encoder())
+        self._note_reading(work.n_tokens[inverse])
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
@@ -221,7 +231,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             In the order of `X`.
         """
         vectors, n_tokens = self._vectors(self._fit(X), self._cache())
-        self.n_truncated_ = self._count_truncated(n_tokens)
+        self._note_reading(n_tokens)
         return vectors
 
     def transform(self, X: Any) -> np.ndarray:
@@ -247,7 +257,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_parameters(self)
         vectors, n_tokens = self._vectors(check_texts(X, self.missing), self._cache())
-        self._count_truncated(n_tokens)
+        self._reading().add(n_tokens).warn(stacklevel=2)
         return vectors
 
     def transform_iter(
@@ -298,7 +308,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def _blocks(
         self, texts: Iterator[Any], size: int, total: int | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        cache, done, n_truncated, longest = self._cache(), 0, 0, 0
+        cache, done, reading = self._cache(), 0, self._reading()
         with progress_bar(self.progress, total) as bar:
             while block := list(itertools.islice(texts, size)):
                 vectors, n_tokens = self._vectors(
@@ -307,10 +317,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 done += len(block)
                 bar.n = done  # those from the cache, too, and each copy of a text
                 bar.refresh()
-                n_truncated += int((n_tokens > self.max_length_).sum())
-                longest = max(longest, int(n_tokens.max()))
+                reading.add(n_tokens)
                 yield vectors, n_tokens
-        self._warn_of_truncated(n_truncated, done, longest)
+        reading.warn(stacklevel=2)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the columns' names, like `layer6_mean_0`.
@@ -419,12 +428,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             "pooling": self.pooling_,
             "layers": self.layers_,
             "max_length": self.max_length_,
-            "long_text": self.long_text,
             "precision": self.precision,
         }
         if self.precision == "bfloat16":
             # Engines agree to 1e-5 in float32 alone, and int8 is OpenVINO's.
-            settings["engine"] = self._backend(choose_device(self._device()))
+            settings["engine"] = resolve_backend(self, choose_device(self._device()))
         if self.precision == "int8":
             settings["quantization"] = scheme()
         return VectorCache(root, settings, self.n_features_out_)
@@ -434,7 +442,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and token counts of the texts, from the cache or computed."""
         distinct, inverse = distinct_texts(texts)
-        work = Work(distinct, self.n_features_out_)
+        work = self._work(distinct)
         work.read(cache)
         if todo := int(work.missing.sum()):
             own = progress_bar(self.progress, todo) if bar is None else contextlib.nullcontext(bar)
@@ -444,9 +452,12 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             return work.vectors, work.n_tokens
         return work.vectors[inverse], work.n_tokens[inverse]
 
+    def _work(self, distinct: list[str]) -> Work:
+        return Work(distinct, self.n_features_out_, self.max_length_, self.long_text)
+
     def _compute(self, work: Work, cache: VectorCache | None, bar: Any) -> None:
         encoder = self._encoder()
-        ids = work.tokenize(encoder, self.max_length_)
+        ids = work.tokenize(encoder)
         kind = encoder.device.partition(":")[0]
         n_cores = usable_cores(self.num_threads) if kind == "cpu" else 1
         max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
@@ -455,7 +466,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
 
     def _engine(self, encoder: Encoder, n_cores: int) -> Callable[[Sequence[np.ndarray]], Any]:
         """Return the function from token ids of one length to vectors."""
-        if self._backend(encoder.device) == "openvino":
+        if resolve_backend(self, encoder.device) == "openvino":
             graph = load_graph(
                 encoder,
                 self.encoder_hash_,
@@ -473,27 +484,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         by_openvino = self.precision == "int8" or self.backend == "openvino"
         return "cpu" if self.device is None and by_openvino else self.device
 
-    def _backend(self, device: str) -> str:
-        on_cpu = device == "cpu"
-        if not on_cpu and (self.backend == "openvino" or self.precision == "int8"):
-            raise InputError(
-                f"device={device!r} with precision={self.precision!r}, backend={self.backend!r}: "
-                f"OpenVINO, and so int8, runs on the CPU here: device='cpu', or another precision "
-                f"('float32', 'bfloat16') with backend='auto'."
-            )
-        if self.backend == "auto":
-            return "openvino" if on_cpu and self.precision != "float32" else "torch"
-        return self.backend
+    def _reading(self) -> Reading:
+        return Reading(self.max_length_, self.long_text)
 
-    def _count_truncated(self, n_tokens: np.ndarray) -> int:
-        count = int((n_tokens > self.max_length_).sum())
-        self._warn_of_truncated(count, len(n_tokens), int(n_tokens.max(initial=0)))
-        return count
-
-    def _warn_of_truncated(self, count: int, n_texts: int, longest: int) -> None:
-        if count:
-            warnings.warn(
-                f"{count} of {n_texts} texts are longer than max_length={self.max_length_} tokens "
-                f"and were cut (the longest has {longest}).",
-                stacklevel=4,
-            )
+    def _note_reading(self, n_tokens: np.ndarray) -> None:
+        reading = self._reading().add(n_tokens)
+        self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
+        self.unread_ = reading.unread
+        reading.warn(stacklevel=3)

@@ -12,7 +12,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from .batching import of_one_length
+from .batching import fit_in, of_one_length
 from .errors import EncoderNotFoundError, InputError
 from .shortcuts import can_be_packed, hidden_states, last_layer_of_first_position, unpack
 from .sources import EncoderFiles, first_line, quiet_transformers
@@ -42,8 +42,10 @@ class Encoder:
         self.device = device
         self._pooled: dict[Any, Any] = {}
 
-    def tokenize(self, text: str, max_length: int) -> tuple[np.ndarray, int]:
-        """Turn one text into token ids.
+    def tokenize(
+        self, text: str, max_length: int, long_text: str = "truncate"
+    ) -> tuple[list[np.ndarray], int]:
+        """Turn one text into token ids, in one piece or, of a long text, in several.
 
         One text a call, on the caller's thread: tokenizing takes a hundredth of what the
         encoder takes, and the tokenizer's own thread pool does not survive a fork.
@@ -52,11 +54,14 @@ class Encoder:
         ----------
         text : str
         max_length : int
-            Longest result. What is cut is the text; special tokens stay at both ends.
+            Longest piece. What is cut is the text; special tokens stay at both ends.
+        long_text : {"truncate", "head_tail", "windows"}
+            As for `frozenbert.batching.fit_in`.
 
         Returns
         -------
-        ids : numpy.ndarray of int32, shape (min(n_tokens, max_length),)
+        pieces : list of numpy.ndarray of int32, each of shape (n_piece,)
+            At most `max_length` tokens each.
         n_tokens : int
             The length before cutting, special tokens included.
         """
@@ -71,13 +76,13 @@ class Encoder:
         n_tokens = len(ids)
         if not ids:  # an empty text, and a tokenizer that adds no special tokens
             ids = [self.pad_token_id]
-        if n_tokens > max_length and special is not None:
-            body = np.flatnonzero(np.asarray(special) == 0)
-            # Special tokens that the text itself spells out are part of the body.
-            first, last = (int(body[0]), int(body[-1]) + 1) if len(body) else (0, n_tokens)
-            room = max(max_length - (n_tokens - (last - first)), 0)
-            ids = (ids[: first + room] + ids[last:])[:max_length]
-        return np.asarray(ids, dtype=np.int32), n_tokens
+        whole = np.asarray(ids, dtype=np.int32)
+        if n_tokens <= max_length or special is None:
+            return [whole], n_tokens
+        body = np.flatnonzero(np.asarray(special) == 0)
+        # Special tokens that the text itself spells out are part of the body.
+        first, last = (int(body[0]), int(body[-1]) + 1) if len(body) else (0, n_tokens)
+        return fit_in(whole, first, last, max_length, long_text), n_tokens
 
     def encode(
         self,

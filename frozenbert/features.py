@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from .errors import InputError
 from .files import sha256_of_file, writing
 from .report import describe_encoder, versions, write_json
 from .tables import Table, arrow_table, read_blocks, table_format
-from .work import block_rows
+from .work import Reading, block_rows
 
 if TYPE_CHECKING:
     from .embed import DistilBertVectorizer
@@ -105,7 +105,7 @@ def look_through(
     *,
     header: bool | None = None,
     text_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     limit: int | None = None,
     for_parquet: bool = False,
 ) -> Source:
@@ -128,7 +128,8 @@ def look_through(
         If a row or a text is not as it should be, or a column cannot stand in parquet.
     """
     source = None
-    names = [name for name in (text_column, label_column) if name]
+    labels = [label_column] if isinstance(label_column, str) else list(label_column or ())
+    names = [name for name in (text_column, *labels) if name]
     for block in read_blocks(path, ROWS, header=header, columns=names):
         left = limit - (source.n_rows if source else 0) if limit is not None else len(block.frame)
         block = block.head(left)
@@ -169,7 +170,7 @@ def embed_table(
     started = time.perf_counter()
     rows = block_rows(vectorizer.n_features_out_)
     frames: deque[pd.DataFrame] = deque()
-    n_texts = n_truncated = 0
+    reading = Reading(vectorizer.max_length_, vectorizer.long_text)
     facts = {
         **facts,
         "data": {
@@ -190,21 +191,21 @@ def embed_table(
                 _Texts(source, rows, frames), block_size=rows, return_n_tokens=True
             ):
                 write(frames.popleft(), vectors)
-                n_texts += len(vectors)
-                n_truncated += int((n_tokens > vectorizer.max_length_).sum())
-            if n_texts != source.n_rows:
+                reading.add(n_tokens)
+            if reading.n_texts != source.n_rows:
                 raise InputError(
-                    f"{source.first.path}: had {source.n_rows:,} rows and now has {n_texts:,}: it "
-                    f"changed while it was read. Start again; cached vectors are kept."
+                    f"{source.first.path}: had {source.n_rows:,} rows and now has "
+                    f"{reading.n_texts:,}: it changed while it was read. Start again; cached "
+                    f"vectors are kept."
                 )
-            facts["n_truncated"] = n_truncated
+            facts["n_truncated"], facts["unread"] = reading.n_truncated, reading.unread
     except InputError:
         raise  # that the encoder is not found is an OSError, too
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
     _remove_leftovers(out)
     seconds = time.perf_counter() - started
-    return Written(n_texts, n_truncated, vectorizer.n_features_out_, seconds)
+    return Written(reading.n_texts, reading.n_truncated, vectorizer.n_features_out_, seconds)
 
 
 def embed_partition(

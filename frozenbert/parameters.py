@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .batching import LONG_TEXT
 from .errors import InputError
 from .sources import POOLINGS, EncoderFiles
 
@@ -13,6 +14,7 @@ __all__ = [
     "BACKENDS",
     "PRECISIONS",
     "check_parameters",
+    "resolve_backend",
     "resolve_layers",
     "resolve_max_length",
     "resolve_pooling",
@@ -21,7 +23,7 @@ __all__ = [
 PRECISIONS = ("float32", "bfloat16", "int8")
 BACKENDS = ("auto", "torch", "openvino")
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "long_text": ("truncate",),
+    "long_text": LONG_TEXT,
     "missing": ("error", "empty"),
     "precision": PRECISIONS,
     "backend": BACKENDS,
@@ -63,6 +65,27 @@ def check_parameters(vectorizer: Any) -> None:
         raise InputError(
             f"pooling={pooling!r}: 'auto', one of {list(POOLINGS)}, or a tuple of different ones."
         )
+
+
+def resolve_backend(vectorizer: Any, device: str) -> str:
+    """Return the engine by name: for "auto", torch in float32 and on a GPU, OpenVINO else.
+
+    Raises
+    ------
+    InputError
+        If OpenVINO is asked for on another device than the CPU.
+    """
+    backend, precision = vectorizer.backend, vectorizer.precision
+    on_cpu = device == "cpu"
+    if not on_cpu and (backend == "openvino" or precision == "int8"):
+        raise InputError(
+            f"device={device!r} with precision={precision!r}, backend={backend!r}: OpenVINO, and "
+            f"so int8, runs on the CPU here: device='cpu', or another precision ('float32', "
+            f"'bfloat16') with backend='auto'."
+        )
+    if backend == "auto":
+        return "openvino" if on_cpu and precision != "float32" else "torch"
+    return str(backend)
 
 
 def resolve_pooling(pooling: Any, files: EncoderFiles) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +18,67 @@ from .cache import VectorCache, text_keys
 from .encoder import Encoder, set_threads
 from .errors import InputError
 
-__all__ = ["Work", "block_rows", "progress_bar"]
+__all__ = ["Reading", "Work", "block_rows", "progress_bar"]
 
 BLOCK_BYTES = 2**25  # of vectors
 
 _Claimed = tuple[np.ndarray, contextlib.ExitStack]
+
+
+@dataclass
+class Reading:
+    """How much of their texts an encoder is given.
+
+    Attributes
+    ----------
+    max_length, long_text
+        As for `Work`.
+    n_texts, n_long : int
+        All, and those longer than `max_length`.
+    n_tokens, n_unread : int
+        Tokens of all texts, and how many of them were left out.
+    longest : int
+        Tokens of the longest text.
+    """
+
+    max_length: int
+    long_text: str
+    n_texts: int = 0
+    n_long: int = 0
+    n_tokens: int = 0
+    n_unread: int = 0
+    longest: int = 0
+
+    def add(self, n_tokens: np.ndarray) -> Reading:
+        """Count further texts by their lengths in tokens."""
+        over = np.maximum(n_tokens - self.max_length, 0)
+        self.n_texts += len(n_tokens)
+        self.n_long += int(np.count_nonzero(over))
+        self.n_tokens += int(n_tokens.sum())
+        self.n_unread += 0 if self.long_text == "windows" else int(over.sum())
+        self.longest = max(self.longest, int(n_tokens.max(initial=0)))
+        return self
+
+    @property
+    def n_truncated(self) -> int:
+        """Texts that were not read whole."""
+        return 0 if self.long_text == "windows" else self.n_long
+
+    @property
+    def unread(self) -> float:
+        """Share of all tokens that was left out."""
+        return self.n_unread / max(self.n_tokens, 1)
+
+    def warn(self, stacklevel: int) -> None:
+        """Say how much was left out, if anything was."""
+        if self.n_truncated:
+            other = "; long_text='windows' reads all" if self.long_text == "truncate" else ""
+            warnings.warn(
+                f"{self.n_truncated} of {self.n_texts} texts are longer than "
+                f"max_length={self.max_length} tokens and were cut (the longest has "
+                f"{self.longest}): {100 * self.unread:.1f} % of all tokens are not read{other}.",
+                stacklevel=stacklevel + 1,
+            )
 
 
 class Work:
@@ -31,6 +89,10 @@ class Work:
     texts : list of str
     n_features : int
         Columns of a vector.
+    max_length : int
+        The longest piece of a text that an encoder is given.
+    long_text : {"truncate", "head_tail", "windows"}
+        What becomes of longer texts.
 
     Attributes
     ----------
@@ -41,8 +103,10 @@ class Work:
         Which vectors are not there yet.
     """
 
-    def __init__(self, texts: list[str], n_features: int) -> None:
+    def __init__(self, texts: list[str], n_features: int, max_length: int, long_text: str) -> None:
         self.texts = texts
+        self.max_length = max_length
+        self.long_text = long_text
         self.keys = text_keys(texts)
         self.vectors = np.empty((len(texts), n_features), dtype=np.float32)
         self.n_tokens = np.zeros(len(texts), dtype=np.int64)
@@ -50,19 +114,39 @@ class Work:
 
     def read(self, cache: VectorCache | None) -> None:
         """Fill in what the cache has."""
-        if cache is not None:
-            cache.read(self.keys, self.vectors, self.n_tokens, self.missing)
+        if cache is None:
+            return
+        cache.read(self.keys, self.vectors, self.n_tokens, self.missing)
+        if self.long_text == "truncate":
+            return
+        # A text that fits has one vector, whatever becomes of long ones; so these alone have
+        # another key. Which of the missing ones are long shows when they are tokenized.
+        self.missing |= self.n_tokens > self.max_length
+        rows = np.flatnonzero(self.missing)
+        keys = self.keys.copy()
+        keys[rows] = self._keys_of_long(rows)
+        cache.read(keys, self.vectors, self.n_tokens, self.missing)
+        found = rows[~self.missing[rows]]
+        self.keys[found] = keys[found]
 
-    def tokenize(self, encoder: Encoder, max_length: int) -> dict[int, np.ndarray]:
-        """Return the token ids of the missing texts by row, and note their lengths."""
+    def _keys_of_long(self, rows: np.ndarray) -> np.ndarray:
+        return text_keys([self.texts[row] for row in rows.tolist()], self.long_text)
+
+    def tokenize(self, encoder: Encoder) -> dict[int, list[np.ndarray]]:
+        """Return the token ids of the missing texts by row, in pieces, and note their lengths."""
         ids = {}
         for row in np.flatnonzero(self.missing).tolist():
-            ids[row], self.n_tokens[row] = encoder.tokenize(self.texts[row], max_length)
+            ids[row], self.n_tokens[row] = encoder.tokenize(
+                self.texts[row], self.max_length, self.long_text
+            )
+        if self.long_text != "truncate":
+            rows = np.flatnonzero(self.missing & (self.n_tokens > self.max_length))
+            self.keys[rows] = self._keys_of_long(rows)
         return ids
 
     def compute(
         self,
-        ids: dict[int, np.ndarray],
+        ids: dict[int, list[np.ndarray]],
         encode: Callable[[Sequence[np.ndarray]], np.ndarray],
         cache: VectorCache | None,
         bar: Any,
@@ -88,7 +172,7 @@ class Work:
             How many may be used.
         """
         todo = np.array(list(ids))
-        lengths = np.array([len(row) for row in ids.values()])
+        lengths = np.array([sum(map(len, pieces)) for pieces in ids.values()])
         # So that a little work, too, is shared by all cores.
         max_tokens = min(max_tokens, -(-int(lengths.sum()) // n_cores))
         planned = [todo[batch] for batch in plan_batches(lengths, max_tokens)]
@@ -101,7 +185,7 @@ class Work:
 
         def compute(batch: _Claimed) -> None:
             rows = batch[0]
-            self.vectors[rows] = encode([ids[row] for row in rows])
+            self.vectors[rows] = _mean_of_pieces([ids[row] for row in rows], encode, max_tokens)
             if cache is not None:
                 # Here, and not where batches are collected: no more than what a stream is
                 # at can be lost.
@@ -124,6 +208,25 @@ class Work:
                 now_left = int(self.missing.sum())
                 bar.update(left - now_left)
                 left = now_left
+
+
+def _mean_of_pieces(
+    texts: list[list[np.ndarray]],
+    encode: Callable[[Sequence[np.ndarray]], np.ndarray],
+    max_tokens: int,
+) -> np.ndarray:
+    """Encode a batch's texts piece by piece, and average each one's pieces.
+
+    All windows of a text are of one length, so that none counts for more than another.
+    """
+    pieces = [piece for text in texts for piece in text]
+    if len(pieces) == len(texts):
+        return encode(pieces)
+    at_once = max(1, max_tokens // max(map(len, pieces)))
+    parts = [encode(pieces[at : at + at_once]) for at in range(0, len(pieces), at_once)]
+    counts = np.array([len(text) for text in texts])
+    sums = np.add.reduceat(np.concatenate(parts), np.cumsum(counts) - counts, axis=0)
+    return np.asarray(sums / counts[:, np.newaxis], dtype=np.float32)
 
 
 def block_rows(n_features: int, asked: int | None = None) -> int:

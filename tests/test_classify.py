@@ -11,8 +11,9 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
-from frozenbert.classify import C_VALUES, make_head, make_words_baseline
-from frozenbert.pipeline import check_classes, hold_out, train
+from frozenbert.classify import C_VALUES, make_head
+from frozenbert.training import check_classes, hold_out, train
+from frozenbert.words import make_words_baseline
 
 
 def correlated(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +140,7 @@ def test_training_measures_what_the_model_does(tmp_path):
     training = train(model, texts, labels, ["a good one", "bad", "fine"], np.array([1, 0, 1]))
     assert training.model is model
     predicted = model.predict(["a good one", "bad", "fine"])
-    np.testing.assert_array_equal(training.predicted, predicted)
+    np.testing.assert_array_equal(training.outcome.y_pred, predicted)
     assert training.metrics["accuracy"] == pytest.approx((predicted == [1, 0, 1]).mean())
     assert (training.metrics["n_train"], training.metrics["n_test"]) == (24, 3)
     assert training.metrics["baseline"]["per_class"]["1"]["support"] == 2

@@ -24,7 +24,7 @@ from frozenbert.cli import classify, embed, main, train
 from frozenbert.encoder import Encoder
 from frozenbert.errors import InputError
 from frozenbert.files import sha256_of_file
-from frozenbert.report import plot_confusion_matrix
+from frozenbert.plots import plot_confusion_matrix
 from frozenbert.tables import write_table
 
 SECRET = "zyzzyva"  # stands in every text, and must turn up nowhere else
@@ -423,7 +423,7 @@ def test_what_is_in_the_folder_already(succeeds, refuses, tiny):
 
 
 def test_a_model_is_saved_before_it_is_shown(run, tiny, monkeypatch):
-    monkeypatch.setattr("frozenbert.commands._print_training", None)  # calling it fails
+    monkeypatch.setattr("frozenbert.commands.print_training", None)  # calling it fails
     options = ["--data", "train.tsv", "--model", tiny, "--C", 0.1, "--cv", 2]
     assert run(train, *options)[0] == 1
     assert set(os.listdir("artifacts/train")) == FILES
@@ -433,7 +433,7 @@ def test_a_report_that_fails_leaves_nothing(run, tiny, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr("frozenbert.pipeline.write_report", broken)
+    monkeypatch.setattr("frozenbert.training.write_report", broken)
     before = tree()
     options = ["--data", "train.tsv", "--model", tiny, "--C", 0.1, "--cv", 2, "--no-cache"]
     code, _, err = run(train, *options, "--out", "new")

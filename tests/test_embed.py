@@ -221,7 +221,7 @@ def test_missing_as_empty(tiny):
         ({"precision": 8}, "precision=8: one of 'float32'"),
         ({"backend": "onnx"}, "backend='onnx': one of 'auto', 'torch', 'openvino'"),
         ({"precision": "int8", "backend": "torch"}, "precision='int8' with backend='torch'"),
-        ({"long_text": "windows"}, "long_text='windows': one of 'truncate'"),
+        ({"long_text": "middle"}, "long_text='middle': one of 'truncate', 'head_tail', 'windows'"),
         ({"revision": "v1"}, "revision='v1': .* is a folder and has no revisions"),
         ({"device": "abacus"}, "device='abacus': torch cannot use it here"),
     ],
