@@ -14,10 +14,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from .classify import MultiLabelClassifier, make_head
+from .classify import make_head
 from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
 from .errors import InputError
 from .files import writing
+from .stacking import MultiLabelClassifier
 from .words import WordScores
 
 __all__ = [
@@ -96,7 +97,7 @@ def make_text_classifier(
     if with_tfidf:
         words = WordScores(missing=vectorizer.get("missing", "error"), **shared)
         steps = [("features", FeatureUnion([("vectors", Pipeline(steps)), ("words", words)]))]
-    head = make_head(C=C, search=search, calibrate=calibrate, **shared)
+    head = make_head(C=C, search=search, with_words=with_tfidf, calibrate=calibrate, **shared)
     model = Pipeline([*steps, ("classify", head)])
     if search == "features":
         model.set_output(transform="pandas")  # layers and poolings are told by columns' names

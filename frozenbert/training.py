@@ -20,14 +20,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict, train_test_split
 from sklearn.pipeline import Pipeline
 
-from .classify import (
-    CalibratedSearch,
-    FeatureSearch,
-    MultiLabelClassifier,
-    base_search,
-    check_scoring,
-    tuned_estimator,
-)
+from .classify import check_scoring
 from .embed import DistilBertVectorizer
 from .errors import InputError
 from .files import sha256_of_file
@@ -44,6 +37,8 @@ from .metrics import (
 )
 from .pipeline import find_step, save_model
 from .report import PLOTS, Outcome, describe_encoder, write_report
+from .search import FeatureSearch, base_search, tuned_estimator
+from .stacking import MultiLabelClassifier
 from .words import WordScores, make_words_baseline
 
 __all__ = ["Training", "check_classes", "hold_out", "save_training", "train"]
@@ -232,9 +227,8 @@ def train(
 
     classes = head.classes_.tolist()
     outcome = Outcome(test_truth, predicted, classes, probabilities)
-    uncalibrated = getattr(head, "calibrate", None) or isinstance(head, CalibratedSearch)
-    if uncalibrated:
-        outcome.uncalibrated = tuned_estimator(head).predict_proba(test_features)
+    if getattr(head, "calibrate", None):
+        outcome.uncalibrated = head.uncalibrated_proba(test_features)
     p = probabilities if many else None
     metrics = {
         **score(test_truth, predicted, p, classes),
@@ -271,12 +265,13 @@ def train(
 def _out_of_fold(head: Any, features: Any, y: np.ndarray) -> np.ndarray:
     """Return probabilities of each row from the tuned estimator, trained on other rows."""
     settings = base_search(head)
+    vectors = head.split(features)[0] if hasattr(head, "split") else features
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Label .* is present in all training")
         return np.asarray(
             cross_val_predict(
                 clone(tuned_estimator(head)),
-                features,
+                vectors,
                 y,
                 cv=settings.cv,
                 n_jobs=settings.n_jobs,
@@ -403,13 +398,13 @@ def save_training(
             }
             write_report(fresh, sidecar, training.outcome)
             files = list(fresh.iterdir())
-            for name in PLOTS - {file.name for file in files}:
-                (folder / name).unlink(missing_ok=True)  # of a model that was here before
             for file in files:
                 if (folder / file.name).is_dir():
                     raise InputError(f"{folder / file.name}: is a folder, and in the way.")
             for file in files:
                 os.replace(file, folder / file.name)
+            for name in PLOTS - {file.name for file in files}:
+                (folder / name).unlink(missing_ok=True)  # of a model that was here before
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if is_new:
@@ -422,7 +417,6 @@ def save_training(
 def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
     head, search = model.named_steps["classify"], metrics["search"]
     estimator = base_search(head).estimator
-    calibrate = getattr(head, "calibrate", None) or getattr(head, "method", None)
     return {
         "encoder": describe_encoder(find_step(model, DistilBertVectorizer)),
         "labels": head.classes_.tolist(),
@@ -433,7 +427,7 @@ def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
             "search": "features" if "features" in search else "head",
             "with_tfidf": find_step(model, WordScores) is not None,
             "multi_label": isinstance(head, MultiLabelClassifier),
-            "calibrate": calibrate,
+            "calibrate": getattr(head, "calibrate", None),
             "class_weight": getattr(estimator, "estimator", estimator).class_weight,
         },
     }

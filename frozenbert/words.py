@@ -11,7 +11,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .classify import base_search, make_head, tuned_estimator
+from .classify import make_head
+from .search import base_search, tuned_estimator
 from .texts import check_texts
 
 __all__ = ["WordScores", "make_words_baseline"]
@@ -73,10 +74,6 @@ class WordScores(TransformerMixin, BaseEstimator):
     ----------
     cv, scoring, multi_label, class_weight, random_state, n_jobs
         As for `frozenbert.classify.make_head`.
-    weight : float, default=30.0
-        The scores' standard deviation. Beside thousands of columns of deviation 1, as
-        many as tell little each, a penalty on the size of coefficients would hold
-        these few back; at 30 it hardly touches them.
     missing : {"error", "empty"}, default="error"
         Whether None and NaN are an error or the empty text.
 
@@ -84,8 +81,6 @@ class WordScores(TransformerMixin, BaseEstimator):
     ----------
     words_ : sklearn.pipeline.Pipeline
         TF-IDF and its tuned classifier, fitted on all training rows.
-    scale_ : float
-        What scores are divided by before they are weighted.
 
     Examples
     --------
@@ -104,7 +99,6 @@ class WordScores(TransformerMixin, BaseEstimator):
         class_weight: str | None = None,
         random_state: int | None = 0,
         n_jobs: int | None = None,
-        weight: float = 30.0,
         missing: str = "error",
     ) -> None:
         self.cv = cv
@@ -113,7 +107,6 @@ class WordScores(TransformerMixin, BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
         self.n_jobs = n_jobs
-        self.weight = weight
         self.missing = missing
 
     def fit(self, X: Any, y: Any) -> WordScores:
@@ -157,17 +150,16 @@ class WordScores(TransformerMixin, BaseEstimator):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         ).fit(texts, y)
-        tfidf, head = self.words_["tfidf"], self.words_["classify"]
+        head = self.words_["classify"]
         scores = cross_val_predict(
-            Pipeline([("tfidf", clone(tfidf)), ("classify", clone(tuned_estimator(head)))]),
-            texts,
+            clone(tuned_estimator(head)),
+            self.words_["tfidf"].transform(texts),
             np.asarray(y),
             cv=base_search(head).cv,
             n_jobs=self.n_jobs,
             method="decision_function",
         )
-        self.scale_ = float(np.std(scores)) or 1.0
-        return self._weighted(scores)
+        return _as_columns(scores)
 
     def transform(self, X: Any) -> np.ndarray:
         """Score texts by their words.
@@ -183,7 +175,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         words = self.words_["tfidf"].transform(check_texts(X, self.missing))
-        return self._weighted(tuned_estimator(self.words_["classify"]).decision_function(words))
+        return _as_columns(tuned_estimator(self.words_["classify"]).decision_function(words))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the columns' names: `score_LABEL`.
@@ -198,10 +190,6 @@ class WordScores(TransformerMixin, BaseEstimator):
             classes = classes[1:]
         return np.array([f"score_{label}" for label in classes], dtype=object)
 
-    def _weighted(self, scores: np.ndarray) -> np.ndarray:
-        scores = scores.reshape(len(scores), -1)
-        return np.asarray(scores * (self.weight / self.scale_), dtype=np.float32)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
@@ -209,3 +197,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.target_tags.required = True
         return tags
+
+
+def _as_columns(scores: np.ndarray) -> np.ndarray:
+    return np.asarray(scores.reshape(len(scores), -1), dtype=np.float32)

@@ -33,6 +33,8 @@ FILES = {
     "metrics.json",
     "model.joblib",
     "model.json",
+    "precision_recall.png",
+    "reliability.png",
     "report.html",
     "search.png",
 }
@@ -118,7 +120,7 @@ def handed_over(run, tiny, monkeypatch):
     def handed_over(*arguments: object) -> SimpleNamespace:
         handed = SimpleNamespace()
 
-        def instead(model, texts, labels, test_texts, test_labels):
+        def instead(model, texts, labels, test_texts, test_labels, examples):
             handed.model, handed.texts, handed.test_texts = model, texts, test_texts
             handed.labels, handed.test_labels = labels.tolist(), test_labels.tolist()
             raise InputError("that will do")
@@ -170,13 +172,17 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         f"encoder  tiny (folder, content {model['encoder']['content_hash'][:12]}): pooling cls, "
         "layer 3, at most 40 tokens, float32",
         f"head     C = {search['best_C']:.3g}, the best of 2: accuracy {search['best_score']:.4f}",
-        f"tiny + logistic regression      {metrics['accuracy']:.4f}    {metrics['macro_f1']:.4f}\n",
-        "TF-IDF + logistic regression    1.0000    1.0000\n",
+        f"tiny + logistic regression       {metrics['accuracy']:.4f}     "
+        f"{metrics['macro_f1']:.4f}\n",
+        "TF-IDF + logistic regression     1.0000     1.0000\n",
+        f"chances  Brier score {metrics['calibration']['brier']:.4f}, calibration error ",
+        f"95 % of resampled test rows: accuracy {metrics['intervals']['accuracy'][0]:.4f} to ",
         "precision    recall  f1-score   support",
         "time     reading ",
         "vectors of the training texts ",
-        "search for C ",
+        "search ",
         "baseline of words ",
+        "doubtful labels ",
         "written  artifacts/train: confusion_matrix.png, metrics.json, model.joblib, model.json, ",
     ):
         assert line in out
@@ -186,7 +192,16 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     assert model["metrics"] == metrics
     assert model["notice"] is None
     assert model["labels"] == [0, 1]
-    assert model["parameters"] == {"cv": 3, "seed": 0, "C": search["best_C"]}
+    assert model["parameters"] == {
+        "cv": 3,
+        "seed": 0,
+        "C": search["best_C"],
+        "search": "head",
+        "with_tfidf": False,
+        "multi_label": False,
+        "calibrate": None,
+        "class_weight": None,
+    }
     assert model["training"]["sha256"] == sha256_of_file("train.tsv")
     assert model["model_sha256"] == sha256_of_file(folder / "model.joblib")
     assert model["encoder"]["name"] == "tiny"
@@ -196,13 +211,13 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
 
     page = (folder / "report.html").read_text("utf-8")
     assert not re.search(r"https?://|file:|src=\"(?!data:)|<link|<script|@import|url\(", page)
-    assert page.count('src="data:image/png;base64,') == 2
+    assert page.count('src="data:image/png;base64,') == 4
     assert f"{metrics['accuracy']:.4f}" in page
-    for name in ("confusion_matrix.png", "search.png"):
+    for name in (name for name in FILES if name.endswith(".png")):
         with Image.open(folder / name) as image:
             image.load()
             assert min(image.size) > 300
-    for name in ("model.json", "metrics.json", "report.html"):
+    for name in ("model.json", "metrics.json"):
         assert SECRET not in (folder / name).read_text("utf-8")
     assert load_model(folder).predict(["a good fine warm film"]).shape == (1,)
 
@@ -372,7 +387,8 @@ def test_many_classes(succeeds, tiny):
     out = succeeds(train, "--data", "train.tsv", *options)
     assert re.search(r"train    132 rows; (class \d+: 6, ){19}class \d+: 6 and 2 more\n", out)
     page = Path("artifacts/train/report.html").read_text("utf-8")
-    assert page.count('<td class="wrap">class') == 22
+    figures = page.partition("<h2>Class by class</h2>")[2].partition("<h2>")[0]
+    assert figures.count('<td class="wrap">class') == 22
 
 
 @pytest.mark.parametrize("n", [1, 2, 30, 200])
@@ -988,7 +1004,7 @@ def test_a_broken_model_json_is_no_harm(succeeds, trained, content):
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_other_failures(run, monkeypatch, tiny, debug):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("out of\nluck")
 
     monkeypatch.setattr("frozenbert.commands.train_model", broken)

@@ -1,0 +1,334 @@
+"""What the features, words, windows, thresholds and calibration are worth, on real texts.
+
+    python benchmarks/accuracy.py [--only sst2,calibration,imdb,windows,emotions] [--limit 2000]
+
+The texts are those of $FROZENBERT_TEXTS: SST-2 and GoEmotions are trained on their training file
+and scored on their dev file, IMDB in five folds of its training file. Nothing is tuned on what is
+scored: layers, pooling, C, votes, thresholds and calibration are chosen within the training rows.
+Intervals are 95 % of resampled rows. The vectors are kept in artifacts/cache: the 25,000 reviews
+take 20 minutes the first time, and their windows some more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from report import machine, write_figures
+from scipy.stats import bootstrap
+from sklearn.model_selection import StratifiedKFold
+from worker import versions
+
+from frozenbert import make_text_classifier
+from frozenbert.arguments import Parser, jobs, positive
+from frozenbert.errors import InputError
+from frozenbert.metrics import brier_score, calibration_error, intervals, score
+from frozenbert.pipeline import find_step
+from frozenbert.search import tuned_estimator
+from frozenbert.sources import PACKAGED_ENCODER
+from frozenbert.words import WordScores
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent / "artifacts" / "cache"
+FOLDS = 5
+# For the long texts, all else being equal: the layers' means and a few strengths.
+PLAIN = {"layers": "all", "pooling": "mean", "C": [0.001, 0.003, 0.01, 0.03]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the measurements; return the exit code."""
+    parser = Parser(prog="accuracy.py", description="What better features are worth.")
+    parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
+    parser.add_argument("--only", default=",".join(MEASURES), help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--limit", type=positive, help="use so many rows of each file")
+    parser.add_argument("--n-jobs", type=jobs, default=-1, help="processes (default: all cores)")
+    parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    chosen = options.only.split(",")
+    if unknown := set(chosen) - set(MEASURES):
+        parser.error(f"--only {sorted(unknown)[0]}: of {', '.join(MEASURES)}")
+    folder = os.environ.get("FROZENBERT_TEXTS")
+    if not folder:
+        print("accuracy.py: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
+        return 2
+    started = datetime.now(UTC)
+    report: dict[str, Any] = {
+        "date": started.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "model": options.model,
+        "limit": options.limit,
+        "rows": [],
+    }
+    path = options.out / started.strftime("accuracy-%Y-%m-%d-%H%M%S.json")
+    for name in chosen:
+        begun = time.perf_counter()
+        try:
+            rows = MEASURES[name](Path(folder), options)
+        except InputError as error:
+            print(f"accuracy.py: {error}", file=sys.stderr)
+            return 2
+        seconds = time.perf_counter() - begun
+        print(f"  {name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        report["rows"] += [{"measure": name, "seconds": seconds, **row} for row in rows]
+        write_figures(report, path)
+    print(to_markdown(report))
+    print(f"\nWritten: {path}")
+    return 0
+
+
+def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Score on dev.tsv what is trained on the first 2,000 rows, and on all."""
+    texts, y = _sst2(folder, "train", options.limit)
+    dev_texts, dev_y = _sst2(folder, "dev", options.limit)
+    rows = []
+    for n in dict.fromkeys([min(2000, len(y)), len(y)]):
+        data = f"SST-2, {n:,} rows, scored on {len(dev_y):,}"
+        found = {}
+        for way, settings in {
+            "last layer, [CLS]": {"pooling": "cls"},
+            "last layer, mean": {},
+        }.items():
+            model = _make(options, n_jobs=options.n_jobs, **settings).fit(texts[:n], y[:n])
+            found[way] = model.predict(dev_texts)
+        model = _make(options, search="features", with_tfidf=True, n_jobs=options.n_jobs)
+        answers = _answers(model.fit(texts[:n], y[:n]), dev_texts)
+        found |= {WAYS[part]: answers[part] for part in ("words", "vectors", "both")}
+        best = _best(model)
+        base = found["last layer, [CLS]"]
+        rows += [_accuracy(data, way, dev_y, p, base, best) for way, p in found.items()]
+    return rows
+
+
+def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Score in five folds, and calibrate out of fold."""
+    texts, y = _imdb(folder, options.limit)
+    settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
+    found = _in_folds(texts, y, options, settings)
+    data = f"IMDB, {FOLDS} folds of {len(y):,}"
+    rows = [
+        _accuracy(data, WAYS[part], y, found[part], found["words"])
+        for part in ("words", "vectors", "both")
+    ]
+    return rows + _calibration(data, y, found)
+
+
+def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Score what long texts lose, in the same five folds."""
+    texts, y = _imdb(folder, options.limit)
+    data = f"IMDB, {FOLDS} folds of {len(y):,}, six layers' means"
+    rows, base = [], None
+    for long_text in ("truncate", "head_tail", "windows"):
+        found = _in_folds(texts, y, options, {**PLAIN, "long_text": long_text})["both"]
+        base = found if base is None else base
+        rows.append(_accuracy(data, f"long_text={long_text!r}", y, found, base))
+    return rows
+
+
+def calibration(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Calibrate on SST-2's training file, out of fold."""
+    texts, y = _sst2(folder, "train", options.limit)
+    settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
+    found = _in_folds(texts, y, options, settings)
+    return _calibration(f"SST-2, {FOLDS} folds of {len(y):,}", y, found)
+
+
+def emotions(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Score seven labels on dev.csv, with tuned thresholds and with 0.5."""
+    train, dev = (
+        pd.read_csv(folder / "emotions" / f"{name}.csv", keep_default_na=False).head(
+            options.limit or 10**9
+        )
+        for name in ("train", "dev")
+    )
+    labels, truth = train.columns[1:].tolist(), dev.iloc[:, 1:].to_numpy()
+    model = _make(
+        options, multi_label=True, search="features", with_tfidf=True, n_jobs=options.n_jobs
+    ).fit(train["text"].tolist(), train[labels])
+    texts = dev["text"].tolist()
+    words = find_step(model, WordScores).words_
+    p = model.predict_proba(texts)
+    found = {
+        f"{WAYS['both']}, thresholds 0.5": (p >= 0.5).astype(int),
+        f"{WAYS['words']}, tuned thresholds": words.predict(texts),
+        f"{WAYS['both']}, tuned thresholds": model.predict(texts),
+    }
+    best = _best(model)
+    base = next(iter(found.values()))
+    data = f"GoEmotions, {len(train):,} rows, scored on {len(dev):,}"
+    rows = []
+    for way, predicted in found.items():
+        ends = intervals(truth, predicted, base)
+        rows.append(
+            {
+                "data": data,
+                "way": way,
+                "figure": "macro F1",
+                "value": score(truth, predicted)["macro_f1"],
+                "interval": ends["macro_f1"],
+                "above_first": ends["macro_f1_above_baseline"],
+                "best": best,
+            }
+        )
+    return rows
+
+
+MEASURES = {
+    "sst2": sst2,
+    "calibration": calibration,
+    "imdb": imdb,
+    "windows": windows,
+    "emotions": emotions,
+}
+WAYS = {
+    "words": "TF-IDF alone",
+    "vectors": "`--search features`",
+    "both": "`--search features --with-tfidf`",
+}
+
+
+def _make(options: Any, **settings: Any) -> Any:
+    return make_text_classifier(options.model, cache_dir=CACHE, progress=False, **settings)
+
+
+def _answers(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return predictions of the whole, of vectors alone and of words alone; probabilities."""
+    head, words = model[-1], find_step(model, WordScores)
+    features = model[:-1].transform(texts)
+    if words is None:
+        return {"both": head.predict(features)}
+    vectors, _ = head.split(features)
+    plain = head.uncalibrated_proba(features)
+    return {
+        "words": words.words_.predict(texts),
+        "vectors": tuned_estimator(head).predict(vectors),
+        "both": head.classes_[plain.argmax(axis=1)],
+        "before": plain,
+        "after": head.predict_proba(features),
+    }
+
+
+def _best(model: Any) -> dict[str, Any]:
+    head = model[-1]
+    while not hasattr(head, "features_"):
+        head = head.search_
+    return dict(head.best_params_)
+
+
+def _in_folds(
+    texts: list[str], y: np.ndarray, options: Any, settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Answer each row by a model of the other folds."""
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    parts = [test for _, test in folds.split(texts, y)]
+    found = Parallel(n_jobs=options.n_jobs)(
+        delayed(_fold)(texts, y, test, options, settings) for test in parts
+    )
+    order = np.argsort(np.concatenate(parts))
+    return {name: np.concatenate([f[name] for f in found])[order] for name in found[0]}
+
+
+def _fold(
+    texts: list[str], y: np.ndarray, test: np.ndarray, options: Any, settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    warnings.filterwarnings("ignore", message=".*longer than max_length")
+    train = np.setdiff1d(np.arange(len(y)), test)
+    model = _make(options, **settings).fit([texts[i] for i in train], y[train])
+    print("    a fold is done", file=sys.stderr, flush=True)
+    return _answers(model, [texts[i] for i in test])
+
+
+def _accuracy(
+    data: str,
+    way: str,
+    y: np.ndarray,
+    predicted: np.ndarray,
+    base: np.ndarray,
+    best: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    ends = intervals(y, predicted, base)
+    return {
+        "data": data,
+        "way": way,
+        "figure": "accuracy",
+        "value": float(np.mean(predicted == y)),
+        "interval": ends["accuracy"],
+        "above_first": ends["accuracy_above_baseline"],
+        "best": best,
+    }
+
+
+def _calibration(data: str, y: np.ndarray, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    classes, rows = np.unique(y), []
+    for when, way in (("before", "as they come"), ("after", "`--calibrate sigmoid`")):
+        p = found[when]
+
+        def error(at: np.ndarray, p: np.ndarray = p) -> float:
+            return calibration_error(y[at], p[at], classes)
+
+        ends = bootstrap(
+            (np.arange(len(y)),),
+            error,
+            n_resamples=1000,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        rows.append(
+            {
+                "data": data,
+                "way": f"{WAYS['both']}, {way}",
+                "figure": "calibration error",
+                "value": error(np.arange(len(y))),
+                "interval": [float(ends.low), float(ends.high)],
+                "brier": brier_score(y, p, classes),
+            }
+        )
+    return rows
+
+
+def _sst2(folder: Path, name: str, limit: int | None) -> tuple[list[str], np.ndarray]:
+    frame = pd.read_csv(
+        folder / "sst2" / f"{name}.tsv", sep="\t", header=None, quoting=3, keep_default_na=False
+    ).head(limit or 10**9)
+    return frame[0].tolist(), frame[1].to_numpy()
+
+
+def _imdb(folder: Path, limit: int | None) -> tuple[list[str], np.ndarray]:
+    frame = pd.read_csv(folder / "imdb" / "train.csv.gz").head(limit or 10**9)
+    return frame["review"].tolist(), frame["sentiment"].to_numpy()
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Return the table."""
+    lines = [
+        f"Measured {report['date']} with {report['model']}; {report['machine']['cpu']}, "
+        f"{report['machine']['cores']} cores.",
+        "",
+        "| data | way | figure | value | 95 % | above the first, points |",
+        "|---|---|---|--:|--:|--:|",
+    ]
+    for row in report["rows"]:
+        low, high = row["interval"]
+        above = ""
+        if "above_first" in row:
+            ends = row["above_first"]
+            above = f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+        lines.append(
+            f"| {row['data']} | {row['way']} | {row['figure']} | {row['value']:.4f} "
+            f"| {low:.4f} to {high:.4f} | {above} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Searches: for the features and C that cross-validate best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from .select import SelectVectors, feature_sets, layout
+
+__all__ = ["FeatureSearch", "Wrapped", "base_search", "tuned_estimator"]
+
+# While features are compared, steps of half a decade are enough: the score is flat near its top.
+FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
+FEATURE_ROWS = 4000  # training rows of a fold, from which on features keep their order
+
+
+def base_search(head: Any) -> GridSearchCV:
+    """Return the search for C that is within a head from `make_head`."""
+    while not isinstance(head, GridSearchCV):
+        head = head.search
+    return head
+
+
+def tuned_estimator(head: Any) -> Any:
+    """Return a fitted head's best estimator, before calibration and thresholds."""
+    while hasattr(head, "search_"):
+        if isinstance(head, FeatureSearch):
+            break
+        head = head.search_
+    return head.best_estimator_
+
+
+def _has(method: str) -> Any:
+    def check(self: Any) -> bool:
+        check_is_fitted(self)
+        getattr(self.best_estimator_, method)
+        return True
+
+    return check
+
+
+class Wrapped(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """What it predicts, its `best_estimator_` does."""
+
+    best_estimator_: Any
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.classes_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of each row, shape (n_samples,)."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.predict(X))
+
+    @available_if(_has("predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (n_samples, n_classes)."""
+        return np.asarray(self.best_estimator_.predict_proba(X))
+
+    @available_if(_has("decision_function"))  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores that decide, as scikit-learn's classifiers do."""
+        return np.asarray(self.best_estimator_.decision_function(X))
+
+
+class FeatureSearch(Wrapped):
+    """Choose layers and pooling together with C; then C once more, finely, for those.
+
+    Parameters
+    ----------
+    search : sklearn.model_selection.GridSearchCV
+        The search for C, from `make_head`.
+    train_rows : int, default=4000
+        Features are compared on folds with at most so many training rows; C is chosen
+        on all.
+
+    Attributes
+    ----------
+    features_ : list of dict
+        What was compared: `layers`, `pooling`, and of the best `C` the `score` and its
+        standard deviation `std` over the folds.
+    search_ : sklearn.model_selection.GridSearchCV
+        The search for C with the best features, among the values within a factor of five
+        of the one that was best in the comparison.
+    best_params_ : dict
+        `layers`, `pooling` and `C`.
+    best_estimator_ : sklearn.pipeline.Pipeline
+        `select` and `classify`, fitted on all rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from frozenbert.folds import Folds
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.array([0, 1] * 50)
+    >>> X = pd.DataFrame({"layer1_cls_0": rng.normal(size=100), "layer2_cls_0": y + 0.0})
+    >>> search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=Folds(5))
+    >>> FeatureSearch(search).fit(X, y).best_params_["layers"]
+    (2,)
+    """
+
+    def __init__(self, search: GridSearchCV, *, train_rows: int = FEATURE_ROWS) -> None:
+        self.search = search
+        self.train_rows = train_rows
+
+    def fit(self, X: Any, y: Any) -> FeatureSearch:
+        """Search.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame of shape (n_samples, n_features)
+            With columns such as `layer6_mean_0`, standardised.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+
+        Returns
+        -------
+        FeatureSearch
+            Itself.
+        """
+        y = np.asarray(y)
+        (name,) = self.search.param_grid
+        values = self.search.param_grid[name]
+        folds = clone(self.search.cv, safe=False)
+        folds.train_rows = self.train_rows
+        compare = clone(self.search).set_params(
+            param_grid={name: list(FEATURE_C_VALUES)}, cv=folds, refit=False
+        )
+        sets = feature_sets(*layout(SelectVectors().fit(X).feature_names_in_))
+        self.features_ = []
+        # One search for each set of columns: a search over all of them would copy all columns
+        # for each of its fits.
+        for layers, pooling in tqdm(sets, desc="Features", unit=" sets", disable=None, leave=False):
+            found = compare.fit(SelectVectors(layers, pooling).fit_transform(X), y)
+            self.features_.append(
+                {
+                    "layers": layers,
+                    "pooling": pooling,
+                    "C": found.best_params_[name],
+                    "score": float(found.best_score_),
+                    "std": float(found.cv_results_["std_test_score"][found.best_index_]),
+                }
+            )
+        best = max(self.features_, key=lambda one: one["score"])
+        near = [C for C in values if best["C"] / 5 <= C <= best["C"] * 5]
+        select = SelectVectors(best["layers"], best["pooling"])
+        self.search_ = clone(self.search).set_params(param_grid={name: near or values})
+        self.search_.fit(select.fit_transform(X), y)
+        self.best_params_ = {
+            "layers": select.layers,
+            "pooling": select.pooling,
+            "C": self.search_.best_params_[name],
+        }
+        self.best_estimator_ = Pipeline(
+            [("select", select), ("classify", self.search_.best_estimator_)]
+        )
+        return self
