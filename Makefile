@@ -13,7 +13,7 @@ ifneq ($(strip $(TORCH_INDEX)),)
 export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
 endif
 
-# More options for the demo's pipeline.py, as in: make demo ARGS="--pooling mean"; the same for
+# More options for the demo's pipeline.py, as in: make demo ARGS="--precision int8"; the same for
 # the benchmarks.
 ARGS ?=
 
@@ -28,11 +28,11 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-head bench-precision bench-stream clean distclean
+.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-accuracy bench-head bench-precision bench-stream clean distclean
 
 help:
-	@echo "make demo       train on the sample reviews and report, in artifacts/movie_reviews"
-	@echo "                (more options for pipeline.py: ARGS=\"--pooling mean\")"
+	@echo "make demo       train on the sample reviews, plainly and with all there is, and compare"
+	@echo "                (more options for pipeline.py: ARGS=\"--precision int8\")"
 	@echo "make test       lint, then the whole test suite, the fast tests first"
 	@echo "make test-fast  the fast tests alone"
 	@echo "make test-long  those that take minutes each: hundreds of kills, a million rows"
@@ -43,6 +43,7 @@ help:
 	@echo "                (fewer ways, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
 	@echo "make bench-head compare the head's search with the tutorial's"
 	@echo "make bench-precision   what bfloat16 and int8 cost in accuracy"
+	@echo "make bench-accuracy    what features, words, windows, calibration are worth (an hour)"
 	@echo "make bench-stream      how time and memory grow with the number of texts, to 1,000,000"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
@@ -54,7 +55,12 @@ help:
 
 demo: set-up reviews
 	$(BIN)/python pipeline.py --data $(REVIEWS)/train.tsv --test $(REVIEWS)/test.tsv \
-		--out artifacts/movie_reviews $(ARGS)
+		--out artifacts/plain $(ARGS)
+	@echo
+	$(BIN)/python pipeline.py --data $(REVIEWS)/train.tsv --test $(REVIEWS)/test.tsv \
+		--out artifacts/movie_reviews --search features --with-tfidf $(ARGS)
+	@echo
+	$(BIN)/frozenbert compare artifacts/plain artifacts/movie_reviews
 
 test: lint reviews
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
@@ -102,6 +108,9 @@ bench-head: $(BENCH)/.set-up
 
 bench-precision: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/precision.py $(ARGS)
+
+bench-accuracy: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/accuracy.py $(ARGS)
 
 bench-stream: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/stream.py $(ARGS)

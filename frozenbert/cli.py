@@ -26,12 +26,18 @@ from .arguments import (
 )
 from .errors import InputError
 
-__all__ = ["cache", "classify", "embed", "main", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `frozenbert COMMAND`, the installed command."""
-    commands = {"train": train, "classify": classify, "embed": embed, "cache": cache}
+    commands = {
+        "train": train,
+        "classify": classify,
+        "compare": compare,
+        "embed": embed,
+        "cache": cache,
+    }
     parser = Parser(
         prog="frozenbert",
         description="Text classification with frozen encoders and scikit-learn.",
@@ -114,6 +120,14 @@ def classify(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return _run(parser, argv, "classify")
 
 
+def compare(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Show trained models side by side, and say which to use."""
+    parser = Parser(prog=prog, description=compare.__doc__)
+    parser.add_argument("models", nargs="+", metavar="FOLDER", help="of models, as from training")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return _run(parser, argv, "compare")
+
+
 def embed(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Turn a file of texts into a file of vectors, row by row; or many files, on many machines."""
     parser = Parser(prog=prog, description=embed.__doc__)
@@ -173,7 +187,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, command: s
         kept = "; vectors computed so far are kept"
         if command == "embed" and (arguments.workers or arguments.scheduler):
             kept = "; tables that are done are kept"
-        elif command == "cache" or arguments.no_cache:
+        elif command in ("cache", "compare") or arguments.no_cache:
             kept = ""
         print(f"{parser.prog}: interrupted{kept}.", file=sys.stderr)
         return 130

@@ -20,6 +20,7 @@ from .arguments import DEFAULT_CACHE
 from .cache import cache_root
 from .cluster import cluster, describe_workers, embed_partitions, searched_on
 from .columns import find_columns, has_lists, label_sets_of, labels_of, shown, texts_of
+from .compare import compare_models
 from .embed import DistilBertVectorizer
 from .errors import InputError
 from .features import (
@@ -44,7 +45,7 @@ from .training import train as train_model
 if TYPE_CHECKING:
     from .tables import Table
 
-__all__ = ["cache", "classify", "embed", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "train"]
 
 # `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
 SHAPING = ("revision", "pooling", "layers", "max_length", "long_text", "precision")
@@ -299,6 +300,11 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
         "text_column": arguments.text_column,
         "label_column": _label(arguments),
     }
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print models side by side."""
+    print("\n".join(compare_models(arguments.models)))
 
 
 def cache(arguments: argparse.Namespace) -> None:
