@@ -110,6 +110,9 @@ def plot_search(search: dict[str, Any], path: str | Path) -> None:
         ylabel=f"{search['scoring']}, {search['folds']} folds",
         title="Search for C (band: one standard deviation)",
     )
+    if len(C) <= 8:  # perhaps within one decade, which would have one tick
+        axes.set_xticks(C, [f"{c:.2g}" for c in C])
+        axes.set_xticks([], minor=True)
     _save(figure, path)
 
 

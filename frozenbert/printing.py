@@ -11,6 +11,7 @@ import numpy as np
 from .embed import DistilBertVectorizer
 from .metrics import score_as_text, short
 from .pipeline import find_step
+from .words import WordScores
 
 if TYPE_CHECKING:
     from .tables import Table
@@ -57,7 +58,8 @@ def print_training(training: Training) -> None:
     columns = {"accuracy": "accuracy", "macro_f1": "macro F1"}
     if many:
         columns = {"macro_f1": "macro F1", "micro_f1": "micro F1", "accuracy": "all right"}
-    ours = f"{embed.encoder_name_} + logistic regression"
+    words = " and words" if find_step(training.model, WordScores) else ""
+    ours = f"{embed.encoder_name_}{words} + logistic regression"
     rows = {ours: metrics, metrics["baseline"]["name"]: metrics["baseline"]}
     if many:
         rows = {ours: metrics, "  with thresholds of 0.5": metrics["at_half"], **rows}
