@@ -103,6 +103,11 @@ def make_head(
     ):
         if value not in legal:
             raise InputError(f"{name}={value!r}: one of {', '.join(map(repr, legal))}.")
+    if calibrate is not None and class_weight is not None:
+        raise InputError(
+            f"calibrate={calibrate!r} with class_weight={class_weight!r}: calibration would undo "
+            f"the weights, as it maps to the rows' own shares; choose one of them."
+        )
     if scoring is not None and scoring not in get_scorer_names():
         raise InputError(
             f"scoring={scoring!r}: a scikit-learn scorer's name: accuracy, balanced_accuracy, "
@@ -161,14 +166,18 @@ def check_scoring(scoring: str | None, y: Any) -> None:
     """
     if not isinstance(scoring, str):
         return
-    X = np.zeros((len(y), 1))
+    X, y, any_ = np.zeros((len(y), 1)), np.asarray(y), "balanced_accuracy and neg_log_loss"
+    probe: Any = DummyClassifier(strategy="prior")
+    if y.ndim == 2:
+        probe, any_ = OneVsRestClassifier(probe), "f1_micro and average_precision"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            get_scorer(scoring)(DummyClassifier(strategy="prior").fit(X, y), X, y)
+            finite = np.isfinite(get_scorer(scoring)(probe.fit(X, y), X, y))
+            reason = "it gives no number"
         except (ValueError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"scoring={scoring!r}: does not go with these labels ({reason}); f1_macro, "
-                f"balanced_accuracy and neg_log_loss go with any classes."
-            ) from error
+            finite, reason = False, str(error).splitlines()[0]
+    if not finite:
+        raise InputError(
+            f"scoring={scoring!r}: does not go with these labels ({reason}); f1_macro, {any_} do."
+        )

@@ -65,7 +65,7 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--C",
         type=strengths,
         metavar="VALUES",
-        help="values to try, separated by commas; default: 20 from 1e-5 to 10",
+        help="values to try, separated by commas; default: 20 from 1e-5 to 10 (many labels: 7)",
     )
     parser.add_argument(
         "--seed", type=seed, default=0, help="of the split and the folds; default 0"
@@ -92,7 +92,11 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     head.add_argument(
         "--class-weight", choices=("balanced",), help="rare classes count as much as frequent ones"
     )
-    head.add_argument("--scoring", metavar="NAME", help="a scikit-learn scorer; default: accuracy")
+    head.add_argument(
+        "--scoring",
+        metavar="NAME",
+        help="a scikit-learn scorer; default: accuracy, and average precision of many labels",
+    )
     head.add_argument(
         "--label-separator",
         metavar="SEP",

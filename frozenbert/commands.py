@@ -348,6 +348,8 @@ def _label(arguments: argparse.Namespace) -> str | list[str] | None:
 def _labels_of(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Any:
     """Return an array of classes, or many labels a text as columns of 0 and 1."""
     separator = arguments.label_separator
+    if separator == "":
+        raise InputError("--label-separator: is empty; give what stands between labels: '|'.")
     if not isinstance(columns, str):
         if separator is not None:
             raise InputError("--label-separator: goes with one --label-column, not with several.")

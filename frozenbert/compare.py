@@ -44,22 +44,28 @@ def compare_models(folders: Sequence[str | Path]) -> list[str]:
                     f"{first} and {other} were not measured on the same rows ({part}): figures of "
                     f"different rows say nothing about which is better."
                 )
-    rows = [
-        _row(folder, s["metrics"], sum(s["seconds"].values())) for folder, s in sidecars.items()
-    ]
+    rows = [_row(folder, sidecar["metrics"]) for folder, sidecar in sidecars.items()]
+    for row, sidecar in zip(rows, sidecars.values(), strict=True):
+        row["seconds"] = f"{sum(sidecar['seconds'].values()):9.1f}"
     baseline = sidecars[first]["metrics"]["baseline"]
-    rows.append(_row(baseline["name"], baseline, sidecars[first]["seconds"]["baseline of words"]))
-    key = "macro_f1" if "micro_f1" in baseline else "accuracy"
-    title = "macro F1" if key == "macro_f1" else "accuracy"
+    rows.append({**_row(baseline["name"], baseline), "seconds": ""})
+    columns = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+    if "micro_f1" in baseline:
+        columns = {"macro_f1": "macro F1", "micro_f1": "micro F1"}
+    key, second = columns
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'':{width}}  {title:>8}  {'95 %':16}  {'macro F1':>8}  seconds"]
+    lines = [
+        f"{'':{width}}  {columns[key]:>8}  {'95 %':16}  {columns[second]:>8}  seconds (less where "
+        f"vectors were cached)"
+    ]
     for row in rows:
-        low, high = row[f"{key}_interval"]
+        ends = row["intervals"].get(key)
+        interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
         lines.append(
-            f"{row['name']:{width}}  {row[key]:8.4f}  {low:.4f} to {high:.4f}  "
-            f"{row['macro_f1']:8.4f}  {row['seconds']:7.1f}"
+            f"{row['name']:{width}}  {row[key]:8.4f}  {interval:16}  {row[second]:8.4f}"
+            f"{row['seconds']}".rstrip()
         )
-    return [*lines, "", _verdict(rows, key, title)]
+    return [*lines, "", _verdict(rows, key, columns[key])]
 
 
 def _rows(sidecar: dict[str, Any], part: str) -> Any:
@@ -73,27 +79,27 @@ def _rows(sidecar: dict[str, Any], part: str) -> Any:
     )
 
 
-def _row(name: str, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "seconds": seconds,
-        **{key: metrics[key] for key in ("accuracy", "macro_f1")},
-        **{f"{key}_interval": metrics["intervals"][key] for key in ("accuracy", "macro_f1")},
-    }
+def _row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    keys = [key for key in ("accuracy", "macro_f1", "micro_f1") if key in metrics]
+    return {"name": name, "intervals": metrics["intervals"], **{k: metrics[k] for k in keys}}
 
 
 def _verdict(rows: list[dict[str, Any]], key: str, title: str) -> str:
+    baseline = rows[-1]
     best = max(rows, key=lambda row: row[key])
-    # Whatever its interval does not tell from the best may be taken, if it is quicker.
-    rivals = [
-        row
-        for row in rows
-        if row is not best and row[f"{key}_interval"][1] > best[f"{key}_interval"][0]
-    ]
+
+    def may_be_as_good(row: dict[str, Any]) -> bool:
+        if row is baseline:  # paired, row by row
+            return bool(best["intervals"].get(f"{key}_above_baseline", [0])[0] <= 0)
+        if best is baseline:
+            return bool(row["intervals"].get(f"{key}_above_baseline", [0, 0])[1] >= 0)
+        ends = [one["intervals"].get(key, [0, 1]) for one in (row, best)]
+        return bool(ends[0][1] > ends[1][0])
+
+    rivals = [row["name"] for row in rows if row is not best and may_be_as_good(row)]
     if not rivals:
         return f"use      {best['name']}: the best {title}, by more than chance explains"
-    names = ", ".join(row["name"] for row in rivals)
     return (
-        f"use      {best['name']}: the best {title}; but {names} may do as well on other rows "
-        f"(the intervals overlap)"
+        f"use      {best['name']}: the best {title}; {', '.join(rivals)} may do as well on other "
+        f"rows"
     )

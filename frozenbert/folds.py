@@ -42,12 +42,13 @@ class Folds(StratifiedKFold):
 
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield training and test rows, as scikit-learn's splitters do."""
-        classes = strata(y)
+        classes = strata(y, self.n_splits)
         with warnings.catch_warnings():
             if np.ndim(y) == 2:
                 warnings.filterwarnings("ignore", message="The least populated class")
-            for train, test in super().split(np.zeros(len(classes)), classes):
-                yield self._limited(train, classes), test
+            parts = list(super().split(np.zeros(len(classes)), classes))
+        for train, test in parts:
+            yield self._limited(train, classes), test
 
     def _limited(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
         if self.train_rows is None or len(rows) <= self.train_rows:
@@ -61,8 +62,10 @@ class Folds(StratifiedKFold):
         return np.sort(np.concatenate(kept))
 
 
-def strata(y: Any) -> np.ndarray:
+def strata(y: Any, n_splits: int = 1) -> np.ndarray:
     """Return one class a row: of many labels, the rarest that the row has.
+
+    Those with fewer rows than splits are one class, which cannot be spread more evenly.
 
     Examples
     --------
@@ -73,4 +76,6 @@ def strata(y: Any) -> np.ndarray:
     if y.ndim == 1:
         return y
     counts = np.where(y > 0, (y > 0).sum(axis=0), len(y) + 1)
-    return np.where((y > 0).any(axis=1), counts.argmin(axis=1), -1)
+    rarest = np.where((y > 0).any(axis=1), counts.argmin(axis=1), -1)
+    found, rows = np.unique(rarest, return_counts=True)
+    return np.where(np.isin(rarest, found[rows < n_splits]), -2, rarest)

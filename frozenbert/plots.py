@@ -146,7 +146,12 @@ def plot_features(search: dict[str, Any], path: str | Path) -> None:
     best = max(range(len(found)), key=lambda i: found[i]["score"])
     place, top = sets.index(tuple(found[best]["layers"])), found[best]["score"]
     axes.plot(place, top, "o", markersize=13, fillstyle="none", color=ACCENT, markeredgewidth=1.5)
-    names = [str(s[0]) if len(s) == 1 else f"{s[0]} to {s[-1]}" for s in sets]
+    names = [
+        f"{s[0]} to {s[-1]}"
+        if len(s) > 2 and s == tuple(range(s[0], s[-1] + 1))
+        else ",".join(map(str, s))
+        for s in sets
+    ]
     axes.set_xticks(range(len(sets)), names)
     axes.set(
         xlabel="layers",

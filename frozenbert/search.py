@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from .errors import InputError
 from .select import SelectVectors, feature_sets, layout
 
-__all__ = ["FeatureSearch", "Wrapped", "base_search", "tuned_estimator"]
+__all__ = ["FeatureSearch", "Wrapped", "base_search", "out_of_fold", "tuned_estimator"]
 
 # While features are compared, steps of half a decade are enough: the score is flat near its top.
 FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
@@ -73,6 +75,45 @@ class Wrapped(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return np.asarray(self.best_estimator_.decision_function(X))
 
 
+def out_of_fold(head: Any, X: Any, y: np.ndarray, method: str) -> np.ndarray:
+    """Return what a fitted head's best estimator says of each row, trained on other rows.
+
+    Parameters
+    ----------
+    head : estimator
+        From `frozenbert.classify.make_head`.
+    X, y : array-like
+        What it was fitted on.
+    method : {"decision_function", "predict_proba"}
+
+    Raises
+    ------
+    InputError
+        If a class has fewer rows than there are folds: it would be missing in one.
+    """
+    search = base_search(head)
+    if y.ndim == 1:
+        classes, counts = np.unique(y, return_counts=True)
+        if counts.min() < (n_folds := search.cv.get_n_splits()):
+            raise InputError(
+                f"class {str(classes[counts.argmin()])!r} has {counts.min()} training rows, and "
+                f"predictions out of fold need one in each of the {n_folds} folds: drop the "
+                f"class, or use fewer folds (cv)."
+            )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Label .* is present in all training")
+        return np.asarray(
+            cross_val_predict(
+                clone(tuned_estimator(head)),
+                X,
+                y,
+                cv=search.cv,
+                n_jobs=search.n_jobs,
+                method=method,
+            )
+        )
+
+
 class FeatureSearch(Wrapped):
     """Choose layers and pooling together with C; then C once more, finely, for those.
 
@@ -91,7 +132,7 @@ class FeatureSearch(Wrapped):
         standard deviation `std` over the folds.
     search_ : sklearn.model_selection.GridSearchCV
         The search for C with the best features, among the values within a factor of five
-        of the one that was best in the comparison.
+        of the one that was best in the comparison, or beyond it if it was the last.
     best_params_ : dict
         `layers`, `pooling` and `C`.
     best_estimator_ : sklearn.pipeline.Pipeline
@@ -133,9 +174,10 @@ class FeatureSearch(Wrapped):
         values = self.search.param_grid[name]
         folds = clone(self.search.cv, safe=False)
         folds.train_rows = self.train_rows
-        compare = clone(self.search).set_params(
-            param_grid={name: list(FEATURE_C_VALUES)}, cv=folds, refit=False
-        )
+        # Of many values, some suffice here.
+        compared = [C for C in FEATURE_C_VALUES if min(values) <= C <= max(values)]
+        compared = compared if len(values) > len(compared) > 1 else values
+        compare = clone(self.search).set_params(param_grid={name: compared}, cv=folds, refit=False)
         sets = feature_sets(*layout(SelectVectors().fit(X).feature_names_in_))
         self.features_ = []
         # One search for each set of columns: a search over all of them would copy all columns
@@ -152,7 +194,10 @@ class FeatureSearch(Wrapped):
                 }
             )
         best = max(self.features_, key=lambda one: one["score"])
-        near = [C for C in values if best["C"] / 5 <= C <= best["C"] * 5]
+        # Beyond the ends of what was compared, all values are still to be tried.
+        low = best["C"] / 5 if best["C"] > min(compared) else 0
+        high = best["C"] * 5 if best["C"] < max(compared) else float("inf")
+        near = [C for C in values if low <= C <= high]
         select = SelectVectors(best["layers"], best["pooling"])
         self.search_ = clone(self.search).set_params(param_grid={name: near or values})
         self.search_.fit(select.fit_transform(X), y)

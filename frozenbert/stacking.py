@@ -10,11 +10,11 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import TunedThresholdClassifierCV, cross_val_predict
+from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
 
 from .errors import InputError
-from .search import Wrapped, base_search, tuned_estimator
+from .search import Wrapped, base_search, out_of_fold, tuned_estimator
 
 __all__ = ["MultiLabelClassifier", "StackedSearch"]
 
@@ -32,18 +32,10 @@ class _OutOfFold(Wrapped):
             self._n_words = y.shape[1] if y.ndim == 2 else len(np.unique(y))
             self._n_words = 1 if self._n_words == 2 and y.ndim == 1 else self._n_words
         vectors, words = self.split(X)
-        settings = base_search(self.search)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Label .* is present in all training")
             self.search_ = clone(self.search).fit(vectors, y)
-            scores = cross_val_predict(
-                clone(tuned_estimator(self.search_)),
-                vectors,
-                y,
-                cv=settings.cv,
-                n_jobs=settings.n_jobs,
-                method="decision_function",
-            )
+        scores = out_of_fold(self.search_, vectors, y, "decision_function")
         return np.column_stack([scores, words])
 
     def _scores(self, X: Any) -> np.ndarray:
@@ -115,10 +107,15 @@ class StackedSearch(_OutOfFold):
         """
         y = np.asarray(y)
         scores = self._search(X, y)
-        self.plain_ = self.best_estimator_ = _of_scores().fit(scores, y)
+        self.plain_ = self.best_estimator_ = _of_scores(self.search).fit(scores, y)
         if self.calibrate is not None:
             self.best_estimator_ = _calibrated(self.calibrate, self.search).fit(scores, y)
         return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores that decide, as scikit-learn's classifiers do."""
+        check_is_fitted(self)
+        return np.asarray(self.plain_.decision_function(self._scores(X)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each row, shape (n_samples,)."""
@@ -136,14 +133,16 @@ class StackedSearch(_OutOfFold):
         return np.asarray(estimator.predict_proba(self._scores(X) if self.with_words else X))
 
 
-def _of_scores() -> LogisticRegression:
+def _of_scores(search: Any) -> LogisticRegression:
     """Return a classifier of a few scores, hardly regularised."""
-    return LogisticRegression(max_iter=1000)
+    estimator = base_search(search).estimator
+    weight = getattr(estimator, "estimator", estimator).class_weight
+    return LogisticRegression(max_iter=1000, class_weight=weight)
 
 
 def _calibrated(method: str, search: Any) -> CalibratedClassifierCV:
     folds = base_search(search).cv
-    return CalibratedClassifierCV(_of_scores(), method=method, cv=folds, ensemble=False)
+    return CalibratedClassifierCV(_of_scores(search), method=method, cv=folds, ensemble=False)
 
 
 class MultiLabelClassifier(_OutOfFold):
@@ -209,16 +208,19 @@ class MultiLabelClassifier(_OutOfFold):
             Itself.
         """
         names = getattr(y, "columns", None)
-        flags = np.asarray(y)
-        if flags.ndim != 2 or not np.isin(flags, (0, 1)).all():
-            raise InputError(
-                f"y has the shape {flags.shape}: many labels a text are a column of 0 and 1 each."
-            )
+        flags = _flags(y)
         labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
         scores = self._search(X, flags)
         self.estimators_ = [
             self._fit_label(scores[:, place :: len(labels)], flags[:, place], label)
             for place, label in enumerate(labels)
+        ]
+        # Without calibration they are the same but for their thresholds.
+        self.plain_ = [
+            (_of_scores(self.search) if 0 < column.sum() < len(column) else _constant()).fit(
+                scores[:, place :: len(labels)], column
+            )
+            for place, column in enumerate(flags.T)
         ]
         self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
         self._labels = labels
@@ -235,13 +237,23 @@ class MultiLabelClassifier(_OutOfFold):
                 f"folds: {fate}.",
                 stacklevel=4,
             )
-            return (_of_scores() if rows else DummyClassifier(strategy="prior")).fit(scores, y)
-        estimator = _of_scores()
+            return (_of_scores(self.search) if rows else _constant()).fit(scores, y)
+        estimator: Any = _of_scores(self.search)
         if self.calibrate is not None:
             estimator = _calibrated(self.calibrate, self.search)
-        return TunedThresholdClassifierCV(
-            estimator, scoring="f1", response_method="predict_proba", cv=folds
-        ).fit(scores, y)
+        try:
+            return TunedThresholdClassifierCV(
+                clone(estimator), scoring="f1", response_method="predict_proba", cv=folds
+            ).fit(scores, y)
+        except ValueError as error:
+            if "constant predictions" not in str(error):
+                raise
+            warnings.warn(
+                f"label {str(label)!r} cannot be told from these features: every text gets the "
+                f"same probability, and its threshold stays 0.5.",
+                stacklevel=4,
+            )
+            return estimator.fit(scores, y)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -256,15 +268,40 @@ class MultiLabelClassifier(_OutOfFold):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each label, shape (n_samples, n_labels)."""
         check_is_fitted(self)
+        return self._proba(X, self.estimators_)
+
+    def uncalibrated_proba(self, X: Any) -> np.ndarray:
+        """Return what `predict_proba` would without calibration."""
+        return self._proba(X, self.plain_)
+
+    def _proba(self, X: Any, estimators: list[Any]) -> np.ndarray:
         scores = self._scores(X)
         columns = []
-        for place, estimator in enumerate(self.estimators_):
+        for place, estimator in enumerate(estimators):
             classes = estimator.classes_.tolist()
             found = estimator.predict_proba(scores[:, place :: len(self._labels)])
             columns.append(found[:, classes.index(1)] if 1 in classes else np.zeros(len(found)))
         return np.column_stack(columns)
 
-    def uncalibrated_proba(self, X: Any) -> np.ndarray:
-        """Return the probabilities of the classifier that the search found."""
-        vectors, _ = self.split(X)
-        return np.asarray(tuned_estimator(self.search_).predict_proba(vectors))
+
+def _constant() -> DummyClassifier:
+    return DummyClassifier(strategy="prior")
+
+
+def _flags(y: Any) -> np.ndarray:
+    """Return many labels a text as an array of 0 and 1, or say what is wrong with them."""
+    try:
+        flags = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+    except ValueError:  # lists of different lengths
+        flags = np.empty(0)
+    if flags.ndim != 2 or not np.isin(flags, (0, 1)).all():
+        raise InputError(
+            "y: many labels a text are a column of 0 and 1 each, shape (n_samples, n_labels); "
+            "scikit-learn's MultiLabelBinarizer makes that of lists of labels."
+        )
+    if flags.shape[1] < 2:
+        raise InputError(
+            "y has one label: with or without it are two classes; train on them as such, with "
+            "multi_label=False."
+        )
+    return flags.astype(np.int64)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.model_selection import cross_val_predict, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
 from .classify import check_scoring
@@ -37,7 +36,7 @@ from .metrics import (
 )
 from .pipeline import find_step, save_model
 from .report import PLOTS, Outcome, describe_encoder, write_report
-from .search import FeatureSearch, base_search, tuned_estimator
+from .search import FeatureSearch, base_search, out_of_fold
 from .stacking import MultiLabelClassifier
 from .words import WordScores, make_words_baseline
 
@@ -132,6 +131,11 @@ def check_classes(labels: Any, folds: int) -> None:
     Of many labels a text, one has to have as many rows with it and without it.
     """
     if np.ndim(labels) == 2:
+        if np.shape(labels)[1] < 2:
+            raise InputError(
+                "there is only one label: with or without it are two classes; give them in one "
+                "column (--label-column alone, without --label-separator)."
+            )
         counts = np.asarray(labels).sum(axis=0)
         if not (np.minimum(counts, len(labels) - counts) >= folds).any():
             raise InputError(
@@ -195,7 +199,11 @@ def train(
         raise InputError(
             "none of the training texts holds a letter or a digit. Is this the column of texts?"
         )
+    texts, test_texts = list(texts), list(test_texts)
     truth, test_truth = np.asarray(labels), np.asarray(test_labels)
+    many = truth.ndim == 2
+    if many:
+        truth, test_truth = truth.astype(np.int64), test_truth.astype(np.int64)
     clock = _Clock()
 
     features = model[:-1].fit_transform(texts, labels)
@@ -210,12 +218,12 @@ def train(
     agreement = _agreement(model, embed, test_texts)
     if agreement:
         clock.lap("agreement with float32")
-    many = truth.ndim == 2
     if words is None:
         baseline = make_words_baseline(
             cv=folds,
             scoring=settings.scoring if isinstance(settings.scoring, str) else None,
             multi_label=many,
+            class_weight=_class_weight(head),
             random_state=settings.cv.random_state,
             n_jobs=settings.n_jobs,
         ).fit(texts, labels)
@@ -256,28 +264,11 @@ def train(
     clock.lap("figures")
     if examples:
         outcome.mistakes = mistakes(test_texts, test_truth, predicted, probabilities, classes)
-        out_of_fold = _out_of_fold(head, features, truth)
-        outcome.doubtful = doubtful_labels(texts, truth, out_of_fold, classes)
+        vectors = head.split(features)[0] if hasattr(head, "split") else features
+        others = out_of_fold(head, vectors, truth, "predict_proba")
+        outcome.doubtful = doubtful_labels(texts, truth, others, classes)
         clock.lap("doubtful labels")
     return Training(model, metrics, outcome, clock.seconds)
-
-
-def _out_of_fold(head: Any, features: Any, y: np.ndarray) -> np.ndarray:
-    """Return probabilities of each row from the tuned estimator, trained on other rows."""
-    settings = base_search(head)
-    vectors = head.split(features)[0] if hasattr(head, "split") else features
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Label .* is present in all training")
-        return np.asarray(
-            cross_val_predict(
-                clone(tuned_estimator(head)),
-                vectors,
-                y,
-                cv=settings.cv,
-                n_jobs=settings.n_jobs,
-                method="predict_proba",
-            )
-        )
 
 
 def _describe_search(head: Any) -> dict[str, Any]:
@@ -350,6 +341,12 @@ def _agreement(model: Pipeline, embed: Any, texts: Sequence[str]) -> dict[str, A
     }
 
 
+def _class_weight(head: Any) -> str | None:
+    estimator = base_search(head).estimator
+    weight: str | None = getattr(estimator, "estimator", estimator).class_weight
+    return weight
+
+
 class _Clock:
     """Writes down the seconds between one lap and the next."""
 
@@ -416,7 +413,6 @@ def save_training(
 
 def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
     head, search = model.named_steps["classify"], metrics["search"]
-    estimator = base_search(head).estimator
     return {
         "encoder": describe_encoder(find_step(model, DistilBertVectorizer)),
         "labels": head.classes_.tolist(),
@@ -428,6 +424,6 @@ def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
             "with_tfidf": find_step(model, WordScores) is not None,
             "multi_label": isinstance(head, MultiLabelClassifier),
             "calibrate": getattr(head, "calibrate", None),
-            "class_weight": getattr(estimator, "estimator", estimator).class_weight,
+            "class_weight": _class_weight(head),
         },
     }

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head
-from .search import base_search, tuned_estimator
+from .search import out_of_fold, tuned_estimator
 from .texts import check_texts
 
 __all__ = ["WordScores", "make_words_baseline"]
@@ -123,7 +122,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         WordScores
             Itself.
         """
-        self.fit_transform(X, y)
+        self._fit(check_texts(X, self.missing), y)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
@@ -142,6 +141,12 @@ class WordScores(TransformerMixin, BaseEstimator):
             One column of two classes, else one for each class or label.
         """
         texts = check_texts(X, self.missing)
+        self._fit(texts, y)
+        words = self.words_["tfidf"].transform(texts)
+        head = self.words_["classify"]
+        return _as_columns(out_of_fold(head, words, np.asarray(y), "decision_function"))
+
+    def _fit(self, texts: list[str], y: Any) -> None:
         self.words_ = make_words_baseline(
             cv=self.cv,
             scoring=self.scoring,
@@ -150,16 +155,6 @@ class WordScores(TransformerMixin, BaseEstimator):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         ).fit(texts, y)
-        head = self.words_["classify"]
-        scores = cross_val_predict(
-            clone(tuned_estimator(head)),
-            self.words_["tfidf"].transform(texts),
-            np.asarray(y),
-            cv=base_search(head).cv,
-            n_jobs=self.n_jobs,
-            method="decision_function",
-        )
-        return _as_columns(scores)
 
     def transform(self, X: Any) -> np.ndarray:
         """Score texts by their words.

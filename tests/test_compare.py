@@ -13,6 +13,7 @@ from frozenbert.cli import compare
 def sidecar(accuracy: float, low: float, high: float, **changes) -> dict:
     figures = {"accuracy": accuracy, "macro_f1": accuracy}
     ends = {"accuracy": [low, high], "macro_f1": [low, high]}
+    ends["accuracy_above_baseline"] = [low - 0.7, high - 0.7]
     baseline = {"name": "words", "accuracy": 0.7, "macro_f1": 0.7}
     baseline["intervals"] = {"accuracy": [0.68, 0.72], "macro_f1": [0.68, 0.72]}
     metrics = {**figures, "intervals": ends, "baseline": baseline, "n_train": 9, "n_test": 5}
@@ -43,16 +44,23 @@ def models(tmp_path, monkeypatch):
 def test_the_better_one_is_named(models, capsys):
     assert compare(models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.9, 0.88, 0.92))) == 0
     out = capsys.readouterr().out
-    assert "plain    0.8000  0.7800 to 0.8200    0.8000      3.0" in out
-    assert "rich     0.9000  0.8800 to 0.9200    0.9000      3.0" in out
-    assert "words    0.7000  0.6800 to 0.7200    0.7000      1.0" in out
+    assert "plain    0.8000  0.7800 to 0.8200    0.8000      3.0\n" in out
+    assert "rich     0.9000  0.8800 to 0.9200    0.9000      3.0\n" in out
+    assert "words    0.7000  0.6800 to 0.7200    0.7000\n" in out
     assert out.endswith("use      rich: the best accuracy, by more than chance explains\n")
 
 
 def test_what_may_be_chance_is_said(models, capsys):
     assert compare(models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.81, 0.79, 0.83))) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("use      rich: the best accuracy; but plain may do as well")
+    assert last.startswith("use      rich: the best accuracy; plain may do as well")
+
+
+def test_one_test_row_has_no_interval(models, capsys):
+    one = sidecar(1.0, 0, 0)
+    one["metrics"]["intervals"] = one["metrics"]["baseline"]["intervals"] = {}
+    assert compare(models(one=one)) == 0
+    assert "words may do as well" in capsys.readouterr().out
 
 
 def test_the_baseline_may_be_the_best(models, capsys):

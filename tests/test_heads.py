@@ -8,12 +8,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import Pipeline
 
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
@@ -24,6 +25,7 @@ from frozenbert.metrics import brier_score, calibration_error
 from frozenbert.search import FeatureSearch, base_search, tuned_estimator
 from frozenbert.select import SelectVectors, layout
 from frozenbert.stacking import MultiLabelClassifier, StackedSearch
+from frozenbert.training import check_classes
 from frozenbert.words import WordScores
 
 WORDS = {"good": "good fine warm", "bad": "dull poor slow"}
@@ -122,7 +124,7 @@ def test_features_are_compared_on_few_rows_and_c_is_chosen_on_all(monkeypatch):
 
     monkeypatch.setattr(LogisticRegression, "fit", counted)
     FeatureSearch(make_head(C=[0.01], cv=3), train_rows=50).fit(X, y)
-    n_compared = 15 * 5 * 3
+    n_compared = 15 * 3
     assert all(n in (49, 50, 51) for n in fitted[:n_compared])
     assert fitted[n_compared:] == [200, 200, 200, 300]
 
@@ -197,6 +199,49 @@ def test_words_that_tell_nothing_do_no_harm():
     assert head.score(both[300:], y[300:]) >= alone.score(vectors[300:], y[300:]) - 0.02
 
 
+@pytest.mark.parametrize("options", [{"with_words": True}, {"calibrate": "sigmoid"}], ids=str)
+def test_scorers_that_need_scores(options):
+    X, y = frame(300)
+    X = X.assign(words__score_1=X["layer2_mean_0"])
+    head = make_head(C=[0.1], cv=3, **options)
+    assert cross_val_score(head, X, y, scoring="roc_auc", cv=3, error_score="raise").min() > 0.8
+
+
+@pytest.mark.parametrize("with_words", [False, True])
+def test_class_weights_reach_the_vote(with_words):
+    rng = np.random.default_rng(0)
+    y = (rng.random(600) < 0.05).astype(int)
+    X = rng.normal(size=(600, 4)) + y[:, np.newaxis]
+    plain, balanced = (
+        make_head(C=[1.0], cv=3, with_words=with_words, class_weight=weight).fit(X, y).predict(X)
+        for weight in (None, "balanced")
+    )
+    assert balanced.sum() > 2 * plain.sum()
+
+
+def test_a_class_with_few_rows_and_words():
+    X, y = frame(60)
+    y[0] = 2
+    head = make_head(C=[0.1], cv=3, with_words=True)
+    both = np.column_stack([X, np.zeros((60, 3))])
+    with (
+        pytest.warns(UserWarning, match="least populated class"),
+        pytest.raises(InputError, match="class '2' has 1 training rows, and predictions out of"),
+    ):
+        head.fit(both, y)
+
+
+@pytest.mark.parametrize("values", [[0.01, 1.0, 10.0, 100.0], [3.0], None], ids=str)
+def test_strengths_asked_for_are_tried(values):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    X = pd.DataFrame({"layer1_cls_0": y + rng.normal(size=300)}, dtype=np.float32)
+    head = make_head(search="features", C=values, cv=3, scoring="neg_log_loss").fit(X, y)
+    # Features are compared on small values; the best C is larger, and found all the same.
+    assert head.best_params_["C"] > 0.05
+    assert values is None or head.best_params_["C"] in values
+
+
 # Many labels a text
 
 
@@ -255,10 +300,53 @@ def test_rare_labels_are_answered_with_a_warning(calibrate):
     assert head.thresholds_[3] == 0.5
 
 
-@pytest.mark.parametrize("y", [[0, 1, 1], [[0, 2], [1, 0]]], ids=["one column", "a two"])
-def test_what_is_not_many_labels(y):
-    with pytest.raises(InputError, match="many labels a text are a column of 0 and 1 each"):
-        make_head(multi_label=True).fit(np.ones((len(y), 2)), np.array(y))
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        ([0, 1, 1], "many labels a text are a column of 0 and 1 each"),
+        ([[0, 2], [1, 0]], "many labels a text are a column of 0 and 1 each"),
+        ([["a"], ["a", "b"]], "scikit-learn's MultiLabelBinarizer makes that of lists"),
+        ([[0], [1], [1]], "y has one label: with or without it are two classes"),
+    ],
+    ids=["one column", "a two", "lists", "one label"],
+)
+def test_what_is_not_many_labels(y, match):
+    with pytest.raises(InputError, match=match):
+        make_head(multi_label=True).fit(np.ones((len(y), 2)), y)
+
+
+@pytest.mark.parametrize("kind", ["float", "bool and int", "sparse", "int8"])
+def test_flags_of_any_type(kind):
+    X, Y = labels()
+    other = {
+        "float": lambda: Y.astype(float),
+        "bool and int": lambda: Y.assign(a=Y["a"].astype(bool)),
+        "sparse": lambda: scipy.sparse.csr_matrix(Y.to_numpy()),
+        "int8": lambda: Y.astype(np.int8),
+    }[kind]()
+    head = make_head(multi_label=True, C=[0.1], cv=3)
+    expected = clone(head).fit(X, Y).predict_proba(X)
+    np.testing.assert_allclose(head.fit(X, other).predict_proba(X), expected)
+
+
+def test_labels_that_cannot_be_told():
+    _, Y = labels(60)
+    with pytest.warns(UserWarning, match="label 'a' cannot be told from these features") as caught:
+        head = make_head(multi_label=True, C=[0.1], cv=3).fit(np.zeros((60, 2)), Y)
+    assert len(caught) >= 1
+    assert (head.thresholds_ == 0.5).all()
+    assert head.predict(np.zeros((5, 2))).shape == (5, 3)
+
+
+def test_tags_with_a_long_tail():
+    """One frequent label, and for each row one that no other has."""
+    X, _ = labels(40)
+    Y = np.column_stack([np.arange(40) % 2, np.eye(40, dtype=int)])
+    assert sum(len(test) for _, test in Folds(4, shuffle=True, random_state=0).split(Y, Y)) == 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head = make_head(multi_label=True, C=[0.1], cv=4).fit(X, Y)
+    assert head.predict(X).shape == (40, 41)
 
 
 @pytest.mark.parametrize("options", [{}, {"with_tfidf": True}, {"search": "features"}], ids=str)
@@ -366,12 +454,6 @@ def test_a_rare_label_is_spread_over_the_folds():
         assert y[test, 1].sum() == 1
 
 
-def test_class_weight_helps_the_rare():
-    rng = np.random.default_rng(0)
-    y = (rng.random(600) < 0.05).astype(int)
-    X = rng.normal(size=(600, 3)) + y[:, np.newaxis]
-    plain, balanced = (
-        make_head(C=[1.0], cv=3, class_weight=weight).fit(X, y).predict(X).sum()
-        for weight in (None, "balanced")
-    )
-    assert balanced > 2 * plain
+def test_one_label_is_no_set_of_labels():
+    with pytest.raises(InputError, match="there is only one label: with or without it are two"):
+        check_classes(pd.DataFrame({"a": [0, 1] * 10}), 2)

@@ -128,6 +128,13 @@ def test_a_test_file_of_many_labels(run, tiny):
             [*COLUMNS, "--label-separator", "|"],
             "--label-separator: goes with one --label-column",
         ),
+        ({}, ["--label-column", "spam", "--label-separator", ""], "--label-separator: is empty"),
+        ({}, [*COLUMNS, "--scoring", "f1"], "scoring='f1': does not go with these labels"),
+        (
+            {},
+            ["--label-column", "spam", "--calibrate", "sigmoid", "--class-weight", "balanced"],
+            "calibration would undo the weights",
+        ),
         ({}, [*COLUMNS, "--scoring", "f2"], "scoring='f2': a scikit-learn scorer's name"),
         ({}, [*COLUMNS, "--text-column", "spam"], "column 'spam' cannot be both"),
     ],
@@ -185,7 +192,7 @@ def test_lists_and_flags():
 def test_all_options_at_once(run, tiny):
     write_table(comments()[["comment", "toxic"]], "train.csv")
     options = ["--search", "features", "--with-tfidf", "--calibrate", "isotonic"]
-    options += ["--class-weight", "balanced", "--scoring", "f1_macro", "--long-text", "windows"]
+    options += ["--scoring", "f1_macro", "--long-text", "windows"]
     code, out, err = run(
         train, "--data", "train.csv", "--model", tiny, *options, "--cv", 2, "--C", "0.01,1",
         "--out", "model",
@@ -198,7 +205,7 @@ def test_all_options_at_once(run, tiny):
     assert sidecar["parameters"]["search"] == "features"
     assert sidecar["parameters"]["with_tfidf"]
     assert sidecar["parameters"]["calibrate"] == "isotonic"
-    assert sidecar["parameters"]["class_weight"] == "balanced"
+    assert sidecar["parameters"]["class_weight"] is None
     assert sidecar["encoder"]["long_text"] == "windows"
     assert Path("model/features.png").exists()
     # A simpler model in the same folder leaves no plot of this one.
