@@ -119,7 +119,7 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
         _accuracy(data, WAYS[part], y, found[part], found["words"])
         for part in ("words", "vectors", "both")
     ]
-    return rows + _calibration(data, y, found)
+    return rows + _calibration(data, WAYS["both"], y, found)
 
 
 def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
@@ -137,9 +137,8 @@ def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
 def calibration(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Calibrate on SST-2's training file, out of fold."""
     texts, y = _sst2(folder, "train", options.limit)
-    settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
-    found = _in_folds(texts, y, options, settings)
-    return _calibration(f"SST-2, {FOLDS} folds of {len(y):,}", y, found)
+    found = _in_folds(texts, y, options, {"with_tfidf": True, "calibrate": "sigmoid"})
+    return _calibration(f"SST-2, {FOLDS} folds of {len(y):,}", "`--with-tfidf`", y, found)
 
 
 def emotions(folder: Path, options: Any) -> list[dict[str, Any]]:
@@ -265,7 +264,9 @@ def _accuracy(
     }
 
 
-def _calibration(data: str, y: np.ndarray, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _calibration(
+    data: str, name: str, y: np.ndarray, found: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
     classes, rows = np.unique(y), []
     for when, way in (("before", "as they come"), ("after", "`--calibrate sigmoid`")):
         p = found[when]
@@ -284,7 +285,7 @@ def _calibration(data: str, y: np.ndarray, found: dict[str, np.ndarray]) -> list
         rows.append(
             {
                 "data": data,
-                "way": f"{WAYS['both']}, {way}",
+                "way": f"{name}, {way}",
                 "figure": "calibration error",
                 "value": error(np.arange(len(y))),
                 "interval": [float(ends.low), float(ends.high)],

@@ -331,9 +331,8 @@ def test_flags_of_any_type(kind):
 
 def test_labels_that_cannot_be_told():
     _, Y = labels(60)
-    with pytest.warns(UserWarning, match="label 'a' cannot be told from these features") as caught:
+    with pytest.warns(UserWarning, match="cannot be told from these features"):
         head = make_head(multi_label=True, C=[0.1], cv=3).fit(np.zeros((60, 2)), Y)
-    assert len(caught) >= 1
     assert (head.thresholds_ == 0.5).all()
     assert head.predict(np.zeros((5, 2))).shape == (5, 3)
 
