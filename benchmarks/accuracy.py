@@ -123,14 +123,20 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score what long texts lose, in the same five folds."""
+    """Score what long texts lose, in the same five folds; with words, where all is read."""
     texts, y = _imdb(folder, options.limit)
-    data = f"IMDB, {FOLDS} folds of {len(y):,}, six layers' means"
-    rows, base = [], None
+    data = f"IMDB, {FOLDS} folds of {len(y):,}, `--layers all --pooling mean`"
+    rows: list[dict[str, Any]] = []
+    base: np.ndarray | None = None
     for long_text in ("truncate", "head_tail", "windows"):
-        found = _in_folds(texts, y, options, {**PLAIN, "long_text": long_text})["both"]
-        base = found if base is None else base
-        rows.append(_accuracy(data, f"long_text={long_text!r}", y, found, base))
+        way, with_tfidf = f"`--long-text {long_text}`", long_text == "windows"
+        settings = {**PLAIN, "long_text": long_text, "with_tfidf": with_tfidf}
+        found = _in_folds(texts, y, options, settings)
+        vectors = found["vectors" if with_tfidf else "both"]
+        base = vectors if base is None else base
+        rows.append(_accuracy(data, way, y, vectors, base))
+    rows.append(_accuracy(data, WAYS["words"], y, found["words"], found["words"]))
+    rows.append(_accuracy(data, f"{way} `--with-tfidf`", y, found["both"], found["words"]))
     return rows
 
 
