@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -94,7 +94,8 @@ def out_of_fold(head: Any, X: Any, y: np.ndarray, method: str) -> np.ndarray:
     search = base_search(head)
     if y.ndim == 1:
         classes, counts = np.unique(y, return_counts=True)
-        if counts.min() < (n_folds := search.cv.get_n_splits()):
+        n_folds = check_cv(search.cv, y, classifier=True).get_n_splits()
+        if counts.min() < n_folds:
             raise InputError(
                 f"class {str(classes[counts.argmin()])!r} has {counts.min()} training rows, and "
                 f"predictions out of fold need one in each of the {n_folds} folds: drop the "
@@ -172,7 +173,7 @@ class FeatureSearch(Wrapped):
         y = np.asarray(y)
         (name,) = self.search.param_grid
         values = self.search.param_grid[name]
-        folds = clone(self.search.cv, safe=False)
+        folds = clone(check_cv(self.search.cv, y, classifier=True), safe=False)
         folds.train_rows = self.train_rows
         # Of many values, some suffice here.
         compared = [C for C in FEATURE_C_VALUES if min(values) <= C <= max(values)]

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import TunedThresholdClassifierCV
+from sklearn.model_selection import TunedThresholdClassifierCV, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from .errors import InputError
@@ -227,7 +227,7 @@ class MultiLabelClassifier(_OutOfFold):
         return self
 
     def _fit_label(self, scores: np.ndarray, y: np.ndarray, label: Any) -> Any:
-        folds = base_search(self.search).cv
+        folds = check_cv(base_search(self.search).cv, y, classifier=True)
         rows, n_folds = int(min(y.sum(), len(y) - y.sum())), folds.get_n_splits()
         if rows < n_folds:
             kind = "with" if y.sum() == rows else "without"

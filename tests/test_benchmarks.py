@@ -102,3 +102,12 @@ def test_what_a_precision_costs(tmp_path, tiny, packaged):
         assert result["difference"] == pytest.approx(result["accuracy"] - exact["accuracy"])
         assert 0.98 < result["mean_cosine"] < 1, name
         assert f"| {name} | {result['accuracy']:.4f} | " in done.stdout
+
+
+def test_accuracy_needs_texts():
+    done = run("accuracy.py", "--only", "sst2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "accuracy.py: FROZENBERT_TEXTS names no folder of texts.\n"
+    done = run("accuracy.py", "--only", "sst3")
+    assert done.returncode == 2
+    assert "--only sst3: of sst2, calibration, imdb, windows, emotions" in done.stderr

@@ -420,6 +420,13 @@ def test_scorings_that_do_not_go_with_the_labels(scoring):
         check_scoring(scoring, np.array(["a", "b", "c"] * 5))
 
 
+def test_searches_of_ones_own_with_a_number_of_folds():
+    X, y = frame()
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3)
+    assert FeatureSearch(search).fit(X, y).best_params_["layers"][-1] in (2, 3)
+    assert StackedSearch(search, calibrate="isotonic").fit(X, y).score(X, y) > 0.8
+
+
 # Folds
 
 
