@@ -126,7 +126,7 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score what long texts lose, in the same five folds; with words, where all is read."""
+    """Score what long texts lose, in the same five folds."""
     texts, y = _imdb(folder, options.limit)
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
@@ -135,6 +135,14 @@ def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
         found = _in_folds(texts, y, options, {"long_text": long_text}, _plain)["both"]
         base = found if base is None else base
         rows.append(_accuracy(data, f"`--long-text {long_text}`", y, found, base))
+    return rows
+
+
+def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
+    """Score words with vectors of long texts that were read whole."""
+    texts, y = _imdb(folder, options.limit)
+    data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
+    rows: list[dict[str, Any]] = []
     found = _in_folds(texts, y, options, {"long_text": "windows", "with_tfidf": True}, _plain)
     for part, way in (("words", WAYS["words"]), ("both", "`--long-text windows --with-tfidf`")):
         rows.append(_accuracy(data, way, y, found[part], found["words"]))
@@ -208,6 +216,7 @@ MEASURES = {
     "calibration": calibration,
     "imdb": imdb,
     "windows": windows,
+    "windows-and-words": windows_and_words,
     "emotions": emotions,
 }
 WAYS = {
