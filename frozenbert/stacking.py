@@ -22,8 +22,12 @@ __all__ = ["MultiLabelClassifier", "StackedSearch"]
 class _OutOfFold(Wrapped):
     """A search, then what is learned from its best estimator's scores out of fold."""
 
-    search: Any
-    with_words: bool
+    def __init__(
+        self, search: Any, *, with_words: bool = False, calibrate: str | None = None
+    ) -> None:
+        self.search = search
+        self.with_words = with_words
+        self.calibrate = calibrate
 
     def _search(self, X: Any, y: np.ndarray) -> np.ndarray:
         """Fit `search_`; return the scores, and those of words, shape (n_samples, n_scores)."""
@@ -84,13 +88,6 @@ class StackedSearch(_OutOfFold):
     >>> StackedSearch(search, calibrate="sigmoid").fit(X, y).predict_proba(X).shape
     (100, 2)
     """
-
-    def __init__(
-        self, search: Any, *, with_words: bool = False, calibrate: str | None = None
-    ) -> None:
-        self.search = search
-        self.with_words = with_words
-        self.calibrate = calibrate
 
     def fit(self, X: Any, y: Any) -> StackedSearch:
         """Search, then train on the scores out of fold.
@@ -185,13 +182,6 @@ class MultiLabelClassifier(_OutOfFold):
     >>> model.predict(X).shape, model.predict_proba(X).shape, model.thresholds_.shape
     ((100, 3), (100, 3), (3,))
     """
-
-    def __init__(
-        self, search: Any, *, with_words: bool = False, calibrate: str | None = None
-    ) -> None:
-        self.search = search
-        self.with_words = with_words
-        self.calibrate = calibrate
 
     def fit(self, X: Any, y: Any) -> MultiLabelClassifier:
         """Search, then tune a threshold for each label.

@@ -110,4 +110,7 @@ def test_accuracy_needs_texts():
     assert done.stderr == "accuracy.py: FROZENBERT_TEXTS names no folder of texts.\n"
     done = run("accuracy.py", "--only", "sst3")
     assert done.returncode == 2
-    assert "--only sst3: of sst2, calibration, imdb, windows, windows-and-words, emotions" in done.stderr
+    assert (
+        "--only sst3: of sst2, calibration, imdb, windows, windows-and-words, emotions"
+        in done.stderr
+    )
