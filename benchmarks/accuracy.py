@@ -36,7 +36,7 @@ from frozenbert.classify import make_head
 from frozenbert.errors import InputError
 from frozenbert.metrics import brier_score, calibration_error, intervals, score
 from frozenbert.pipeline import find_step
-from frozenbert.search import tuned_estimator
+from frozenbert.search import fitted_search, tuned_estimator
 from frozenbert.select import SelectVectors
 from frozenbert.sources import PACKAGED_ENCODER
 from frozenbert.words import WordScores
@@ -248,10 +248,7 @@ def _answers(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _best(model: Any) -> dict[str, Any]:
-    head = model[-1]
-    while not hasattr(head, "features_"):
-        head = head.search_
-    return dict(head.best_params_)
+    return dict(fitted_search(model[-1]).best_params_)
 
 
 def _in_folds(

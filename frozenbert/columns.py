@@ -24,6 +24,7 @@ __all__ = [
     "labels_of",
     "shown",
     "texts_of",
+    "unknown_label",
 ]
 
 _TEXT_NAMES = {
@@ -267,15 +268,20 @@ def label_sets_of(
     for row, labels in enumerate(sets):
         for label in labels:
             if label not in places:
-                listed = ", ".join(map(shown, names[:20]))
-                raise InputError(
-                    f"{table.where(row)}: the label {shown(label)} does not stand in the training "
-                    f"rows, whose labels are {listed}{' and others' if len(names) > 20 else ''}."
-                )
+                raise unknown_label(table, row, label, names)
             flags[row, places[label]] = 1
     if not names:
         raise InputError(f"{table.path}, column {shown(columns)}: no row has a label.")
     return pd.DataFrame(flags, columns=names)
+
+
+def unknown_label(table: Table, row: int, label: Any, known: Sequence[Any]) -> InputError:
+    """Return the error of a label that was not trained on."""
+    listed = ", ".join(map(shown, known[:20])) + (" and others" if len(known) > 20 else "")
+    return InputError(
+        f"{table.where(row)}: the label {shown(label)} does not stand in the training rows, whose "
+        f"labels are {listed}."
+    )
 
 
 def has_lists(table: Table, column: str) -> bool:

@@ -19,7 +19,14 @@ from tqdm import tqdm
 from .arguments import DEFAULT_CACHE
 from .cache import cache_root
 from .cluster import cluster, describe_workers, embed_partitions, searched_on
-from .columns import find_columns, has_lists, label_sets_of, labels_of, shown, texts_of
+from .columns import (
+    find_columns,
+    has_lists,
+    label_sets_of,
+    labels_of,
+    texts_of,
+    unknown_label,
+)
 from .compare import compare_models
 from .embed import DistilBertVectorizer
 from .errors import InputError
@@ -386,11 +393,7 @@ def _read_test(
     labels = []
     for row, label in enumerate(labels_of(table, label_column).tolist()):
         if str(label) not in classes:
-            names = ", ".join(map(shown, sorted(classes)[:20]))
-            raise InputError(
-                f"{table.where(row)}: the label {shown(label)} does not stand in the training "
-                f"rows, whose labels are {names}{' and others' if len(classes) > 20 else ''}."
-            )
+            raise unknown_label(table, row, label, sorted(classes))
         labels.append(classes[str(label)])
     return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
 

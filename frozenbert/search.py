@@ -9,14 +9,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.model_selection import GridSearchCV, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from .errors import InputError
 from .select import SelectVectors, feature_sets, layout
 
-__all__ = ["FeatureSearch", "Wrapped", "base_search", "out_of_fold", "tuned_estimator"]
+__all__ = ["FeatureSearch", "base_search", "fitted_search", "out_of_fold", "tuned_estimator"]
 
 # While features are compared, steps of half a decade are enough: the score is flat near its top.
 FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
@@ -30,49 +29,16 @@ def base_search(head: Any) -> GridSearchCV:
     return head
 
 
+def fitted_search(head: Any) -> Any:
+    """Return the `FeatureSearch` or else the `GridSearchCV` within a fitted head."""
+    while hasattr(head, "search_") and not isinstance(head, FeatureSearch):
+        head = head.search_
+    return head
+
+
 def tuned_estimator(head: Any) -> Any:
     """Return a fitted head's best estimator, before calibration and thresholds."""
-    while hasattr(head, "search_"):
-        if isinstance(head, FeatureSearch):
-            break
-        head = head.search_
-    return head.best_estimator_
-
-
-def _has(method: str) -> Any:
-    def check(self: Any) -> bool:
-        check_is_fitted(self)
-        getattr(self.best_estimator_, method)
-        return True
-
-    return check
-
-
-class Wrapped(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """What it predicts, its `best_estimator_` does."""
-
-    best_estimator_: Any
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """The classes."""
-        check_is_fitted(self)
-        return np.asarray(self.best_estimator_.classes_)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the label of each row, shape (n_samples,)."""
-        check_is_fitted(self)
-        return np.asarray(self.best_estimator_.predict(X))
-
-    @available_if(_has("predict_proba"))  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class, shape (n_samples, n_classes)."""
-        return np.asarray(self.best_estimator_.predict_proba(X))
-
-    @available_if(_has("decision_function"))  # type: ignore[untyped-decorator]
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return the scores that decide, as scikit-learn's classifiers do."""
-        return np.asarray(self.best_estimator_.decision_function(X))
+    return fitted_search(head).best_estimator_
 
 
 def out_of_fold(head: Any, X: Any, y: np.ndarray, method: str) -> np.ndarray:
@@ -115,7 +81,7 @@ def out_of_fold(head: Any, X: Any, y: np.ndarray, method: str) -> np.ndarray:
         )
 
 
-class FeatureSearch(Wrapped):
+class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Choose layers and pooling together with C; then C once more, finely, for those.
 
     Parameters
@@ -211,3 +177,24 @@ class FeatureSearch(Wrapped):
             [("select", select), ("classify", self.search_.best_estimator_)]
         )
         return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.classes_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each row, shape (n_samples,)."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.predict(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.predict_proba(X))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores that decide, as scikit-learn's classifiers do."""
+        check_is_fitted(self)
+        return np.asarray(self.best_estimator_.decision_function(X))

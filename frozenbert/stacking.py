@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -14,12 +14,12 @@ from sklearn.model_selection import TunedThresholdClassifierCV, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from .errors import InputError
-from .search import Wrapped, base_search, out_of_fold, tuned_estimator
+from .search import base_search, out_of_fold, tuned_estimator
 
 __all__ = ["MultiLabelClassifier", "StackedSearch"]
 
 
-class _OutOfFold(Wrapped):
+class _OutOfFold(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """A search, then what is learned from its best estimator's scores out of fold."""
 
     def __init__(
@@ -108,6 +108,12 @@ class StackedSearch(_OutOfFold):
         if self.calibrate is not None:
             self.best_estimator_ = _calibrated(self.calibrate, self.search).fit(scores, y)
         return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes."""
+        check_is_fitted(self)
+        return np.asarray(self.plain_.classes_)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the scores that decide, as scikit-learn's classifiers do."""
@@ -205,13 +211,14 @@ class MultiLabelClassifier(_OutOfFold):
             self._fit_label(scores[:, place :: len(labels)], flags[:, place], label)
             for place, label in enumerate(labels)
         ]
-        # Without calibration they are the same but for their thresholds.
-        self.plain_ = [
-            (_of_scores(self.search) if 0 < column.sum() < len(column) else _constant()).fit(
-                scores[:, place :: len(labels)], column
-            )
-            for place, column in enumerate(flags.T)
-        ]
+        self.plain_ = self.estimators_
+        if self.calibrate is not None:
+            self.plain_ = [
+                (_of_scores(self.search) if 0 < column.sum() < len(column) else _constant()).fit(
+                    scores[:, place :: len(labels)], column
+                )
+                for place, column in enumerate(flags.T)
+            ]
         self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
         self._labels = labels
         return self

@@ -36,7 +36,7 @@ from .metrics import (
 )
 from .pipeline import find_step, save_model
 from .report import PLOTS, Outcome, describe_encoder, write_report
-from .search import FeatureSearch, base_search, out_of_fold
+from .search import FeatureSearch, base_search, fitted_search, out_of_fold
 from .stacking import MultiLabelClassifier
 from .words import WordScores, make_words_baseline
 
@@ -272,9 +272,9 @@ def train(
 
 
 def _describe_search(head: Any) -> dict[str, Any]:
-    found = head
-    while hasattr(found, "search_"):
-        found = found.search_
+    found = fitted_search(head)
+    features = found if isinstance(found, FeatureSearch) else None
+    found = found.search_ if features else found
     (name,) = found.param_grid
     results, best = found.cv_results_, found.best_index_
     described = {
@@ -287,13 +287,11 @@ def _describe_search(head: Any) -> dict[str, Any]:
         "mean_score": results["mean_test_score"].tolist(),
         "std_score": results["std_test_score"].tolist(),
     }
-    while not isinstance(head, FeatureSearch) and hasattr(head, "search_"):
-        head = head.search_
-    if isinstance(head, FeatureSearch):
+    if features:
         described |= {
-            "best_layers": list(head.best_params_["layers"]),
-            "best_pooling": list(head.best_params_["pooling"]),
-            "features": head.features_,
+            "best_layers": list(features.best_params_["layers"]),
+            "best_pooling": list(features.best_params_["pooling"]),
+            "features": features.features_,
         }
     return described
 
