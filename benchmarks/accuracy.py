@@ -39,7 +39,7 @@ from frozenbert.pipeline import find_step
 from frozenbert.search import fitted_search, tuned_estimator
 from frozenbert.select import SelectVectors
 from frozenbert.sources import PACKAGED_ENCODER
-from frozenbert.words import WordScores
+from frozenbert.words import WordScores, make_words_baseline
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / "artifacts" / "cache"
@@ -105,7 +105,8 @@ def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
             found[way] = model.predict(dev_texts)
         model = _make(options, search="features", with_tfidf=True, n_jobs=options.n_jobs)
         answers = _answers(model.fit(texts[:n], y[:n]), dev_texts)
-        found |= {WAYS[part]: answers[part] for part in ("words", "vectors", "both")}
+        answers["tfidf"] = make_words_baseline().fit(texts[:n], y[:n]).predict(dev_texts)
+        found |= {WAYS[part]: answers[part] for part in WAYS}
         best = _best(model)
         base = found["last layer, [CLS]"]
         rows += [_accuracy(data, way, dev_y, p, base, best) for way, p in found.items()]
@@ -118,10 +119,7 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
     settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
     found = _in_folds(texts, y, options, settings)
     data = f"IMDB, {FOLDS} folds of {len(y):,}"
-    rows = [
-        _accuracy(data, WAYS[part], y, found[part], found["words"])
-        for part in ("words", "vectors", "both")
-    ]
+    rows = [_accuracy(data, way, y, found[part], found["tfidf"]) for part, way in WAYS.items()]
     return rows + _calibration(data, WAYS["both"], y, found)
 
 
@@ -144,8 +142,8 @@ def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
     found = _in_folds(texts, y, options, {"long_text": "windows", "with_tfidf": True}, _plain)
-    for part, way in (("words", WAYS["words"]), ("both", "`--long-text windows --with-tfidf`")):
-        rows.append(_accuracy(data, way, y, found[part], found["words"]))
+    for part, way in (("tfidf", WAYS["tfidf"]), ("both", "`--long-text windows --with-tfidf`")):
+        rows.append(_accuracy(data, way, y, found[part], found["tfidf"]))
     return rows
 
 
@@ -186,11 +184,12 @@ def emotions(folder: Path, options: Any) -> list[dict[str, Any]]:
         train["text"].tolist(), train[labels]
     )
     texts = dev["text"].tolist()
-    words = find_step(model, WordScores).words_
+    words = make_words_baseline(multi_label=True, n_jobs=options.n_jobs)
+    words.fit(train["text"].tolist(), train[labels])
     p = model.predict_proba(texts)
     found = {
         "`--with-tfidf`, thresholds 0.5": (p >= 0.5).astype(int),
-        f"{WAYS['words']}, tuned thresholds": words.predict(texts),
+        f"{WAYS['tfidf']}, tuned thresholds": words.predict(texts),
         "`--with-tfidf`, tuned thresholds": model.predict(texts),
     }
     base = next(iter(found.values()))
@@ -220,7 +219,8 @@ MEASURES = {
     "emotions": emotions,
 }
 WAYS = {
-    "words": "TF-IDF alone",
+    "tfidf": "TF-IDF alone",
+    "words": "TF-IDF, weighted as in naive Bayes, alone",
     "vectors": "`--search features`",
     "both": "`--search features --with-tfidf`",
 }
@@ -279,8 +279,12 @@ def _fold(
     warnings.filterwarnings("ignore", message=".*longer than max_length")
     train = np.setdiff1d(np.arange(len(y)), test)
     model = make(options, **settings).fit([texts[i] for i in train], y[train])
+    found = _answers(model, [texts[i] for i in test])
+    if "words" in found:
+        baseline = make_words_baseline().fit([texts[i] for i in train], y[train])
+        found["tfidf"] = baseline.predict([texts[i] for i in test])
     print("    a fold is done", file=sys.stderr, flush=True)
-    return _answers(model, [texts[i] for i in test])
+    return found
 
 
 def _accuracy(

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from .errors import InputError
 from .search import base_search, out_of_fold, tuned_estimator
 
-__all__ = ["MultiLabelClassifier", "StackedSearch"]
+__all__ = ["MultiLabelClassifier", "StackedSearch", "flags_of"]
 
 
 class _OutOfFold(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -204,7 +204,7 @@ class MultiLabelClassifier(_OutOfFold):
             Itself.
         """
         names = getattr(y, "columns", None)
-        flags = _flags(y)
+        flags = flags_of(y)
         labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
         scores = self._search(X, flags)
         self.estimators_ = [
@@ -285,7 +285,7 @@ def _constant() -> DummyClassifier:
     return DummyClassifier(strategy="prior")
 
 
-def _flags(y: Any) -> np.ndarray:
+def flags_of(y: Any) -> np.ndarray:
     """Return many labels a text as an array of 0 and 1, or say what is wrong with them."""
     try:
         flags = np.asarray(y.toarray() if hasattr(y, "toarray") else y)

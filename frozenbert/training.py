@@ -218,17 +218,14 @@ def train(
     agreement = _agreement(model, embed, test_texts)
     if agreement:
         clock.lap("agreement with float32")
-    if words is None:
-        baseline = make_words_baseline(
-            cv=folds,
-            scoring=settings.scoring if isinstance(settings.scoring, str) else None,
-            multi_label=many,
-            class_weight=_class_weight(head),
-            random_state=settings.cv.random_state,
-            n_jobs=settings.n_jobs,
-        ).fit(texts, labels)
-    else:
-        baseline = words.words_
+    baseline = make_words_baseline(
+        cv=folds,
+        scoring=settings.scoring if isinstance(settings.scoring, str) else None,
+        multi_label=many,
+        class_weight=_class_weight(head),
+        random_state=settings.cv.random_state,
+        n_jobs=settings.n_jobs,
+    ).fit(texts, labels)
     baseline_predicted = baseline.predict(test_texts)
     baseline_p = baseline.predict_proba(test_texts) if many else None
     clock.lap("baseline of words")

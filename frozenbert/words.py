@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head
-from .search import out_of_fold, tuned_estimator
+from .errors import InputError
+from .search import base_search, out_of_fold, tuned_estimator
+from .stacking import flags_of
 from .texts import check_texts
 
-__all__ = ["WordScores", "make_words_baseline"]
+__all__ = ["NBLogisticRegression", "WordScores", "make_words_baseline"]
+
+# What a column is taken to have more in each class. A single word of a row that has a dozen weighs
+# 0.1 to 0.3 in TF-IDF. Of 0.03, 0.1, 0.2 and 1, on folds of SST-2's training rows, the first
+# three differ by less than 0.002 in the vote with vectors, and 1 is worse by 0.005.
+SMOOTHING = 0.1
 
 # TF-IDF rows have length 1, and therefore need less regularisation than standardised vectors.
 BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -56,14 +67,68 @@ def make_words_baseline(
         random_state=random_state,
         n_jobs=n_jobs,
     )
-    words = TfidfVectorizer(
+    return Pipeline([("tfidf", _tfidf()), ("classify", head)])
+
+
+def _tfidf() -> TfidfVectorizer:
+    return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32
     )
-    return Pipeline([("tfidf", words), ("classify", head)])
+
+
+class NBLogisticRegression(LogisticRegression):
+    """Logistic regression on words that are weighted by how they tell two classes apart.
+
+    Each column is multiplied by the logarithm of the ratio of its shares in the two classes,
+    as naive Bayes would weigh it (S. Wang and C. D. Manning, "Baselines and Bigrams: Simple,
+    Good Sentiment and Topic Classification", ACL 2012, section 2). The weights are part of
+    `coef_` once it is fitted, so it predicts as any logistic regression does.
+
+    Its parameters and attributes are those of `sklearn.linear_model.LogisticRegression`; it
+    takes two classes, and columns that are not negative.
+
+    Examples
+    --------
+    >>> model = NBLogisticRegression(C=10.0).fit(np.array([[1, 0, 1], [0, 1, 1]]), ["a", "b"])
+    >>> model.coef_.round(1).tolist()
+    [[-2.6, 2.6, 0.0]]
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NBLogisticRegression:
+        """Weigh the columns, and train.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Counts or TF-IDF.
+        y : array-like of shape (n_samples,)
+            Two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        NBLogisticRegression
+            Itself.
+        """
+        X, y = scipy.sparse.csr_array(X), np.asarray(y)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        classes = np.unique(y)
+        if len(classes) != 2:
+            raise InputError(f"y has {len(classes)} classes; NBLogisticRegression takes two.")
+        shares = []
+        for label in classes:
+            found = X.T @ (weight * (y == label)) + SMOOTHING
+            shares.append(found / found.sum())
+        ratios = np.log(shares[1] / shares[0]).astype(X.dtype)
+        super().fit(X.multiply(ratios).tocsr(), y, sample_weight)
+        self.coef_: np.ndarray = self.coef_ * ratios
+        return self
 
 
 class WordScores(TransformerMixin, BaseEstimator):
     """The scores of a classifier of words, as columns to stand beside vectors.
+
+    TF-IDF of words and pairs, and an `NBLogisticRegression` for each class.
 
     `fit_transform` returns scores out of fold: each row is scored by a classifier that
     was not trained on it (as in scikit-learn's `TargetEncoder`). So what is trained on
@@ -141,20 +206,33 @@ class WordScores(TransformerMixin, BaseEstimator):
             One column of two classes, else one for each class or label.
         """
         texts = check_texts(X, self.missing)
-        self._fit(texts, y)
+        y = self._fit(texts, y)
         words = self.words_["tfidf"].transform(texts)
         head = self.words_["classify"]
-        return _as_columns(out_of_fold(head, words, np.asarray(y), "decision_function"))
+        return _as_columns(out_of_fold(head, words, y, "decision_function"))
 
-    def _fit(self, texts: list[str], y: Any) -> None:
-        self.words_ = make_words_baseline(
+    def _fit(self, texts: list[str], y: Any) -> np.ndarray:
+        head = make_head(
             cv=self.cv,
             scoring=self.scoring,
             multi_label=self.multi_label,
             class_weight=self.class_weight,
             random_state=self.random_state,
             n_jobs=self.n_jobs,
-        ).fit(texts, y)
+        )
+        each = NBLogisticRegression(
+            solver="newton-cg", tol=1e-3, max_iter=1000, class_weight=self.class_weight
+        )
+        search = base_search(head).set_params(
+            estimator=OneVsRestClassifier(each), param_grid={"estimator__C": BASELINE_C_VALUES}
+        )
+        names = getattr(y, "columns", None)
+        y = flags_of(y) if self.multi_label else np.asarray(y)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Label .* is present in all training")
+            self.words_ = Pipeline([("tfidf", _tfidf()), ("classify", search)]).fit(texts, y)
+        self._labels = self.words_.classes_ if names is None else np.asarray(names, dtype=object)
+        return y
 
     def transform(self, X: Any) -> np.ndarray:
         """Score texts by their words.
@@ -180,7 +258,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         input_features : ignored
         """
         check_is_fitted(self)
-        classes = list(self.words_.classes_)
+        classes = list(self._labels)
         if not self.multi_label and len(classes) == 2:
             classes = classes[1:]
         return np.array([f"score_{label}" for label in classes], dtype=object)
