@@ -8,25 +8,17 @@ import glob
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .arguments import DEFAULT_CACHE
 from .cache import cache_root
 from .cluster import cluster, describe_workers, embed_partitions, searched_on
-from .columns import (
-    find_columns,
-    has_lists,
-    label_sets_of,
-    labels_of,
-    texts_of,
-    unknown_label,
-)
+from .columns import find_columns, texts_of
 from .compare import compare_models
 from .embed import DistilBertVectorizer
 from .errors import InputError
@@ -41,21 +33,23 @@ from .features import (
 from .files import check_can_write, sha256_of_file
 from .housekeeping import Piece, holdings, prune, size_text
 from .metrics import short
+from .options import (
+    cache_dir,
+    check_can_write_file,
+    encoder_settings,
+    label_columns,
+    read_labels,
+    read_rows,
+    read_test_rows,
+)
 from .pipeline import column_names, find_step, load_model, make_text_classifier, predict
 from .printing import count, describe_table, pace, print_training, say, say_encoder
 from .report import read_sidecar
-from .sources import DEFAULT_ENCODER, find_default_encoder
 from .tables import read_table, table_format, write_table
 from .training import check_classes, hold_out, save_training
 from .training import train as train_model
 
-if TYPE_CHECKING:
-    from .tables import Table
-
 __all__ = ["cache", "classify", "compare", "embed", "train"]
-
-# `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
-SHAPING = ("revision", "pooling", "layers", "max_length", "long_text", "precision")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -68,10 +62,10 @@ def train(arguments: argparse.Namespace) -> None:
         raise InputError(f"--out {out}: is a file; a folder's name is needed.")
     check_can_write(out / "model.joblib")
 
-    table, text_column, label_column = _read(arguments, data, need_label=True)
+    table, text_column, label_column = read_rows(arguments, data, need_label=True)
     assert label_column is not None  # was needed
     texts = texts_of(table, text_column)
-    labels = _labels_of(arguments, table, label_column)
+    labels = read_labels(arguments, table, label_column)
     source = {
         "file": data.name,
         "sha256": sha256_of_file(data),
@@ -84,7 +78,9 @@ def train(arguments: argparse.Namespace) -> None:
         test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
         test_described = f"{len(test_texts):,} rows, {test['description']}"
     else:
-        table, test_texts, test_labels = _read_test(arguments, text_column, label_column, labels)
+        table, test_texts, test_labels = read_test_rows(
+            arguments, text_column, label_column, labels
+        )
         test = {
             "description": f"all of {Path(arguments.test).name}",
             "file": Path(arguments.test).name,
@@ -95,7 +91,7 @@ def train(arguments: argparse.Namespace) -> None:
     say("train", f"{len(texts):,} rows; {count(labels)}")
     say("test", test_described)
 
-    settings, notice = _encoder_settings(arguments)
+    settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
         search=arguments.search,
@@ -134,7 +130,7 @@ def classify(arguments: argparse.Namespace) -> None:
         if arguments.data is None:
             raise InputError("--out goes with --data; the answer to --text is printed.")
         table_format(arguments.out)
-        _check_can_write_file(Path(arguments.out))
+        check_can_write_file(Path(arguments.out))
     model = load_model(arguments.model)
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
     _prepare(model, arguments)
@@ -149,7 +145,7 @@ def classify(arguments: argparse.Namespace) -> None:
     table = read_table(arguments.data, header=arguments.header, columns=expected)
     if text_column not in table.frame.columns:
         text_column = arguments.text_column
-    text_column, _ = find_columns(table, text_column, _label(arguments), need_label=False)
+    text_column, _ = find_columns(table, text_column, label_columns(arguments), need_label=False)
     texts = texts_of(table, text_column)
     for name in column_names(model):
         if name in table.frame.columns:
@@ -180,7 +176,7 @@ def embed(arguments: argparse.Namespace) -> None:
         )
     array, beside = out.suffix.lower() == ".npy", out.with_suffix(".json")
     for path in (out, beside) if array else (out,):
-        _check_can_write_file(path)
+        check_can_write_file(path)
     if out.exists() and Path(arguments.data).exists() and out.samefile(arguments.data):
         raise InputError(f"--out {out}: is the table itself; name another file.")
     if array and beside.exists() and not out.exists():
@@ -195,7 +191,7 @@ def embed(arguments: argparse.Namespace) -> None:
         **_columns(arguments),
     )
     say("data", describe_table(source.first, source.text_column, None, source.n_rows))
-    settings, notice = _encoder_settings(arguments)
+    settings, notice = encoder_settings(arguments)
     vectorizer = DistilBertVectorizer(**settings).fit([""])
     say_encoder(vectorizer)
     written = embed_table(vectorizer, source, out, {"notice": notice})
@@ -219,7 +215,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
         if not path.is_file():
             raise InputError(f"--data {path}: there is no such file.")
     say("data", f"{arguments.data}: {len(paths):,} tables")
-    settings, _ = _encoder_settings(arguments)
+    settings, _ = encoder_settings(arguments)
     on_cluster = bool(arguments.workers or arguments.scheduler)
     if on_cluster:
         # A worker stands in another folder. Without a cache a table's vectors are kept when
@@ -305,7 +301,7 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "header": arguments.header,
         "text_column": arguments.text_column,
-        "label_column": _label(arguments),
+        "label_column": label_columns(arguments),
     }
 
 
@@ -316,7 +312,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def cache(arguments: argparse.Namespace) -> None:
     """Say what the cache holds, or remove some of it."""
-    root = cache_root(_cache_dir(arguments))
+    root = cache_root(cache_dir(arguments))
     assert root is not None  # that takes --no-cache
     removed: list[Piece] = []
     if arguments.action == "prune":
@@ -340,96 +336,10 @@ def cache(arguments: argparse.Namespace) -> None:
             print(f"{holding.describe():44}{number:>12}{size_text(holding.n_bytes):>11}  {used}")
 
 
-def _check_can_write_file(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"--out: {path} is a folder; a file's name is needed.")
-    check_can_write(path)
-
-
-def _label(arguments: argparse.Namespace) -> str | list[str] | None:
-    """Return the column of labels, or several."""
-    columns: list[str] | None = arguments.label_column
-    return columns[0] if columns and len(columns) == 1 else columns
-
-
-def _labels_of(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Any:
-    """Return an array of classes, or many labels a text as columns of 0 and 1."""
-    separator = arguments.label_separator
-    if separator == "":
-        raise InputError("--label-separator: is empty; give what stands between labels: '|'.")
-    if not isinstance(columns, str):
-        if separator is not None:
-            raise InputError("--label-separator: goes with one --label-column, not with several.")
-        return label_sets_of(table, columns)
-    if separator is not None or has_lists(table, columns):
-        return label_sets_of(table, columns, separator)
-    return labels_of(table, columns)
-
-
-def _read(
-    arguments: argparse.Namespace, path: Path, need_label: bool
-) -> tuple[Table, str, str | Sequence[str] | None]:
-    text, label = arguments.text_column, _label(arguments)
-    named = [name for name in (text, *(arguments.label_column or ())) if name]
-    table = read_table(path, header=arguments.header, columns=named)
-    if arguments.limit is not None:
-        table = table.head(arguments.limit)
-    return table, *find_columns(table, text, label, need_label=need_label)
-
-
-def _read_test(
-    arguments: argparse.Namespace, text_column: str, label_column: str | Sequence[str], known: Any
-) -> tuple[Table, list[str], Any]:
-    """Read the rows to measure on; their labels have to be among those trained on."""
-    columns = [label_column] if isinstance(label_column, str) else [*label_column]
-    table = read_table(arguments.test, header=arguments.header, columns=[text_column, *columns])
-    find_columns(table, text_column, label_column, need_label=True)
-    if np.ndim(known) == 2:
-        names = known.columns.tolist()
-        sets = label_sets_of(table, label_column, arguments.label_separator, names)
-        return table, texts_of(table, text_column), sets
-    assert isinstance(label_column, str)
-    classes = {str(label): label for label in known.tolist()}
-    labels = []
-    for row, label in enumerate(labels_of(table, label_column).tolist()):
-        if str(label) not in classes:
-            raise unknown_label(table, row, label, sorted(classes))
-        labels.append(classes[str(label)])
-    return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
-
-
 def _column_trained_on(model: str) -> str | None:
     training = read_sidecar(model).get("training")
     name = training.get("text_column") if isinstance(training, dict) else None
     return name if isinstance(name, str) else None
-
-
-def _encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
-    """Parameters for the vectorizer, and why the encoder is not the default one."""
-    settings = {
-        name: getattr(arguments, name)
-        for name in (*SHAPING, "backend", "device")
-        if getattr(arguments, name) is not None
-    }
-    settings["local_files_only"] = arguments.offline
-    settings["cache_dir"] = _cache_dir(arguments)
-    notice = None
-    if arguments.model is not None:
-        name = arguments.model
-    elif arguments.revision is not None:
-        name = DEFAULT_ENCODER  # its revision was asked for, so nothing may stand in for it
-    else:
-        files, notice = find_default_encoder(local_files_only=arguments.offline)
-        name = files.name
-        if notice:
-            print(notice, file=sys.stderr)
-    return {"model_name": name, **settings}, notice
-
-
-def _cache_dir(arguments: argparse.Namespace) -> str | Path | None:
-    if arguments.no_cache:
-        return None
-    return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir or DEFAULT_CACHE)
 
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:
@@ -455,7 +365,7 @@ def _prepare(model: Any, arguments: argparse.Namespace) -> None:
                 f"trained with {','.join(map(str, _tuple(value)))}; leave the option out, or train "
                 f"another model."
             )
-    embed.set_params(cache_dir=_cache_dir(arguments), local_files_only=arguments.offline)
+    embed.set_params(cache_dir=cache_dir(arguments), local_files_only=arguments.offline)
     for name in ("backend", "device"):
         if getattr(arguments, name) is not None:
             embed.set_params(**{name: getattr(arguments, name)})
