@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 
 __all__ = [
     "DEFAULT_CACHE",
+    "ENCODERS",
     "Parser",
     "add_cluster",
+    "add_encoder",
     "add_other",
-    "add_shared",
+    "add_table",
     "age",
     "folds",
     "jobs",
@@ -25,6 +27,10 @@ __all__ = [
 ]
 
 DEFAULT_CACHE = "artifacts/cache"
+ENCODERS = (
+    "a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); "
+    "default: distilbert-base-uncased, or the packaged one where the hub cannot be reached"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,13 +44,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def add_shared(
-    parser: argparse.ArgumentParser,
-    model_help: str = "a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); "
-    "default: distilbert-base-uncased, or the packaged one where the hub cannot be reached",
-    model_required: bool = False,
+def add_encoder(
+    parser: argparse.ArgumentParser, model_help: str = ENCODERS, model_required: bool = False
 ) -> None:
-    """Add the options of encoder, table and cache, the same for every command."""
+    """Add the options of a frozen encoder and of the cache of its vectors."""
     encoder = parser.add_argument_group("encoder")
     encoder.add_argument("--model", metavar="NAME", required=model_required, help=model_help)
     encoder.add_argument("--revision", help="branch, tag or commit on the hub")
@@ -58,7 +61,13 @@ def add_shared(
     encoder.add_argument("--backend", help="auto, torch or openvino; default: auto")
     encoder.add_argument("--device", help="a torch device, cpu or cuda")
     encoder.add_argument("--offline", action="store_true", help="never ask the hub")
+    add_other(parser).add_argument(
+        "--no-cache", action="store_true", help="keep no vectors on disk"
+    )
 
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what stands where in a table."""
     table = parser.add_argument_group("table (tsv, csv, jsonl, each also .gz; parquet)")
     table.add_argument("--text-column", metavar="NAME", help="0, 1, ... without a header")
     table.add_argument(
@@ -71,10 +80,6 @@ def add_shared(
         "--header",
         action=argparse.BooleanOptionalAction,
         help="the first row of a tsv or csv names the columns, or not; default: guess, and say so",
-    )
-
-    add_other(parser).add_argument(
-        "--no-cache", action="store_true", help="keep no vectors on disk"
     )
 
 

@@ -12,13 +12,16 @@ from typing import Any
 
 from . import __version__
 from .arguments import (
+    ENCODERS,
     Parser,
     add_cluster,
+    add_encoder,
     add_other,
-    add_shared,
+    add_table,
     age,
     folds,
     jobs,
+    names,
     positive,
     seed,
     size,
@@ -26,7 +29,9 @@ from .arguments import (
 )
 from .errors import InputError
 
-__all__ = ["cache", "classify", "compare", "embed", "main", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "finetune", "main", "train"]
+
+CLEAN = "leave web addresses and @mentions out of the texts, and turn HTML entities into text"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "classify": classify,
         "compare": compare,
         "embed": embed,
+        "finetune": finetune,
         "cache": cache,
     }
     parser = Parser(
@@ -74,6 +80,7 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--no-examples", action="store_true", help="no text of a row stands in the report"
     )
+    parser.add_argument("--clean", action="store_true", help=CLEAN)
     head = parser.add_argument_group("classifier")
     head.add_argument(
         "--search",
@@ -102,7 +109,8 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         metavar="SEP",
         help="the label column holds lists such as a|b: any number of labels a text",
     )
-    add_shared(parser)
+    add_table(parser)
+    add_encoder(parser)
     add_cluster(parser)
     return _run(parser, argv, "train")
 
@@ -120,7 +128,8 @@ def classify(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--encoder", metavar="NAME", help="where the model's encoder is now: a folder or a name"
     )
-    add_shared(parser, model_help="model.joblib, or the folder that holds it", model_required=True)
+    add_table(parser)
+    add_encoder(parser, "model.joblib, or the folder that holds it", model_required=True)
     return _run(parser, argv, "classify")
 
 
@@ -146,9 +155,61 @@ def embed(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "of several tables or from a cluster, a folder of such .parquet files",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N rows only")
-    add_shared(parser)
+    add_table(parser)
+    add_encoder(parser)
     add_cluster(parser)
     return _run(parser, argv, "embed")
+
+
+def finetune(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Fine-tune an encoder on texts and labels; what comes out is an encoder for --model."""
+    parser = Parser(prog=prog, description=finetune.__doc__)
+    parser.add_argument("--data", required=True, metavar="FILE", help="texts and labels")
+    parser.add_argument(
+        "--valid", metavar="FILE", help="rows to choose the epoch on; without it one row of ten"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the encoder goes")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N rows only")
+    parser.add_argument("--clean", action="store_true", help=CLEAN)
+    add_table(parser)
+    parser.add_argument(
+        "--label-separator", metavar="SEP", help="the label column holds lists such as a|b"
+    )
+    parser.add_argument(
+        "--soft-label-column",
+        metavar="NAME",
+        action="append",
+        help="in place of labels, the probability of the positive class; given again: the "
+        "probabilities of several classes",
+    )
+    recipe = parser.add_argument_group("training (Hugging Face's Trainer, AdamW)")
+    recipe.add_argument("--epochs", type=positive, default=4, help="default: 4")
+    recipe.add_argument("--lr", type=float, default=5e-5, help="of the encoder; default: 5e-5")
+    recipe.add_argument(
+        "--head-lr", type=float, default=1e-3, help="of the layer on top; default: 1e-3"
+    )
+    recipe.add_argument("--dropout", type=float, default=0.1, help="default: 0.1")
+    recipe.add_argument("--weight-decay", type=float, default=0.01, help="default: 0.01")
+    recipe.add_argument("--batch-size", type=positive, default=16, help="default: 16")
+    recipe.add_argument(
+        "--gradient-accumulation-steps", type=positive, default=1, help="batches a step; default: 1"
+    )
+    recipe.add_argument(
+        "--early-stopping", type=positive, metavar="EPOCHS", help="end after so many no better"
+    )
+    recipe.add_argument(
+        "--freeze-layers", type=int, default=0, metavar="K", help="the K lowest stay as they are"
+    )
+    recipe.add_argument("--max-length", type=positive, metavar="TOKENS", help="cut texts here")
+    recipe.add_argument("--pooling", type=names, default="auto", help="auto, cls, mean, max")
+    recipe.add_argument("--seed", type=seed, default=0, help="default: 0")
+    recipe.add_argument("--device", help="a torch device, cpu or cuda")
+    encoder = parser.add_argument_group("encoder")
+    encoder.add_argument("--model", metavar="NAME", help=ENCODERS)
+    encoder.add_argument("--revision", help="branch, tag or commit on the hub")
+    encoder.add_argument("--offline", action="store_true", help="never ask the hub")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return _run(parser, argv, "finetune")
 
 
 def cache(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -191,6 +252,8 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, command: s
         kept = "; vectors computed so far are kept"
         if command == "embed" and (arguments.workers or arguments.scheduler):
             kept = "; tables that are done are kept"
+        elif command == "finetune":
+            kept = "; finished epochs are kept, and the same command goes on after them"
         elif command in ("cache", "compare") or arguments.no_cache:
             kept = ""
         print(f"{parser.prog}: interrupted{kept}.", file=sys.stderr)

@@ -22,6 +22,7 @@ __all__ = [
     "kind_of",
     "label_sets_of",
     "labels_of",
+    "probabilities_of",
     "shown",
     "texts_of",
     "unknown_label",
@@ -273,6 +274,41 @@ def label_sets_of(
     if not names:
         raise InputError(f"{table.path}, column {shown(columns)}: no row has a label.")
     return pd.DataFrame(flags, columns=names)
+
+
+def probabilities_of(table: Table, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the probabilities of the classes, one column each; their sum in a row is 1.
+
+    Parameters
+    ----------
+    table : Table
+    columns : sequence of str
+        One is the probability of the second of two classes, "not" and that column's name.
+
+    Raises
+    ------
+    InputError
+        If a cell is no number from 0 to 1, or a row's sum is not 1.
+    """
+    found = table.frame[list(columns)].apply(pd.to_numeric, errors="coerce")
+    wrong = np.argwhere(~found.ge(0).to_numpy() | ~found.le(1).to_numpy())
+    if len(wrong):
+        row, place = wrong[0]
+        raise InputError(
+            f"{table.where(int(row))}, column {shown(columns[place])}: "
+            f"{shown(table.frame[columns[place]].iloc[row])} is no probability, which is a number "
+            f"from 0 to 1."
+        )
+    if len(columns) == 1:
+        positive = found[columns[0]]
+        return pd.DataFrame({f"not {columns[0]}": 1 - positive, columns[0]: positive})
+    sums = found.sum(axis=1).to_numpy()
+    if len(off := np.flatnonzero(abs(sums - 1) > 0.01)):
+        raise InputError(
+            f"{table.where(int(off[0]))}: the probabilities of the classes sum to "
+            f"{sums[off[0]]:.3f} and not to 1."
+        )
+    return found / sums[:, None]
 
 
 def unknown_label(table: Table, row: int, label: Any, known: Sequence[Any]) -> InputError:

@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .cache import cache_root
+from .clean import clean_texts
 from .cluster import cluster, describe_workers, embed_partitions, searched_on
 from .columns import find_columns, texts_of
 from .compare import compare_models
@@ -31,25 +32,30 @@ from .features import (
     partition_targets,
 )
 from .files import check_can_write, sha256_of_file
+from .finetune import Recipe
+from .finetune import finetune as finetune_encoder
 from .housekeeping import Piece, holdings, prune, size_text
 from .metrics import short
 from .options import (
     cache_dir,
     check_can_write_file,
+    encoder_name,
     encoder_settings,
     label_columns,
     read_labels,
     read_rows,
+    read_soft_rows,
     read_test_rows,
 )
 from .pipeline import column_names, find_step, load_model, make_text_classifier, predict
 from .printing import count, describe_table, pace, print_training, say, say_encoder
 from .report import read_sidecar
+from .sources import find_encoder
 from .tables import read_table, table_format, write_table
 from .training import check_classes, hold_out, save_training
 from .training import train as train_model
 
-__all__ = ["cache", "classify", "compare", "embed", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "finetune", "train"]
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -79,7 +85,7 @@ def train(arguments: argparse.Namespace) -> None:
         test_described = f"{len(test_texts):,} rows, {test['description']}"
     else:
         table, test_texts, test_labels = read_test_rows(
-            arguments, text_column, label_column, labels
+            arguments, arguments.test, text_column, label_column, labels
         )
         test = {
             "description": f"all of {Path(arguments.test).name}",
@@ -96,6 +102,7 @@ def train(arguments: argparse.Namespace) -> None:
         **settings,
         search=arguments.search,
         with_tfidf=arguments.with_tfidf,
+        clean=arguments.clean,
         multi_label=np.ndim(labels) == 2,
         calibrate=arguments.calibrate,
         class_weight=arguments.class_weight,
@@ -308,6 +315,65 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
 def compare(arguments: argparse.Namespace) -> None:
     """Print models side by side."""
     print("\n".join(compare_models(arguments.models)))
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """Fine-tune an encoder; print each epoch's figures."""
+    out = Path(arguments.out)
+    check_can_write(out / "config.json")
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    soft = arguments.soft_label_column
+    if soft and (arguments.label_column or arguments.label_separator):
+        raise InputError("--soft-label-column stands in place of labels: leave those options out.")
+
+    if soft:
+        texts, labels = read_soft_rows(arguments, arguments.data)
+    else:
+        table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
+        assert label_column is not None  # was needed
+        say("data", describe_table(table, text_column, label_column))
+        texts, labels = texts_of(table, text_column), read_labels(arguments, table, label_column)
+    if arguments.valid is None:
+        texts, valid_texts, labels, valid_labels = hold_out(texts, labels, arguments.seed, parts=10)
+    elif soft:
+        valid_texts, valid_labels = read_soft_rows(arguments, arguments.valid)
+    else:
+        assert label_column is not None
+        _, valid_texts, valid_labels = read_test_rows(
+            arguments, arguments.valid, text_column, label_column, labels
+        )
+    say("train", f"{len(texts):,} rows")
+    say("valid", f"{len(valid_texts):,} rows{'' if arguments.valid else ', one of ten'}")
+    if arguments.clean:
+        texts, valid_texts = clean_texts(texts), clean_texts(valid_texts)
+    name, _ = encoder_name(arguments)
+    files = find_encoder(name, arguments.revision, local_files_only=arguments.offline)
+    done = finetune_encoder(
+        files,
+        texts,
+        labels,
+        valid_texts,
+        valid_labels,
+        out,
+        recipe,
+        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", _of_epoch(epoch)),
+        progress=sys.stderr.isatty(),
+    )
+    if done.before:
+        say("before", "the same training was done already")
+    say("kept", f"epoch {done.metrics['epoch']}: {_of_epoch(done.metrics)}")
+    if not done.before:
+        say("in all", f"{done.seconds:.1f} s")
+    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+    clean = " --clean" if arguments.clean else ""
+    say("next", f"pipeline.py --data {arguments.data} --model {out}{clean}")
+
+
+def _of_epoch(epoch: dict[str, Any]) -> str:
+    return (
+        f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "
+        f"{epoch['accuracy']:.4f}, macro F1 {epoch['macro_f1']:.4f}"
+    )
 
 
 def cache(arguments: argparse.Namespace) -> None:

@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from .arguments import DEFAULT_CACHE
-from .columns import find_columns, has_lists, label_sets_of, labels_of, texts_of, unknown_label
+from .columns import (
+    find_columns,
+    has_lists,
+    label_sets_of,
+    labels_of,
+    probabilities_of,
+    texts_of,
+    unknown_label,
+)
 from .errors import InputError
 from .files import check_can_write
 from .sources import DEFAULT_ENCODER, find_default_encoder
@@ -24,10 +33,12 @@ __all__ = [
     "SHAPING",
     "cache_dir",
     "check_can_write_file",
+    "encoder_name",
     "encoder_settings",
     "label_columns",
     "read_labels",
     "read_rows",
+    "read_soft_rows",
     "read_test_rows",
 ]
 
@@ -75,11 +86,15 @@ def read_rows(
 
 
 def read_test_rows(
-    arguments: argparse.Namespace, text_column: str, label_column: str | Sequence[str], known: Any
+    arguments: argparse.Namespace,
+    path: str,
+    text_column: str,
+    label_column: str | Sequence[str],
+    known: Any,
 ) -> tuple[Table, list[str], Any]:
     """Read the rows to measure on; their labels have to be among those trained on."""
     columns = [label_column] if isinstance(label_column, str) else [*label_column]
-    table = read_table(arguments.test, header=arguments.header, columns=[text_column, *columns])
+    table = read_table(path, header=arguments.header, columns=[text_column, *columns])
     find_columns(table, text_column, label_column, need_label=True)
     if np.ndim(known) == 2:
         names = known.columns.tolist()
@@ -95,8 +110,20 @@ def read_test_rows(
     return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
 
 
+def read_soft_rows(arguments: argparse.Namespace, path: str) -> tuple[list[str], pd.DataFrame]:
+    """Read texts, and the probabilities of the classes of each."""
+    columns = arguments.soft_label_column
+    named = [name for name in (arguments.text_column, *columns) if name]
+    table = read_table(path, header=arguments.header, columns=named)
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    text_column, _ = find_columns(table, arguments.text_column, columns, need_label=True)
+    return texts_of(table, text_column), probabilities_of(table, columns)
+
+
 def encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
     """Return parameters for the vectorizer, and why the encoder is not the default one."""
+    name, notice = encoder_name(arguments)
     settings = {
         name: getattr(arguments, name)
         for name in (*SHAPING, "backend", "device")
@@ -104,17 +131,19 @@ def encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
     }
     settings["local_files_only"] = arguments.offline
     settings["cache_dir"] = cache_dir(arguments)
-    notice = None
-    if arguments.model is not None:
-        name = arguments.model
-    elif arguments.revision is not None:
-        name = DEFAULT_ENCODER  # its revision was asked for, so nothing may stand in for it
-    else:
-        files, notice = find_default_encoder(local_files_only=arguments.offline)
-        name = files.name
-        if notice:
-            print(notice, file=sys.stderr)
     return {"model_name": name, **settings}, notice
+
+
+def encoder_name(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """Return the encoder to use, and why it is not the default one."""
+    if arguments.model is not None:
+        return arguments.model, None
+    if arguments.revision is not None:
+        return DEFAULT_ENCODER, None  # it was asked for, so nothing may stand in for it
+    files, notice = find_default_encoder(local_files_only=arguments.offline)
+    if notice:
+        print(notice, file=sys.stderr)
+    return files.name, notice
 
 
 def cache_dir(arguments: argparse.Namespace) -> str | Path | None:

@@ -11,10 +11,11 @@ import joblib
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head
+from .clean import clean_texts
 from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
 from .errors import InputError
 from .files import writing
@@ -36,6 +37,7 @@ def make_text_classifier(
     *,
     search: str = "head",
     with_tfidf: bool = False,
+    clean: bool = False,
     multi_label: bool = False,
     calibrate: str | None = None,
     class_weight: str | None = None,
@@ -58,6 +60,8 @@ def make_text_classifier(
         "cls" and "mean", unless told otherwise; a text still goes through it once.
     with_tfidf : bool, default=False
         Whether words have a say beside the vectors, as `frozenbert.words.WordScores`.
+    clean : bool, default=False
+        Whether texts go through `frozenbert.clean.clean_texts` first.
     multi_label : bool, default=False
         Whether a text may have any number of labels: `y` is then a column of 0 and 1
         for each.
@@ -71,6 +75,7 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a
         FeatureUnion of `vectors`, which are the first two, and `words`) and `classify`.
+        `clean` stands before them.
 
     Examples
     --------
@@ -94,13 +99,17 @@ def make_text_classifier(
         # Column by column, so before layers are picked it does the same as after, and once.
         ("scale", StandardScaler()),
     ]
+    missing = vectorizer.get("missing", "error")
     if with_tfidf:
-        words = WordScores(missing=vectorizer.get("missing", "error"), **shared)
+        words = WordScores(missing=missing, **shared)
         steps = [("features", FeatureUnion([("vectors", Pipeline(steps)), ("words", words)]))]
     head = make_head(C=C, search=search, with_words=with_tfidf, calibrate=calibrate, **shared)
     model = Pipeline([*steps, ("classify", head)])
     if search == "features":
         model.set_output(transform="pandas")  # layers and poolings are told by columns' names
+    if clean:
+        cleaner = FunctionTransformer(clean_texts, kw_args={"missing": missing})
+        model.steps.insert(0, ("clean", cleaner))
     return model
 
 

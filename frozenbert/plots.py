@@ -17,6 +17,7 @@ __all__ = [
     "plot_curves",
     "plot_features",
     "plot_labels",
+    "plot_losses",
     "plot_reliability",
     "plot_search",
 ]
@@ -220,7 +221,7 @@ def plot_reliability(
     path : path-like
     """
     many = y_true.ndim == 2
-    figure, (axes, below) = _two(5.6, 4.8)
+    figure, (axes, below) = _two(5.6, 4.8, nrows=2, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], ":", color="#5b6b75", linewidth=1)
     for color, (name, p) in zip((INK, ACCENT), probabilities.items(), strict=False):
         right, sure = confidences(y_true, p, classes)
@@ -240,11 +241,11 @@ def plot_reliability(
     _save(figure, path)
 
 
-def _two(width: float, height: float) -> tuple[Any, Any]:
+def _two(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    both = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    both = figure.subplots(**grid)
     for axes in both:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, both
@@ -274,6 +275,35 @@ def plot_labels(per_class: dict[str, dict[str, float]], path: str | Path) -> Non
 
 
 FIGURES = ("precision", "recall", "f1-score")
+
+
+def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Draw the losses of a fine-tuning, and what they are worth, into a PNG file.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        Each epoch's `epoch`, `train_loss`, `loss`, `accuracy` and `macro_f1`, as from
+        `frozenbert.finetune.finetune`.
+    path : path-like
+    """
+    figure, axes = _two(8.4, 3.4, ncols=2)
+    epochs = [epoch["epoch"] for epoch in history]
+    for place, curves in enumerate(
+        (
+            {"train_loss": "training", "loss": "validation"},
+            {"accuracy": "accuracy", "macro_f1": "macro F1"},
+        )
+    ):
+        for (key, name), color in zip(curves.items(), COLORS, strict=False):
+            values = [epoch[key] for epoch in history]
+            axes[place].plot(epochs, values, color=color, marker="o", markersize=4, label=name)
+        axes[place].set_xlabel("epoch")
+        axes[place].xaxis.get_major_locator().set_params(integer=True)
+        axes[place].legend(frameon=False)
+    axes[0].set_title("Loss")
+    axes[1].set_title("Validation texts")
+    _save(figure, path)
 
 
 def _save(figure: Any, path: str | Path) -> None:

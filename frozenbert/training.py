@@ -73,15 +73,17 @@ class Training:
 
 
 def hold_out(
-    texts: Sequence[str], labels: Any, random_state: int | None = 0
+    texts: Sequence[str], labels: Any, random_state: int | None = 0, *, parts: int = 4
 ) -> tuple[list[str], list[str], Any, Any]:
-    """Split off a stratified quarter of the rows for testing.
+    """Split off a stratified part of the rows for testing.
 
     Parameters
     ----------
     texts : sequence of str
     labels : numpy.ndarray of shape (n_samples,), or DataFrame of shape (n_samples, n_labels)
     random_state : int or None, default=0
+    parts : int, default=4
+        One row of so many is held out.
 
     Returns
     -------
@@ -100,13 +102,16 @@ def hold_out(
     (6, 2)
     """
     if np.ndim(labels) == 2:
-        if len(labels) < 8:
+        if len(labels) < 2 * parts:
             raise InputError(
-                f"too few rows to hold out a quarter for testing: {len(labels)} in all; add rows, "
-                f"or give a test file."
+                f"too few rows to hold out one of {parts} for testing: {len(labels)} in all; add "
+                f"rows, or give a file of them."
             )
-        folds = Folds(4, shuffle=True, random_state=random_state)
-        kept, held = next(folds.split(np.zeros(len(labels)), labels))
+        folds = Folds(parts, shuffle=True, random_state=random_state)
+        flags = np.asarray(labels)
+        # Of probabilities, the likeliest class tells what a row is.
+        classes = flags.argmax(axis=1) if flags.dtype.kind == "f" else flags
+        kept, held = next(folds.split(np.zeros(len(labels)), classes))
         return (
             [texts[i] for i in kept],
             [texts[i] for i in held],
@@ -114,13 +119,13 @@ def hold_out(
             labels.iloc[held],
         )
     rare, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
-    if count < 2 or len(labels) < 4 * len(set(labels.tolist())):
+    if count < 2 or len(labels) < parts * len(set(labels.tolist())):
         raise InputError(
-            f"too few rows to hold out a quarter for testing: {len(labels)} in all, and the class "
-            f"{short(rare)!r} has {count}: add rows, or give a test file."
+            f"too few rows to hold out one of {parts} for testing: {len(labels)} in all, and the "
+            f"class {short(rare)!r} has {count}: add rows, or give a file of them."
         )
     train_texts, test_texts, y_train, y_test = train_test_split(
-        list(texts), labels, test_size=0.25, stratify=labels, random_state=random_state
+        list(texts), labels, test_size=1 / parts, stratify=labels, random_state=random_state
     )
     return train_texts, test_texts, y_train, y_test
 
@@ -195,11 +200,13 @@ def train(
     folds = settings.cv.get_n_splits()
     check_classes(labels, folds)
     check_scoring(settings.scoring, labels)
-    if not any(re.search(r"\w", text) for text in texts):
+    texts, test_texts = list(texts), list(test_texts)
+    cleaner = model.named_steps.get("clean")
+    seen, test_seen = (cleaner.transform(t) if cleaner else t for t in (texts, test_texts))
+    if not any(re.search(r"\w", text) for text in seen):
         raise InputError(
             "none of the training texts holds a letter or a digit. Is this the column of texts?"
         )
-    texts, test_texts = list(texts), list(test_texts)
     truth, test_truth = np.asarray(labels), np.asarray(test_labels)
     many = truth.ndim == 2
     if many:
@@ -215,7 +222,7 @@ def train(
     predicted = head.predict(test_features)
     probabilities = head.predict_proba(test_features)
     clock.lap("vectors and labels of the test texts")
-    agreement = _agreement(model, embed, test_texts)
+    agreement = _agreement(model, embed, test_seen)
     if agreement:
         clock.lap("agreement with float32")
     baseline = make_words_baseline(
@@ -225,9 +232,9 @@ def train(
         class_weight=_class_weight(head),
         random_state=settings.cv.random_state,
         n_jobs=settings.n_jobs,
-    ).fit(texts, labels)
-    baseline_predicted = baseline.predict(test_texts)
-    baseline_p = baseline.predict_proba(test_texts) if many else None
+    ).fit(seen, labels)
+    baseline_predicted = baseline.predict(test_seen)
+    baseline_p = baseline.predict_proba(test_seen) if many else None
     clock.lap("baseline of words")
 
     classes = head.classes_.tolist()

@@ -118,7 +118,7 @@ def test_hold_out_is_stratified_and_repeatable():
 
 @pytest.mark.parametrize("labels", [["a"] * 20 + ["b"], ["a", "b", "a", "b"]])
 def test_too_few_rows_to_hold_out(labels):
-    with pytest.raises(InputError, match="too few rows to hold out a quarter for testing"):
+    with pytest.raises(InputError, match="too few rows to hold out one of 4 for testing"):
         hold_out(["x"] * len(labels), np.array(labels))
 
 
