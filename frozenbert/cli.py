@@ -29,7 +29,7 @@ from .arguments import (
 )
 from .errors import InputError
 
-__all__ = ["cache", "classify", "compare", "embed", "finetune", "main", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "fewshot", "finetune", "main", "train"]
 
 CLEAN = "leave web addresses and @mentions out of the texts, and turn HTML entities into text"
 
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "classify": classify,
         "compare": compare,
         "embed": embed,
+        "fewshot": fewshot,
         "finetune": finetune,
         "cache": cache,
     }
@@ -159,6 +160,46 @@ def embed(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     add_encoder(parser)
     add_cluster(parser)
     return _run(parser, argv, "embed")
+
+
+def fewshot(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Train on few labels and many texts without: experts, and students that they teach."""
+    parser = Parser(prog=prog, description=fewshot.__doc__)
+    parser.add_argument("--data", required=True, metavar="FILE", help="texts and labels")
+    parser.add_argument(
+        "--unlabelled", required=True, metavar="FILE", help="the pool: texts of the same kind"
+    )
+    parser.add_argument("--test", metavar="FILE", help="rows to measure on")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="where teacher.joblib, student.joblib and student_words.joblib go",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N labelled rows")
+    parser.add_argument("--clean", action="store_true", help=CLEAN)
+    parser.add_argument(
+        "--suggest", type=positive, metavar="N", help="write the N texts to label next, suggest.csv"
+    )
+    parser.add_argument(
+        "--soft-labels", metavar="FILE", help="write the pool with the teacher's probabilities"
+    )
+    experts = parser.add_argument_group("experts")
+    experts.add_argument(
+        "--experts",
+        choices=("frozen", "finetuned"),
+        default="frozen",
+        help="heads on frozen vectors (default), or a fine-tuned encoder for each",
+    )
+    experts.add_argument("--n-experts", type=positive, default=8, metavar="N", help="default: 8")
+    experts.add_argument(
+        "--epochs", type=positive, default=8, help="of fine-tuned experts; default: 8"
+    )
+    experts.add_argument("--seed", type=seed, default=0, help="default: 0")
+    experts.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the experts")
+    add_table(parser)
+    add_encoder(parser)
+    return _run(parser, argv, "fewshot")
 
 
 def finetune(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

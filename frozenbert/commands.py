@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from .cache import cache_root
-from .clean import clean_texts
-from .cluster import cluster, describe_workers, embed_partitions, searched_on
+from .cluster import cluster, describe_workers, embed_partitions
 from .columns import find_columns, texts_of
 from .compare import compare_models
 from .embed import DistilBertVectorizer
@@ -31,102 +28,22 @@ from .features import (
     look_through,
     partition_targets,
 )
-from .files import check_can_write, sha256_of_file
-from .finetune import Recipe
-from .finetune import finetune as finetune_encoder
+from .files import check_can_write
 from .housekeeping import Piece, holdings, prune, size_text
 from .metrics import short
 from .options import (
     cache_dir,
     check_can_write_file,
-    encoder_name,
     encoder_settings,
     label_columns,
-    read_labels,
-    read_rows,
-    read_soft_rows,
-    read_test_rows,
 )
-from .pipeline import column_names, find_step, load_model, make_text_classifier, predict
-from .printing import count, describe_table, pace, print_training, say, say_encoder
+from .pipeline import column_names, find_step, load_model, predict
+from .printing import count, describe_table, pace, say, say_encoder
 from .report import read_sidecar
-from .sources import find_encoder
 from .tables import read_table, table_format, write_table
-from .training import check_classes, hold_out, save_training
-from .training import train as train_model
+from .train_commands import fewshot, finetune, train
 
-__all__ = ["cache", "classify", "compare", "embed", "finetune", "train"]
-
-
-def train(arguments: argparse.Namespace) -> None:
-    """Train, measure and save; print what came out."""
-    started = time.perf_counter()
-    data = Path(arguments.data)
-    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
-    out = Path(arguments.out or Path("artifacts") / name)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; a folder's name is needed.")
-    check_can_write(out / "model.joblib")
-
-    table, text_column, label_column = read_rows(arguments, data, need_label=True)
-    assert label_column is not None  # was needed
-    texts = texts_of(table, text_column)
-    labels = read_labels(arguments, table, label_column)
-    source = {
-        "file": data.name,
-        "sha256": sha256_of_file(data),
-        "text_column": text_column,
-        "label_column": label_column,
-    }
-    say("data", describe_table(table, text_column, label_column))
-    if arguments.test is None:
-        texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
-        test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
-        test_described = f"{len(test_texts):,} rows, {test['description']}"
-    else:
-        table, test_texts, test_labels = read_test_rows(
-            arguments, arguments.test, text_column, label_column, labels
-        )
-        test = {
-            "description": f"all of {Path(arguments.test).name}",
-            "file": Path(arguments.test).name,
-            "sha256": sha256_of_file(arguments.test),
-        }
-        test_described = describe_table(table, text_column, label_column)
-    check_classes(labels, arguments.cv)
-    say("train", f"{len(texts):,} rows; {count(labels)}")
-    say("test", test_described)
-
-    settings, notice = encoder_settings(arguments)
-    model = make_text_classifier(
-        **settings,
-        search=arguments.search,
-        with_tfidf=arguments.with_tfidf,
-        clean=arguments.clean,
-        multi_label=np.ndim(labels) == 2,
-        calibrate=arguments.calibrate,
-        class_weight=arguments.class_weight,
-        scoring=arguments.scoring,
-        C=arguments.C,
-        cv=arguments.cv,
-        random_state=arguments.seed,
-        n_jobs=arguments.n_jobs,
-    )
-    reading = time.perf_counter() - started
-    with contextlib.ExitStack() as stack:
-        if arguments.workers or arguments.scheduler:
-            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
-            say("cluster", describe_workers(client))
-            stack.enter_context(searched_on(client))
-        training = train_model(
-            model, texts, labels, test_texts, test_labels, examples=not arguments.no_examples
-        )
-    training.seconds = {"reading": reading, **training.seconds}
-    # Saved before it is shown: whoever reads our output may be gone by now.
-    save_training(training, out, {"notice": notice, "training": source, "test": test})
-    print_training(training)
-    say("in all", f"{time.perf_counter() - started:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+__all__ = ["cache", "classify", "compare", "embed", "fewshot", "finetune", "train"]
 
 
 def classify(arguments: argparse.Namespace) -> None:
@@ -315,65 +232,6 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
 def compare(arguments: argparse.Namespace) -> None:
     """Print models side by side."""
     print("\n".join(compare_models(arguments.models)))
-
-
-def finetune(arguments: argparse.Namespace) -> None:
-    """Fine-tune an encoder; print each epoch's figures."""
-    out = Path(arguments.out)
-    check_can_write(out / "config.json")
-    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
-    soft = arguments.soft_label_column
-    if soft and (arguments.label_column or arguments.label_separator):
-        raise InputError("--soft-label-column stands in place of labels: leave those options out.")
-
-    if soft:
-        texts, labels = read_soft_rows(arguments, arguments.data)
-    else:
-        table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
-        assert label_column is not None  # was needed
-        say("data", describe_table(table, text_column, label_column))
-        texts, labels = texts_of(table, text_column), read_labels(arguments, table, label_column)
-    if arguments.valid is None:
-        texts, valid_texts, labels, valid_labels = hold_out(texts, labels, arguments.seed, parts=10)
-    elif soft:
-        valid_texts, valid_labels = read_soft_rows(arguments, arguments.valid)
-    else:
-        assert label_column is not None
-        _, valid_texts, valid_labels = read_test_rows(
-            arguments, arguments.valid, text_column, label_column, labels
-        )
-    say("train", f"{len(texts):,} rows")
-    say("valid", f"{len(valid_texts):,} rows{'' if arguments.valid else ', one of ten'}")
-    if arguments.clean:
-        texts, valid_texts = clean_texts(texts), clean_texts(valid_texts)
-    name, _ = encoder_name(arguments)
-    files = find_encoder(name, arguments.revision, local_files_only=arguments.offline)
-    done = finetune_encoder(
-        files,
-        texts,
-        labels,
-        valid_texts,
-        valid_labels,
-        out,
-        recipe,
-        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", _of_epoch(epoch)),
-        progress=sys.stderr.isatty(),
-    )
-    if done.before:
-        say("before", "the same training was done already")
-    say("kept", f"epoch {done.metrics['epoch']}: {_of_epoch(done.metrics)}")
-    if not done.before:
-        say("in all", f"{done.seconds:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
-    clean = " --clean" if arguments.clean else ""
-    say("next", f"pipeline.py --data {arguments.data} --model {out}{clean}")
-
-
-def _of_epoch(epoch: dict[str, Any]) -> str:
-    return (
-        f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "
-        f"{epoch['accuracy']:.4f}, macro F1 {epoch['macro_f1']:.4f}"
-    )
 
 
 def cache(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -129,6 +131,10 @@ def _steps(model: Any) -> Iterator[Any]:
     yield model
     for _, step in [*getattr(model, "steps", ()), *getattr(model, "transformer_list", ())]:
         yield from _steps(step)
+    for part in getattr(model, "estimators_", ()):
+        yield from _steps(part)
+    if isinstance(model, FrozenEstimator):
+        yield from _steps(model.estimator)
 
 
 def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
@@ -178,6 +184,11 @@ def predict(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
     features: Any = texts
     if isinstance(model, Pipeline) and len(model.steps) > 1:
         features, model = model[:-1].transform(texts), model[-1]
+    if isinstance(model, VotingClassifier) and model.voting == "soft":
+        # Its labels are the likeliest ones; asking for them too would be a second pass.
+        found = np.asarray(model.predict_proba(features))
+        named = {f"proba_{c}": p for c, p in zip(model.classes_, found.T, strict=True)}
+        return {"prediction": model.classes_[found.argmax(axis=1)], **named}
     labels = np.asarray(model.predict(features))
     columns: dict[str, np.ndarray] = {"prediction": labels}
     if labels.ndim == 2:

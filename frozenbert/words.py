@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import scipy.special
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -15,12 +16,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head
-from .errors import InputError
 from .search import base_search, out_of_fold, tuned_estimator
 from .stacking import flags_of
 from .texts import check_texts
 
-__all__ = ["NBLogisticRegression", "WordScores", "make_words_baseline"]
+__all__ = ["NBLogisticRegression", "WordScores", "make_tfidf", "make_words_baseline"]
 
 # What a column is taken to have more in each class. A single word of a row that has a dozen weighs
 # 0.1 to 0.3 in TF-IDF. Of 0.03, 0.1, 0.2 and 1, on folds of SST-2's training rows, the first
@@ -67,25 +67,31 @@ def make_words_baseline(
         random_state=random_state,
         n_jobs=n_jobs,
     )
-    return Pipeline([("tfidf", _tfidf()), ("classify", head)])
+    return Pipeline([("tfidf", make_tfidf()), ("classify", head)])
 
 
-def _tfidf() -> TfidfVectorizer:
+def make_tfidf(**settings: Any) -> TfidfVectorizer:
+    """Return TF-IDF of words and pairs of words, single letters too."""
     return TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        token_pattern=r"(?u)\b\w+\b",
+        dtype=np.float32,
+        **settings,
     )
 
 
 class NBLogisticRegression(LogisticRegression):
-    """Logistic regression on words that are weighted by how they tell two classes apart.
+    """Logistic regression on words that are weighted by how they tell classes apart.
 
-    Each column is multiplied by the logarithm of the ratio of its shares in the two classes,
-    as naive Bayes would weigh it (S. Wang and C. D. Manning, "Baselines and Bigrams: Simple,
-    Good Sentiment and Topic Classification", ACL 2012, section 2). The weights are part of
-    `coef_` once it is fitted, so it predicts as any logistic regression does.
+    Each column is multiplied by the logarithm of the ratio of its shares in a class and in
+    the rest, as naive Bayes would weigh it (S. Wang and C. D. Manning, "Baselines and
+    Bigrams: Simple, Good Sentiment and Topic Classification", ACL 2012, section 2). The
+    weights are part of `coef_` once it is fitted. Of more than two classes, each is held
+    against the rest.
 
     Its parameters and attributes are those of `sklearn.linear_model.LogisticRegression`; it
-    takes two classes, and columns that are not negative.
+    takes columns that are not negative.
 
     Examples
     --------
@@ -93,6 +99,10 @@ class NBLogisticRegression(LogisticRegression):
     >>> model.coef_.round(1).tolist()
     [[-2.6, 2.6, 0.0]]
     """
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    n_iter_: np.ndarray
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NBLogisticRegression:
         """Weigh the columns, and train.
@@ -102,7 +112,6 @@ class NBLogisticRegression(LogisticRegression):
         X : array or sparse matrix of shape (n_samples, n_features)
             Counts or TF-IDF.
         y : array-like of shape (n_samples,)
-            Two classes.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -113,22 +122,34 @@ class NBLogisticRegression(LogisticRegression):
         X, y = scipy.sparse.csr_array(X), np.asarray(y)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         classes = np.unique(y)
-        if len(classes) != 2:
-            raise InputError(f"y has {len(classes)} classes; NBLogisticRegression takes two.")
-        shares = []
-        for label in classes:
-            found = X.T @ (weight * (y == label)) + SMOOTHING
-            shares.append(found / found.sum())
-        ratios = np.log(shares[1] / shares[0]).astype(X.dtype)
-        super().fit(X.multiply(ratios).tocsr(), y, sample_weight)
-        self.coef_: np.ndarray = self.coef_ * ratios
+        coefficients, intercepts, steps = [], [], []
+        for label in classes[1:] if len(classes) == 2 else classes:
+            there = y == label
+            shares = (X.T @ (weight * of_class) + SMOOTHING for of_class in (there, ~there))
+            ratios = np.subtract(*(np.log(found / found.sum()) for found in shares)).astype(X.dtype)
+            target = y if len(classes) <= 2 else there
+            super().fit(X.multiply(ratios).tocsr(), target, sample_weight)
+            coefficients.append(self.coef_[0] * ratios)
+            intercepts.append(self.intercept_[0])
+            steps.append(self.n_iter_[0])
+        self.coef_ = np.stack(coefficients)
+        self.intercept_ = np.array(intercepts)
+        self.n_iter_ = np.array(steps)
+        self.classes_ = classes
         return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (n_samples, n_classes)."""
+        if len(self.classes_) == 2:
+            return np.asarray(super().predict_proba(X))
+        p = scipy.special.expit(self.decision_function(X))
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
 class WordScores(TransformerMixin, BaseEstimator):
     """The scores of a classifier of words, as columns to stand beside vectors.
 
-    TF-IDF of words and pairs, and an `NBLogisticRegression` for each class.
+    TF-IDF of words and pairs, and an `NBLogisticRegression`.
 
     `fit_transform` returns scores out of fold: each row is scored by a classifier that
     was not trained on it (as in scikit-learn's `TargetEncoder`). So what is trained on
@@ -223,14 +244,17 @@ class WordScores(TransformerMixin, BaseEstimator):
         each = NBLogisticRegression(
             solver="newton-cg", tol=1e-3, max_iter=1000, class_weight=self.class_weight
         )
+        name, estimator = "C", each
+        if self.multi_label:
+            name, estimator = "estimator__C", OneVsRestClassifier(each)
         search = base_search(head).set_params(
-            estimator=OneVsRestClassifier(each), param_grid={"estimator__C": BASELINE_C_VALUES}
+            estimator=estimator, param_grid={name: BASELINE_C_VALUES}
         )
         names = getattr(y, "columns", None)
         y = flags_of(y) if self.multi_label else np.asarray(y)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Label .* is present in all training")
-            self.words_ = Pipeline([("tfidf", _tfidf()), ("classify", search)]).fit(texts, y)
+            self.words_ = Pipeline([("tfidf", make_tfidf()), ("classify", search)]).fit(texts, y)
         self._labels = self.words_.classes_ if names is None else np.asarray(names, dtype=object)
         return y
 

@@ -1,0 +1,311 @@
+"""What the commands do that train: a classifier, one from few labels, an encoder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .clean import clean_texts
+from .cluster import cluster, describe_workers, searched_on
+from .columns import find_columns, labels_of, texts_of
+from .embed import DistilBertVectorizer
+from .errors import InputError
+from .fewshot import FewShot, finetuned_experts, learn
+from .files import check_can_write, sha256_of_file
+from .finetune import Recipe
+from .finetune import finetune as finetune_encoder
+from .metrics import score
+from .options import (
+    check_can_write_file,
+    encoder_name,
+    encoder_settings,
+    read_labels,
+    read_rows,
+    read_soft_rows,
+    read_test_rows,
+)
+from .pipeline import make_text_classifier, save_model
+from .printing import count, describe_table, print_training, say, say_encoder
+from .report import describe_encoder, versions, write_json
+from .sources import find_encoder
+from .tables import read_table, table_format, write_table
+from .training import check_classes, hold_out, save_training
+from .training import train as train_model
+from .words import make_words_baseline
+
+__all__ = ["fewshot", "finetune", "train"]
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train, measure and save; print what came out."""
+    started = time.perf_counter()
+    data = Path(arguments.data)
+    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
+    out = Path(arguments.out or Path("artifacts") / name)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; a folder's name is needed.")
+    check_can_write(out / "model.joblib")
+
+    table, text_column, label_column = read_rows(arguments, data, need_label=True)
+    assert label_column is not None  # was needed
+    texts = texts_of(table, text_column)
+    labels = read_labels(arguments, table, label_column)
+    source = {
+        "file": data.name,
+        "sha256": sha256_of_file(data),
+        "text_column": text_column,
+        "label_column": label_column,
+    }
+    say("data", describe_table(table, text_column, label_column))
+    if arguments.test is None:
+        texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
+        test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
+        test_described = f"{len(test_texts):,} rows, {test['description']}"
+    else:
+        table, test_texts, test_labels = read_test_rows(
+            arguments, arguments.test, text_column, label_column, labels
+        )
+        test = {
+            "description": f"all of {Path(arguments.test).name}",
+            "file": Path(arguments.test).name,
+            "sha256": sha256_of_file(arguments.test),
+        }
+        test_described = describe_table(table, text_column, label_column)
+    check_classes(labels, arguments.cv)
+    say("train", f"{len(texts):,} rows; {count(labels)}")
+    say("test", test_described)
+
+    settings, notice = encoder_settings(arguments)
+    model = make_text_classifier(
+        **settings,
+        search=arguments.search,
+        with_tfidf=arguments.with_tfidf,
+        clean=arguments.clean,
+        multi_label=np.ndim(labels) == 2,
+        calibrate=arguments.calibrate,
+        class_weight=arguments.class_weight,
+        scoring=arguments.scoring,
+        C=arguments.C,
+        cv=arguments.cv,
+        random_state=arguments.seed,
+        n_jobs=arguments.n_jobs,
+    )
+    reading = time.perf_counter() - started
+    with contextlib.ExitStack() as stack:
+        if arguments.workers or arguments.scheduler:
+            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
+            say("cluster", describe_workers(client))
+            stack.enter_context(searched_on(client))
+        training = train_model(
+            model, texts, labels, test_texts, test_labels, examples=not arguments.no_examples
+        )
+    training.seconds = {"reading": reading, **training.seconds}
+    # Saved before it is shown: whoever reads our output may be gone by now.
+    save_training(training, out, {"notice": notice, "training": source, "test": test})
+    print_training(training)
+    say("in all", f"{time.perf_counter() - started:.1f} s")
+    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+
+
+def fewshot(arguments: argparse.Namespace) -> None:
+    """Train experts on few labels and students on a pool; print what they are worth."""
+    started = time.perf_counter()
+    out = Path(arguments.out)
+    check_can_write(out / "teacher.joblib")
+    if arguments.soft_labels is not None:
+        table_format(arguments.soft_labels)
+        check_can_write_file(Path(arguments.soft_labels))
+    table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
+    if not isinstance(label_column, str):
+        raise InputError("--label-column: one here; fewshot takes texts with one class each.")
+    texts, labels = texts_of(table, text_column), labels_of(table, label_column)
+    check_classes(labels, 2)
+    say("data", describe_table(table, text_column, label_column))
+    say("labels", count(labels))
+    pool = _read_pool(arguments, text_column)
+    known, test_texts, test_labels = set(texts), list[str](), np.array([])
+    if arguments.test is not None:
+        table, test_texts, test_labels = read_test_rows(
+            arguments, arguments.test, text_column, label_column, labels
+        )
+        say("test", describe_table(table, text_column, label_column))
+    pool = _left_out(pool, known, f"labelled in {Path(arguments.data).name}")
+    pool = _left_out(pool, set(test_texts), f"rows of {arguments.test}, which is measured on")
+    if not len(pool):
+        raise InputError(
+            f"--unlabelled {arguments.unlabelled}: has no text that is not in the other files "
+            f"already; there is nothing to teach on."
+        )
+    say("pool", f"{len(pool):,} texts")
+
+    settings, _ = encoder_settings(arguments)
+    files = find_encoder(
+        settings["model_name"], arguments.revision, local_files_only=arguments.offline
+    )
+    n = files.n_layers
+    settings = {"layers": tuple(range(n // 2 + 1, n + 1)), "pooling": ("cls", "mean")} | settings
+    vectorizer = DistilBertVectorizer(**settings)
+    experts = None
+    if arguments.experts == "finetuned":
+        recipe = Recipe(epochs=arguments.epochs, batch_size=8, device=arguments.device)
+        out.mkdir(parents=True, exist_ok=True)
+        cleaned = clean_texts(texts) if arguments.clean else texts
+        experts = finetuned_experts(
+            files,
+            cleaned,
+            labels,
+            out,
+            recipe,
+            arguments.n_experts,
+            arguments.seed,
+            cache_dir=settings["cache_dir"],
+        )
+    learned = learn(
+        texts,
+        labels,
+        pool,
+        vectorizer,
+        experts=experts,
+        n_experts=arguments.n_experts,
+        clean=arguments.clean,
+        random_state=arguments.seed,
+        n_jobs=arguments.n_jobs,
+    )
+    say_encoder(vectorizer)
+    facts: dict[str, Any] = {
+        "n_labelled": len(texts),
+        "n_pool": len(pool),
+        "classes": learned.classes,
+        "experts": arguments.experts,
+        "n_experts": arguments.n_experts,
+        "clean": arguments.clean,
+        "seed": arguments.seed,
+        "text_column": text_column,
+        "encoder": describe_encoder(vectorizer),
+        "versions": versions(),
+    }
+    if test_texts:
+        facts["metrics"] = _few_figures(arguments, learned, texts, labels, test_texts, test_labels)
+    for name in ("teacher", "student", "student_words"):
+        save_model(getattr(learned, name), out / f"{name}.joblib")
+    if arguments.suggest:
+        rows = learned.suggest(arguments.suggest, arguments.seed)
+        chosen = pd.DataFrame({text_column: [pool[i] for i in rows]})
+        write_table(chosen.assign(label=""), out / "suggest.csv")
+        say("suggest", f"{len(rows):,} texts to label next: {out / 'suggest.csv'}")
+    if arguments.soft_labels is not None:
+        p = {f"proba_{c}": learned.probabilities[:, i] for i, c in enumerate(learned.classes)}
+        write_table(pd.DataFrame({text_column: pool, **p}), arguments.soft_labels)
+        say("pool", f"with the teacher's probabilities: {arguments.soft_labels}")
+    facts["seconds"] = time.perf_counter() - started
+    write_json(facts, out / "fewshot.json")
+    say("in all", f"{facts['seconds']:.1f} s")
+    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+
+
+def _read_pool(arguments: argparse.Namespace, text_column: str) -> list[str]:
+    table = read_table(arguments.unlabelled, header=arguments.header)
+    column = text_column if text_column in table.frame.columns else arguments.text_column
+    column, _ = find_columns(table, column, None, need_label=False)
+    return list(dict.fromkeys(texts_of(table, column)))
+
+
+def _left_out(pool: list[str], known: set[str], where: str) -> list[str]:
+    kept = [text for text in pool if text not in known]
+    if len(kept) < len(pool):
+        print(
+            f"{len(pool) - len(kept):,} texts of the pool are left out: they are {where}.",
+            file=sys.stderr,
+        )
+    return kept
+
+
+def _few_figures(
+    arguments: argparse.Namespace,
+    learned: FewShot,
+    texts: list[str],
+    labels: Any,
+    test_texts: list[str],
+    test_labels: Any,
+) -> dict[str, Any]:
+    """Score the models, and what is there without a pool, on the test rows."""
+    seen, asked = texts, test_texts
+    if arguments.clean:
+        seen, asked = clean_texts(texts), clean_texts(test_texts)
+    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
+    words = make_words_baseline(cv=folds, random_state=arguments.seed).fit(seen, labels)
+    answers = {"TF-IDF, no pool": words.predict(asked)}
+    for name in ("experts", "teacher", "student", "student_words"):
+        answers[name] = getattr(learned, name).predict(test_texts)
+    figures = {name: score(test_labels, found) for name, found in answers.items()}
+    say("figures", f"{'':18}accuracy  macro F1")
+    for name, found in figures.items():
+        say("", f"{name:18}{found['accuracy']:8.4f}  {found['macro_f1']:8.4f}")
+    return figures
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """Fine-tune an encoder; print each epoch's figures."""
+    out = Path(arguments.out)
+    check_can_write(out / "config.json")
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    soft = arguments.soft_label_column
+    if soft and (arguments.label_column or arguments.label_separator):
+        raise InputError("--soft-label-column stands in place of labels: leave those options out.")
+
+    if soft:
+        texts, labels = read_soft_rows(arguments, arguments.data)
+    else:
+        table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
+        assert label_column is not None  # was needed
+        say("data", describe_table(table, text_column, label_column))
+        texts, labels = texts_of(table, text_column), read_labels(arguments, table, label_column)
+    if arguments.valid is None:
+        texts, valid_texts, labels, valid_labels = hold_out(texts, labels, arguments.seed, parts=10)
+    elif soft:
+        valid_texts, valid_labels = read_soft_rows(arguments, arguments.valid)
+    else:
+        assert label_column is not None
+        _, valid_texts, valid_labels = read_test_rows(
+            arguments, arguments.valid, text_column, label_column, labels
+        )
+    say("train", f"{len(texts):,} rows")
+    say("valid", f"{len(valid_texts):,} rows{'' if arguments.valid else ', one of ten'}")
+    if arguments.clean:
+        texts, valid_texts = clean_texts(texts), clean_texts(valid_texts)
+    name, _ = encoder_name(arguments)
+    files = find_encoder(name, arguments.revision, local_files_only=arguments.offline)
+    done = finetune_encoder(
+        files,
+        texts,
+        labels,
+        valid_texts,
+        valid_labels,
+        out,
+        recipe,
+        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", _of_epoch(epoch)),
+        progress=sys.stderr.isatty(),
+    )
+    if done.before:
+        say("before", "the same training was done already")
+    say("kept", f"epoch {done.metrics['epoch']}: {_of_epoch(done.metrics)}")
+    if not done.before:
+        say("in all", f"{done.seconds:.1f} s")
+    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+    clean = " --clean" if arguments.clean else ""
+    say("next", f"pipeline.py --data {arguments.data} --model {out}{clean}")
+
+
+def _of_epoch(epoch: dict[str, Any]) -> str:
+    return (
+        f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "
+        f"{epoch['accuracy']:.4f}, macro F1 {epoch['macro_f1']:.4f}"
+    )
