@@ -377,7 +377,11 @@ def test_the_words_need_no_encoder(files, tiny):
     assert command(files, tiny) == 0
     code = (
         "import sys\n"
-        "for name in ('torch', 'transformers', 'tokenizers'): sys.modules[name] = None\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('torch', 'transformers', 'tokenizers'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
         "import joblib\n"
         "model = joblib.load(sys.argv[1])\n"
         "print(model.predict(['the film was good and warm']).tolist())\n"
