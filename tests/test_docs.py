@@ -82,21 +82,39 @@ def test_readme_commands(checkout):
     assert "'distilbertvectorizer__pooling': 'mean'" in lines[-1]
 
 
-@pytest.mark.slow
-def test_notebook_runs_from_start_to_end(checkout):
+def run_notebook(folder: Path, name: str, **replaced: str) -> tuple[int, str]:
+    """Return the number of plots, and what was printed."""
     import nbformat
     from nbclient import NotebookClient
 
-    folder = checkout / "notebooks"
-    notebook = nbformat.read(folder / "quickstart.ipynb", as_version=4)
+    notebook = nbformat.read(folder / name, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs"
+    for cell in notebook.cells:
+        for old, new in replaced.items():
+            cell["source"] = re.sub(rf"^{old} = .*$", f"{old} = {new}", cell["source"], flags=re.M)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
     images = [out for out in outputs if "image/png" in out.get("data", {})]
-    assert len(images) == 3
-    printed = "".join(out.get("text", "") for out in outputs if out.get("name") == "stdout")
+    return len(images), "".join(o.get("text", "") for o in outputs if o.get("name") == "stdout")
+
+
+@pytest.mark.slow
+def test_quickstart_runs_from_start_to_end(checkout):
+    plots, printed = run_notebook(checkout / "notebooks", "quickstart.ipynb")
+    assert plots == 3
     accuracy = float(re.search(r"held-out quarter: (0\.\d+)", printed)[1])
     assert accuracy > 0.65
+
+
+@pytest.mark.slow
+def test_the_notebook_of_finetuning_runs_from_start_to_end(checkout):
+    plots, printed = run_notebook(
+        checkout / "notebooks", "finetune.ipynb", **{"ROWS, EPOCHS": "200, 2"}
+    )
+    assert plots == 2
+    assert float(re.search(r"^frozen: (0\.\d+)", printed, re.MULTILINE)[1]) > 0.5
+    assert float(re.search(r"^fine-tuned: (0\.\d+)", printed, re.MULTILINE)[1]) > 0.5
+    assert (checkout / "artifacts" / "my-encoder" / "finetune.json").is_file()
 
 
 def test_the_parameter_table_is_complete():

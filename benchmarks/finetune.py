@@ -1,0 +1,158 @@
+"""What fine-tuning is worth beside frozen vectors, on 2,000 rows.
+
+    python benchmarks/finetune.py [--limit 2000] [--seeds 3]
+
+Trained on the first rows of SST-2's train.tsv in $FROZENBERT_TEXTS, scored on dev.tsv. Learning rate
+and pooling are chosen on a fifth of the training rows; then each seed trains on nine tenths of
+them, keeps the epoch that is best on the last tenth, and the same classifiers that are trained on
+frozen vectors are trained on the new ones.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from report import machine, write_figures
+from worker import versions
+
+from frozenbert import make_text_classifier
+from frozenbert.arguments import Parser, positive
+from frozenbert.finetune import Recipe, finetune
+from frozenbert.metrics import intervals
+from frozenbert.sources import PACKAGED_ENCODER, find_encoder
+from frozenbert.training import hold_out
+
+HERE = Path(__file__).resolve().parent
+GRID = [
+    {"lr": lr, "head_lr": head_lr, "pooling": pooling}
+    for lr in (3e-5, 1e-4, 2e-4)
+    for head_lr in (1e-3,)
+    for pooling in ("mean", "cls")
+]
+EPOCHS = 5
+HEADS: dict[str, dict[str, Any]] = {
+    "last layer": {},
+    "`--search features`": {"search": "features"},
+    "`--search features --with-tfidf`": {"search": "features", "with_tfidf": True},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the measurement; return the exit code."""
+    parser = Parser(prog="finetune.py", description="What fine-tuning is worth.")
+    parser.add_argument("--limit", type=positive, default=2000, help="training rows")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    folder = os.environ.get("FROZENBERT_TEXTS")
+    if not folder:
+        print("finetune.py: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
+        return 2
+    started = datetime.now(UTC)
+    report: dict[str, Any] = {
+        "date": started.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "model": PACKAGED_ENCODER,
+        "n_train": options.limit,
+        "rows": [],
+    }
+    path = options.out / started.strftime("finetune-%Y-%m-%d-%H%M%S.json")
+    texts, y = _read(Path(folder) / "sst2" / "train.tsv", options.limit)
+    dev, dev_y = _read(Path(folder) / "sst2" / "dev.tsv", None)
+    files = find_encoder(PACKAGED_ENCODER)
+    found = {}
+    frozen = {}
+    for name, settings in HEADS.items():
+        model = make_text_classifier(PACKAGED_ENCODER, progress=False, **settings).fit(texts, y)
+        frozen[name] = model.predict(dev)
+    best = max(frozen, key=lambda name: float(np.mean(frozen[name] == dev_y)))
+    for name, answers in frozen.items():
+        report["rows"].append(_row(f"frozen, {name}", None, answers, frozen[best], dev_y))
+    with tempfile.TemporaryDirectory() as scratch:
+        fit, valid, fit_y, valid_y = hold_out(texts, y, 0, parts=5)
+        for settings in GRID:
+            begun = time.perf_counter()
+            recipe = Recipe(epochs=EPOCHS, **settings)
+            out = Path(scratch) / f"grid-{len(found)}"
+            done = finetune(files, fit, fit_y, valid, valid_y, out, recipe)
+            found[out.name] = (done.metrics["accuracy"], settings)
+            seconds = time.perf_counter() - begun
+            figures = {key: done.metrics[key] for key in ("accuracy", "loss", "epoch")}
+            report["rows"].append({"way": "search", **settings, **figures, "seconds": seconds})
+            print(f"  {settings}: {figures}, {seconds:.0f} s", file=sys.stderr, flush=True)
+            write_figures(report, path)
+        _, chosen = max(found.values(), key=lambda one: one[0])
+        for seed in range(options.seeds):
+            begun = time.perf_counter()
+            out = Path(scratch) / f"seed-{seed}"
+            fit, valid, fit_y, valid_y = hold_out(texts, y, seed, parts=10)
+            recipe = Recipe(epochs=EPOCHS, seed=seed, **chosen)
+            finetune(files, fit, fit_y, valid, valid_y, out, recipe)
+            seconds = time.perf_counter() - begun
+            for name, settings in HEADS.items():
+                model = make_text_classifier(
+                    str(out), cache_dir=scratch, progress=False, **settings
+                )
+                answers = model.fit(texts, y).predict(dev)
+                row = _row(f"fine-tuned, {name}", seed, answers, frozen[best], dev_y)
+                report["rows"].append({**row, **chosen, "seconds": seconds})
+                print(f"  seed {seed}, {name}: {row['value']:.4f}", file=sys.stderr, flush=True)
+            write_figures(report, path)
+    print(to_markdown(report))
+    print(f"\nWritten: {path}")
+    return 0
+
+
+def _row(
+    way: str, seed: int | None, answers: np.ndarray, base: np.ndarray, truth: np.ndarray
+) -> dict[str, Any]:
+    ends = intervals(truth, answers, base)
+    return {
+        "way": way,
+        "seed": seed,
+        "value": float(np.mean(answers == truth)),
+        "interval": ends["accuracy"],
+        "above_best_frozen": ends["accuracy_above_baseline"],
+    }
+
+
+def _read(path: Path, limit: int | None) -> tuple[list[str], np.ndarray]:
+    frame = pd.read_csv(path, sep="\t", header=None, quoting=3, keep_default_na=False)
+    frame = frame.head(limit or 10**9)
+    return frame[0].tolist(), frame[1].to_numpy()
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Return the table."""
+    lines = [
+        f"Measured {report['date']} with {report['model']}, {report['n_train']:,} rows; "
+        f"{report['machine']['cpu']}, {report['machine']['cores']} cores.",
+        "",
+        "| way | seed | accuracy on dev.tsv | 95 % | above the best frozen, points | seconds |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in report["rows"]:
+        if row["way"] == "search":
+            continue
+        low, high = row["interval"]
+        ends = row["above_best_frozen"]
+        seed = "" if row["seed"] is None else row["seed"]
+        lines.append(
+            f"| {row['way']} | {seed} | {row['value']:.4f} | {low:.4f} to {high:.4f} "
+            f"| {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f} | {row.get('seconds', 0):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
