@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in chosen:
         texts, y = DATA[name](Path(folder))
         rng = np.random.default_rng(SEED)
-        halves = (rng.permutation(np.flatnonzero(y == c))[: N_TEST // 2] for c in (0, 1))
+        n_test = min(N_TEST, len(y) // 4)
+        halves = (rng.permutation(np.flatnonzero(y == c))[: n_test // 2] for c in (0, 1))
         test = np.concatenate(list(halves))
         rest = np.setdiff1d(np.arange(len(y)), test)
         for draw in range(options.draws):

@@ -2,8 +2,8 @@
 
     python benchmarks/finetune.py [--limit 2000] [--seeds 3]
 
-Trained on the first rows of SST-2's train.tsv in $FROZENBERT_TEXTS, scored on dev.tsv. Learning rate
-and pooling are chosen on a fifth of the training rows; then each seed trains on nine tenths of
+Trained on the first rows of SST-2's train.tsv in $FROZENBERT_TEXTS, scored on dev.tsv. Learning
+rate and pooling are chosen on a fifth of the training rows; then each seed trains on nine tenths of
 them, keeps the epoch that is best on the last tenth, and the same classifiers that are trained on
 frozen vectors are trained on the new ones.
 """

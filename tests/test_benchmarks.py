@@ -16,8 +16,10 @@ from packaging.utils import canonicalize_name
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, texts: str = "") -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name != "FROZENBERT_TEXTS"}
+    if texts:
+        clean["FROZENBERT_TEXTS"] = texts
     return subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *arguments],
         env=clean,
@@ -104,13 +106,34 @@ def test_what_a_precision_costs(tmp_path, tiny, packaged):
         assert f"| {name} | {result['accuracy']:.4f} | " in done.stdout
 
 
-def test_accuracy_needs_texts():
-    done = run("accuracy.py", "--only", "sst2")
+@pytest.mark.parametrize("script", ["accuracy.py", "fewshot.py", "finetune.py"])
+def test_what_needs_texts_says_so(script):
+    done = run(script)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "accuracy.py: FROZENBERT_TEXTS names no folder of texts.\n"
+    assert done.stderr == f"{script}: FROZENBERT_TEXTS names no folder of texts.\n"
+
+
+def test_accuracy_of_what_there_is_not():
     done = run("accuracy.py", "--only", "sst3")
     assert done.returncode == 2
     assert (
         "--only sst3: of sst2, calibration, imdb, windows, windows-and-words, emotions"
         in done.stderr
     )
+
+
+@pytest.mark.slow
+def test_what_few_labels_are_worth(tmp_path, packaged):
+    (tmp_path / "hate").mkdir()
+    kinds = (("what a lovely day", "neither"), ("what an awful man", "offensive"))
+    rows = [f"{text} number {i},{label}" for i in range(60) for text, label in kinds]
+    (tmp_path / "hate" / "tweets.csv").write_text("\n".join(["tweet,class", *rows]))
+    options = ["--only", "tweets", "--draws", "1", "--labels", "20", "--out", str(tmp_path)]
+    done = run("fewshot.py", *options, texts=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (raw,) = tmp_path.glob("*.json")
+    found = {row["way"]: row for row in json.loads(raw.read_text(encoding="utf-8"))["rows"]}
+    assert found["student b: words"]["f1"] == 1
+    assert found["student b: words"]["texts_per_second"] > 0
+    assert 0.2 < found["random"]["f1"] < 0.8
+    assert "| tweets | one expert | 100.0 |" in done.stdout
