@@ -11,24 +11,22 @@ take 20 minutes the first time, and their windows some more.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import real
 from joblib import Parallel, delayed
-from report import machine, write_figures
+from report import write_figures
 from scipy.stats import bootstrap
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from worker import versions
 
 from frozenbert import DistilBertVectorizer, make_text_classifier
 from frozenbert.arguments import Parser, jobs, positive
@@ -59,24 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(MEASURES):
         parser.error(f"--only {sorted(unknown)[0]}: of {', '.join(MEASURES)}")
-    folder = os.environ.get("FROZENBERT_TEXTS")
-    if not folder:
-        print("accuracy.py: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
-        return 2
-    started = datetime.now(UTC)
-    report: dict[str, Any] = {
-        "date": started.isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "model": options.model,
-        "limit": options.limit,
-        "rows": [],
-    }
-    path = options.out / started.strftime("accuracy-%Y-%m-%d-%H%M%S.json")
+    folder = real.texts_folder("accuracy.py")
+    report, path = real.new_report(
+        "accuracy", options.out, model=options.model, limit=options.limit
+    )
     for name in chosen:
         begun = time.perf_counter()
         try:
-            rows = MEASURES[name](Path(folder), options)
+            rows = MEASURES[name](folder, options)
         except InputError as error:
             print(f"accuracy.py: {error}", file=sys.stderr)
             return 2
@@ -91,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Score on dev.tsv what is trained on the first 2,000 rows, and on all."""
-    texts, y = _sst2(folder, "train", options.limit)
-    dev_texts, dev_y = _sst2(folder, "dev", options.limit)
+    texts, y = real.sst2(folder, "train", options.limit)
+    dev_texts, dev_y = real.sst2(folder, "dev", options.limit)
     rows = []
     for n in dict.fromkeys([min(2000, len(y)), len(y)]):
         data = f"SST-2, {n:,} rows, scored on {len(dev_y):,}"
@@ -115,7 +103,7 @@ def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Score in five folds, and calibrate out of fold."""
-    texts, y = _imdb(folder, options.limit)
+    texts, y = real.imdb(folder, options.limit)
     settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
     found = _in_folds(texts, y, options, settings)
     data = f"IMDB, {FOLDS} folds of {len(y):,}"
@@ -125,7 +113,7 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Score what long texts lose, in the same five folds."""
-    texts, y = _imdb(folder, options.limit)
+    texts, y = real.imdb(folder, options.limit)
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
     base: np.ndarray | None = None
@@ -138,7 +126,7 @@ def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Score words with vectors of long texts that were read whole."""
-    texts, y = _imdb(folder, options.limit)
+    texts, y = real.imdb(folder, options.limit)
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
     found = _in_folds(texts, y, options, {"long_text": "windows", "with_tfidf": True}, _plain)
@@ -166,7 +154,7 @@ def _plain(options: Any, *, long_text: str, with_tfidf: bool = False) -> Pipelin
 
 def calibration(folder: Path, options: Any) -> list[dict[str, Any]]:
     """Calibrate on SST-2's training file, out of fold."""
-    texts, y = _sst2(folder, "train", options.limit)
+    texts, y = real.sst2(folder, "train", options.limit)
     found = _in_folds(texts, y, options, {"with_tfidf": True, "calibrate": "sigmoid"})
     return _calibration(f"SST-2, {FOLDS} folds of {len(y):,}", "`--with-tfidf`", y, found)
 
@@ -338,23 +326,10 @@ def _calibration(
     return rows
 
 
-def _sst2(folder: Path, name: str, limit: int | None) -> tuple[list[str], np.ndarray]:
-    frame = pd.read_csv(
-        folder / "sst2" / f"{name}.tsv", sep="\t", header=None, quoting=3, keep_default_na=False
-    ).head(limit or 10**9)
-    return frame[0].tolist(), frame[1].to_numpy()
-
-
-def _imdb(folder: Path, limit: int | None) -> tuple[list[str], np.ndarray]:
-    frame = pd.read_csv(folder / "imdb" / "train.csv.gz").head(limit or 10**9)
-    return frame["review"].tolist(), frame["sentiment"].to_numpy()
-
-
 def to_markdown(report: dict[str, Any]) -> str:
     """Return the table."""
     lines = [
-        f"Measured {report['date']} with {report['model']}; {report['machine']['cpu']}, "
-        f"{report['machine']['cores']} cores.",
+        real.measured(report),
         "",
         "| data | way | figure | value | 95 % | above the first, points |",
         "|---|---|---|--:|--:|--:|",

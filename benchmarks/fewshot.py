@@ -10,23 +10,21 @@ Settings were found on other rows than the 4,000. The vectors are kept in artifa
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from report import machine, write_figures
+import real
+from report import write_figures
 from sklearn.metrics import precision_recall_fscore_support
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
-from worker import versions
 
 from frozenbert import DistilBertVectorizer
 from frozenbert.arguments import Parser, positive
@@ -54,24 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(DATA):
         parser.error(f"--only {sorted(unknown)[0]}: of {', '.join(DATA)}")
-    folder = os.environ.get("FROZENBERT_TEXTS")
-    if not folder:
-        print("fewshot.py: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
-        return 2
+    folder = real.texts_folder("fewshot.py")
     warnings.filterwarnings("ignore", message=".*longer than max_length")
     warnings.filterwarnings("ignore", message="(?i).*line search")
-    started = datetime.now(UTC)
-    report: dict[str, Any] = {
-        "date": started.isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "model": PACKAGED_ENCODER,
-        "labels": options.labels,
-        "rows": [],
-    }
-    path = options.out / started.strftime("fewshot-%Y-%m-%d-%H%M%S.json")
+    report, path = real.new_report(
+        "fewshot", options.out, model=PACKAGED_ENCODER, labels=options.labels
+    )
     for name in chosen:
-        texts, y = DATA[name](Path(folder))
+        texts, y = DATA[name](folder)
         rng = np.random.default_rng(SEED)
         n_test = min(N_TEST, len(y) // 4)
         halves = (rng.permutation(np.flatnonzero(y == c))[: n_test // 2] for c in (0, 1))
@@ -179,9 +167,8 @@ def _tweets(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _imdb(folder: Path) -> tuple[list[str], np.ndarray]:
-    frame = pd.read_csv(folder / "imdb" / "train.csv.gz")
-    y = frame["sentiment"]
-    return frame["review"].tolist(), (y == sorted(set(y))[1]).to_numpy().astype(int)
+    texts, labels = real.imdb(folder)
+    return texts, (labels == max(labels)).astype(int)
 
 
 DATA = {"tweets": _tweets, "imdb": _imdb}
@@ -191,8 +178,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     """Return the table."""
     frame = pd.DataFrame(report["rows"])
     lines = [
-        f"Measured {report['date']} with {report['model']}; {report['machine']['cpu']}, "
-        f"{report['machine']['cores']} cores.",
+        real.measured(report),
         "",
         "| data | way | F1 | ± | precision | recall | texts/s |",
         "|---|---|--:|--:|--:|--:|--:|",

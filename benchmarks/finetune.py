@@ -10,19 +10,16 @@ frozen vectors are trained on the new ones.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from report import machine, write_figures
-from worker import versions
+import real
+from report import write_figures
 
 from frozenbert import make_text_classifier
 from frozenbert.arguments import Parser, positive
@@ -53,22 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
     options = parser.parse_args(arguments)
-    folder = os.environ.get("FROZENBERT_TEXTS")
-    if not folder:
-        print("finetune.py: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
-        return 2
-    started = datetime.now(UTC)
-    report: dict[str, Any] = {
-        "date": started.isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "model": PACKAGED_ENCODER,
-        "n_train": options.limit,
-        "rows": [],
-    }
-    path = options.out / started.strftime("finetune-%Y-%m-%d-%H%M%S.json")
-    texts, y = _read(Path(folder) / "sst2" / "train.tsv", options.limit)
-    dev, dev_y = _read(Path(folder) / "sst2" / "dev.tsv", None)
+    folder = real.texts_folder("finetune.py")
+    report, path = real.new_report(
+        "finetune", options.out, model=PACKAGED_ENCODER, n_train=options.limit
+    )
+    texts, y = real.sst2(folder, "train", options.limit)
+    dev, dev_y = real.sst2(folder, "dev")
     files = find_encoder(PACKAGED_ENCODER)
     found = {}
     frozen = {}
@@ -126,17 +113,10 @@ def _row(
     }
 
 
-def _read(path: Path, limit: int | None) -> tuple[list[str], np.ndarray]:
-    frame = pd.read_csv(path, sep="\t", header=None, quoting=3, keep_default_na=False)
-    frame = frame.head(limit or 10**9)
-    return frame[0].tolist(), frame[1].to_numpy()
-
-
 def to_markdown(report: dict[str, Any]) -> str:
     """Return the table."""
     lines = [
-        f"Measured {report['date']} with {report['model']}, {report['n_train']:,} rows; "
-        f"{report['machine']['cpu']}, {report['machine']['cores']} cores.",
+        f"{real.measured(report)} {report['n_train']:,} training rows.",
         "",
         "| way | seed | accuracy on dev.tsv | 95 % | above the best frozen, points | seconds |",
         "|---|--:|--:|--:|--:|--:|",

@@ -39,6 +39,7 @@ VERSIONED = (
     "torch",
     "transformers",
     "tokenizers",
+    "accelerate",
     "openvino",
     "numpy",
     "joblib",
