@@ -10,9 +10,10 @@ from .texts import check_texts
 
 __all__ = ["clean_texts"]
 
-_ADDRESS = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<!\w)(?:https?://|www\.(?=\w))\S+", re.IGNORECASE)
 _MENTION = re.compile(r"(?<!\w)@\w+")  # and no e-mail address
-_AMPERSAND = re.compile(r"&(?:amp;)+")  # escaped any number of times
+_AMPERSAND = re.compile(r"&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)  # escaped again and again
+_ENTITY = re.compile(r"&(?:#\d+|#x[\da-f]+|\w+);", re.IGNORECASE)
 _TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
@@ -45,7 +46,7 @@ def _clean(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = html.unescape(_AMPERSAND.sub("&", text))
+        text = _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSAND.sub("&", text))
         for what in (_TAG, _ADDRESS, _MENTION):
             text = what.sub(" ", text)
         text = " ".join(text.split())

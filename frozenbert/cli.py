@@ -195,6 +195,9 @@ def fewshot(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     experts.add_argument(
         "--epochs", type=positive, default=8, help="of fine-tuned experts; default: 8"
     )
+    experts.add_argument(
+        "--batch-size", type=positive, default=8, help="of fine-tuned experts; default: 8"
+    )
     experts.add_argument("--seed", type=seed, default=0, help="default: 0")
     experts.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the experts")
     add_table(parser)

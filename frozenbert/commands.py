@@ -37,7 +37,7 @@ from .options import (
     encoder_settings,
     label_columns,
 )
-from .pipeline import column_names, find_step, load_model, predict
+from .pipeline import column_names, find_steps, load_model, predict
 from .printing import count, describe_table, pace, say, say_encoder
 from .report import read_sidecar
 from .tables import read_table, table_format, write_table
@@ -268,9 +268,17 @@ def _column_trained_on(model: str) -> str | None:
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:
     """Give a loaded model this machine's cache and device; its vectors' shape is settled."""
-    embed = find_step(model, DistilBertVectorizer)
-    if embed is None:
-        return
+    several = list(find_steps(model, DistilBertVectorizer))
+    if arguments.encoder is not None and len({embed.encoder_hash_ for embed in several}) > 1:
+        raise InputError(
+            "--encoder: this model has several encoders, one for each expert; put their folders "
+            "beside it, or under $FROZENBERT_ENCODERS."
+        )
+    for embed in several:
+        _prepare_one(embed, arguments)
+
+
+def _prepare_one(embed: DistilBertVectorizer, arguments: argparse.Namespace) -> None:
     settled = {
         "revision": embed.encoder_revision_,
         "pooling": embed.pooling_,

@@ -93,10 +93,11 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if self.shares is not None:
             weights *= np.asarray(self.shares) * len(P) / np.maximum(P.sum(axis=0), 1e-12)
         self.classes_ = np.asarray(self.classes)
-        copies = [_plain(X)] * P.shape[1]
-        rows: Any = scipy.sparse.vstack(copies) if scipy.sparse.issparse(X) else np.vstack(copies)
-        labels = np.repeat(self.classes_, len(P))
-        self.estimator_ = clone(self.estimator).fit(rows, labels, sample_weight=weights.T.ravel())
+        # Where a class is out of the question, its copy would only take room.
+        place, row = np.nonzero(weights.T > 1e-6)
+        self.estimator_ = clone(self.estimator).fit(
+            _plain(X)[row], self.classes_[place], sample_weight=weights[row, place]
+        )
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -116,7 +117,7 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 def _plain(X: Any) -> Any:
-    return X if scipy.sparse.issparse(X) else np.asarray(X)
+    return X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)
 
 
 def sharpened(P: Any, temperature: float) -> np.ndarray:

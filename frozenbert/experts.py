@@ -165,7 +165,7 @@ def views(
     >>> views((1, 2, 3, 4, 5, 6), ("cls", "mean"))[:3]
     [((6,), ('mean',)), ((4, 5, 6), ('mean',)), ((5,), ('mean',))]
     """
-    layers = tuple(layer for layer in layers if 2 * layer > max(layers))  # the upper half
+    layers = tuple(x for x in layers if 2 * x > max(layers)) or layers  # the upper half
     of_layers = dict.fromkeys([layers[-1:], layers, layers[-2:-1] or layers, layers[-2:]])
     of_pooling = dict.fromkeys([pooling[-1:], pooling])
     return [(some, how) for how in of_pooling for some in of_layers]

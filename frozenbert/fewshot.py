@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -122,19 +123,29 @@ def learn(
         texts, pool = clean_texts(texts), clean_texts(pool)
     y = np.asarray(labels)
     classes, counts = np.unique(y, return_counts=True)
-    vectorizer = vectorizer.set_output(transform="pandas").fit(pool)
+    vectorizer = clone(vectorizer).set_output(transform="pandas").fit(pool)
     vectors, pool_vectors = vectorizer.transform(texts), vectorizer.transform(pool)
     if experts is None:
         head = Experts(n_experts, random_state=random_state, n_jobs=n_jobs).fit(vectors, y)
         experts = Pipeline([("embed", vectorizer), ("classify", head)])
         chances = head.predict_proba(pool_vectors)
     else:
+        if list(experts.classes_) != classes.tolist():
+            raise InputError(
+                f"experts have the classes {list(experts.classes_)}, and the labels "
+                f"{classes.tolist()}."
+            )
         chances = experts.predict_proba(pool)
     shares = counts / counts.sum()
     own = np.eye(len(classes))[np.searchsorted(classes, y)]  # the labelled rows' own chances
 
-    tfidf = make_tfidf(min_df=2 if len(pool) > 1 else 1)
-    counted = tfidf.fit_transform(texts + pool)
+    try:
+        tfidf = make_tfidf(min_df=2)  # a word of one text alone teaches nothing about others
+        counted = tfidf.fit_transform(texts + pool)
+    except ValueError as error:
+        raise InputError(
+            "the texts and the pool share no word: students of words have nothing to learn from."
+        ) from error
 
     def taught(head: Any, X: Any, P: np.ndarray) -> Any:
         student = DistilledClassifier(
@@ -180,6 +191,8 @@ def finetuned_experts(
     recipe: Recipe,
     n_experts: int,
     random_state: int = 0,
+    *,
+    on_expert: Callable[[str, dict[str, Any]], None] | None = None,
     **vectorizer: Any,
 ) -> VotingClassifier:
     """Fine-tune an encoder for each expert, on a bootstrap sample of the rows.
@@ -196,6 +209,8 @@ def finetuned_experts(
     recipe : Recipe
     n_experts : int
     random_state : int, default=0
+    on_expert : callable, optional
+        Is given each expert's name and figures.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
@@ -212,7 +227,7 @@ def finetuned_experts(
         left = np.flatnonzero(weights == 0)
         left = left if len(left) else drawn
         out = folder / f"expert-{number + 1}"
-        finetune(
+        done = finetune(
             files,
             [texts[i] for i in drawn],
             y[drawn],
@@ -221,6 +236,8 @@ def finetuned_experts(
             out,
             recipe,
         )
+        if on_expert is not None:
+            on_expert(out.name, done.metrics)
         head = LogisticRegression(C=0.01, solver="newton-cg", tol=1e-3, max_iter=1000)
         embed = DistilBertVectorizer(str(out), **vectorizer)
         expert = Pipeline([("embed", embed), ("scale", StandardScaler()), ("classify", head)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import functools
 import hashlib
 import json
 import os
@@ -15,88 +15,37 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
+from .clean import clean_texts
 from .encoder import choose_device, load_encoder
 from .errors import InputError
-from .metrics import score, short
+from .files import check_can_write, names_in
 from .parameters import resolve_max_length, resolve_pooling
 from .plots import plot_losses
 from .report import versions, write_json
-from .sources import POOLING_FILE, TOKENIZER_FILES, EncoderFiles, quiet_transformers
+from .sources import (
+    POOLING_FILE,
+    TOKENIZER_FILES,
+    WEIGHTS_FILE,
+    EncoderFiles,
+    quiet_transformers,
+)
+from .texts import check_texts
+from .trainer import Recipe, Targets, fit
 
-__all__ = ["FineTuned", "Recipe", "finetune", "training_folder"]
+__all__ = ["FineTuned", "Recipe", "finetune", "n_trained_on", "training_folder"]
 
 FACTS = "finetune.json"
 LOSSES = "losses.png"
+TRAINED_ON = "trained_on.npy"
+# What a folder of ours holds; anything else in it is somebody else's.
+OURS = {
+    *(FACTS, LOSSES, TRAINED_ON, "config.json", Path(POOLING_FILE).parts[0]),
+    *(WEIGHTS_FILE, *TOKENIZER_FILES),
+}
 FORMAT = 1  # of the training: another one starts anew and does not resume
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an encoder is fine-tuned.
-
-    Parameters
-    ----------
-    epochs : int, default=4
-        Passes over the training texts. The best one on the validation texts is kept.
-    lr, head_lr : float, default=5e-5 and 1e-3
-        Largest learning rates of the encoder and of the layer on top of it; they rise over
-        the first tenth of the steps and fall linearly to 0.
-    dropout : float, default=0.1
-        Share of each vector that is left out in training, before the layer on top.
-    weight_decay : float, default=0.01
-        Of AdamW; biases and norms have none.
-    batch_size : int, default=16
-        Texts that go through the encoder together.
-    gradient_accumulation_steps : int, default=1
-        Batches a step.
-    early_stopping : int or None, default=None
-        End after so many epochs that were no better than the best.
-    max_length : int or None, default=None
-        Tokens a text is cut at; None is the encoder's limit.
-    pooling : str or tuple of str, default="auto"
-        As for `DistilBertVectorizer`; the result declares it as its own.
-    freeze_layers : int, default=0
-        So many layers, from below, stay as they are, and the embeddings too.
-    seed : int, default=0
-        Of the top layer's first weights, the order of the texts and what is left out.
-    device : str or None, default=None
-        A torch device; None is CUDA where torch has it, else the CPU.
-    """
-
-    epochs: int = 4
-    lr: float = 5e-5
-    head_lr: float = 1e-3
-    dropout: float = 0.1
-    weight_decay: float = 0.01
-    batch_size: int = 16
-    gradient_accumulation_steps: int = 1
-    early_stopping: int | None = None
-    max_length: int | None = None
-    pooling: str | tuple[str, ...] = "auto"
-    freeze_layers: int = 0
-    seed: int = 0
-    device: str | None = None
-
-    def check(self, files: EncoderFiles) -> None:
-        """Raise `InputError` if a value is not legal for an encoder."""
-        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "early_stopping"):
-            value = getattr(self, name)
-            if not (value is None or (isinstance(value, int) and value >= 1)):
-                raise InputError(f"{name}={value!r}: a whole number of at least 1.")
-        for name in ("lr", "head_lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)!r}: a number above 0.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout!r}: a share from 0 to below 1.")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"weight_decay={self.weight_decay!r}: 0 or above.")
-        if not 0 <= self.freeze_layers <= files.n_layers:
-            raise InputError(
-                f"freeze_layers={self.freeze_layers!r}: 0 to {files.n_layers}, which the encoder "
-                f"{files.name!r} has."
-            )
 
 
 @dataclass
@@ -140,6 +89,7 @@ def finetune(
     out: str | os.PathLike[str],
     recipe: Recipe | None = None,
     *,
+    clean: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     progress: bool = False,
 ) -> FineTuned:
@@ -160,8 +110,11 @@ def finetune(
         class, whose sum is 1.
     out : path-like
         The folder for the encoder. It appears whole; an encoder in it that came from here is
-        replaced, anything else is an error.
+        replaced, anything else in it is an error.
     recipe : Recipe, optional
+    clean : bool, default=False
+        Whether texts go through `frozenbert.clean.clean_texts` first; it is noted in the
+        folder, and up to whoever uses the encoder to do the same.
     on_epoch : callable, optional
         Is given each epoch's figures.
     progress : bool, default=False
@@ -174,26 +127,24 @@ def finetune(
     Raises
     ------
     InputError
-        If a value is not legal, `out` is in use, the memory does not suffice, or a label
-        stands among the validation rows alone.
+        If a value is not legal, `out` is in use, the memory does not suffice, the training
+        diverged, or a label stands among the validation rows alone.
     """
     recipe = recipe or Recipe()
     recipe.check(files)
     out = Path(out)
-    targets = _Targets.of(labels, valid_labels)
+    make = clean_texts if clean else functools.partial(check_texts, missing="error")
+    texts, valid_texts = make(texts), make(valid_texts)
+    targets = Targets.of(labels, valid_labels)
     if len(texts) < 2 or not len(valid_texts):
         raise InputError(
             f"{len(texts)} training and {len(valid_texts)} validation texts: at least 2 and 1."
         )
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "base": {
-            "name": files.name,
-            "source": files.source,
-            "revision": files.revision,
-            "content_hash": files.content_hash,
-        },
-        "recipe": asdict(recipe),
+        "base": files.content_hash,
+        "recipe": {k: v for k, v in asdict(recipe).items() if k != "device"},
+        "clean": clean,
         "labels": targets.names,
         "kind": targets.kind,
         "n_train": len(texts),
@@ -204,14 +155,10 @@ def finetune(
     there = _facts_of(out)
     if there.get("key") == key:
         return FineTuned(out, there["metrics"], there["history"], before=True)
-    if out.exists() and not there and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{out}: stands there already and is no encoder that was fine-tuned here; name "
-            f"another folder, or remove it."
-        )
+    _check_free(out)
     started = time.perf_counter()
     work = training_folder(out)
-    _claim(work, key)
+    _import_accelerate()
     encoder = load_encoder(files, choose_device(recipe.device))
     longest = resolve_max_length(recipe.max_length, files)
     pooling = resolve_pooling(recipe.pooling, files)
@@ -222,8 +169,9 @@ def finetune(
             for text, answer in zip(several, answers, strict=True)
         ]
 
-    with _said_if_no_room(recipe), quiet_transformers():
-        history, best = _fit(
+    with _alone(work, out), _said_if_no_room(recipe), quiet_transformers():
+        _claim(work, key)
+        history, best = fit(
             encoder,
             pooling,
             rows(texts, targets.train),
@@ -234,301 +182,82 @@ def finetune(
             on_epoch,
             progress,
         )
-    facts |= {
-        "key": key,
-        "metrics": history[best["place"]],
-        "history": history,
-        "seconds": time.perf_counter() - started,
-        "versions": versions(),
-    }
-    _write(best["encoder"], files, pooling, facts, out, work)
+        kept = history[best["place"]]
+        if not np.isfinite([kept["loss"], kept["train_loss"]]).all():
+            shutil.rmtree(work, ignore_errors=True)
+            raise InputError(
+                f"lr={recipe.lr!r}: the training diverged, its loss is no number any more; take a "
+                f"smaller one."
+            )
+        facts |= {"metrics": kept, "history": history, "versions": versions()}
+        facts |= {"key": key, "seconds": time.perf_counter() - started}
+        facts["base"] = {
+            "name": files.name,
+            "source": files.source,
+            "revision": files.revision,
+            "content_hash": files.content_hash,
+        }
+        _write(best["encoder"], files, pooling, facts, texts, out, work)
     return FineTuned(out, facts["metrics"], history, facts["seconds"])
 
 
-@dataclass
-class _Targets:
-    """Labels as numbers: places of classes, flags, or probabilities."""
-
-    kind: str  # "classes", "labels" or "probabilities"
-    names: list[str]
-    train: np.ndarray
-    valid: np.ndarray
-
-    @classmethod
-    def of(cls, labels: Any, valid_labels: Any) -> _Targets:
-        if np.ndim(labels) == 1:
-            classes = sorted(set(np.asarray(labels).tolist()), key=lambda label: (str(label),))
-            places = {label: place for place, label in enumerate(classes)}
-            valid = np.asarray(valid_labels).tolist()
-            if alone := [label for label in valid if label not in places]:
-                raise InputError(
-                    f"the label {short(alone[0])!r} stands in the validation rows alone, and the "
-                    f"training rows have {', '.join(map(short, classes[:20]))}: give it training "
-                    f"rows, or leave those rows out."
-                )
-            if len(classes) < 2:
-                raise InputError(f"all training rows have the label {short(classes[0])!r}.")
-            train = np.array([places[label] for label in np.asarray(labels).tolist()])
-            names = [str(label) for label in classes]
-            return cls("classes", names, train, np.array([places[label] for label in valid]))
-        train, valid = np.asarray(labels), np.asarray(valid_labels)
-        names = [str(name) for name in getattr(labels, "columns", range(train.shape[1]))]
-        if train.dtype.kind in "iub":
-            return cls("labels", names, train.astype(np.float32), valid.astype(np.float32))
-        for found in (train, valid):
-            if found.min() < 0 or not np.allclose(found.sum(axis=1), 1, atol=1e-3):
-                raise InputError("labels: probabilities are from 0 to 1, and a row's sum is 1.")
-        return cls("probabilities", names, train.astype(np.float32), valid.astype(np.float32))
-
-    def score(self, truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        """Score the logits of some rows."""
-        if self.kind == "labels":
-            found = score(truth.astype(int), (logits > 0).astype(int))
-        else:
-            truth = truth if self.kind == "classes" else truth.argmax(axis=1)
-            found = score(truth, logits.argmax(axis=1))
-        return {"accuracy": found["accuracy"], "macro_f1": found["macro_f1"]}
-
-
-def _fit(
-    encoder: Any,
-    pooling: tuple[str, ...],
-    rows: list[dict[str, Any]],
-    valid_rows: list[dict[str, Any]],
-    targets: _Targets,
-    recipe: Recipe,
-    work: Path,
-    on_epoch: Callable[[dict[str, Any]], None] | None,
-    progress: bool,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Run the Trainer; return each epoch's figures, and the best epoch's place and weights."""
-    import torch
-
+def _import_accelerate() -> None:
     try:
         import accelerate  # noqa: F401
-        from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
-        from transformers.trainer_callback import PrinterCallback, ProgressCallback
     except ImportError as error:
         raise InputError(
             'fine-tuning needs accelerate: pip install "frozenbert[finetune]".'
         ) from error
-    set_seed(recipe.seed)
-    # A copy: the loaded encoder is shared with vectorizers, for which it is frozen.
-    model = _classifier(copy.deepcopy(encoder.model), pooling, targets, recipe.dropout)
-    _freeze(model.encoder, recipe.freeze_layers)
-    quality = "macro_f1" if targets.kind == "labels" else "accuracy"
-    arguments = TrainingArguments(
-        output_dir=str(work),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=4 * recipe.batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        learning_rate=recipe.lr,
-        warmup_steps=0.1,
-        lr_scheduler_type="linear",
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-        save_total_limit=1,  # and the best one
-        load_best_model_at_end=True,
-        metric_for_best_model=quality,
-        greater_is_better=True,
-        label_names=["labels"],
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        use_cpu=encoder.device == "cpu",
-        disable_tqdm=not progress,
-        report_to="none",
-    )
-    history: list[dict[str, Any]] = []
-    trainer = Trainer(
-        model,
-        arguments,
-        data_collator=_collator(encoder.pad_token_id),
-        train_dataset=rows,
-        eval_dataset=valid_rows,
-        # The Trainer groups validation rows by length, too: their order is its own.
-        compute_metrics=lambda found: targets.score(
-            np.asarray(found.label_ids), np.asarray(found.predictions)
-        ),
-        optimizers=(torch.optim.AdamW(_groups(model, recipe)), None),
-        callbacks=[_teller(history, on_epoch)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    if recipe.early_stopping is not None:
-        trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping))
-    if progress:
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_bar())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torch|accelerate|transformers")
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
-    history[:] = _epochs(trainer.state.log_history)
-    values = [epoch[quality] for epoch in history]
-    return history, {"place": int(np.argmax(values)), "encoder": model.encoder}
 
 
-def _classifier(model: Any, pooling: tuple[str, ...], targets: _Targets, dropout: float) -> Any:
-    import torch
-    from torch.nn import functional
-
-    width = int(model.config.hidden_size) * len(pooling)
-
-    class Classifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = model
-            self.dropout = torch.nn.Dropout(dropout)
-            self.head = torch.nn.Linear(width, len(targets.names))
-
-        def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
-            states = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, return_dict=True
-            ).last_hidden_state
-            pooled = torch.cat([_POOL[how](states, attention_mask) for how in pooling], dim=1)
-            logits = self.head(self.dropout(pooled))
-            if labels is None:
-                return {"logits": logits}
-            if targets.kind == "labels":
-                loss = functional.binary_cross_entropy_with_logits(logits, labels)
-            else:  # of places of classes, or of probabilities
-                loss = functional.cross_entropy(logits, labels)
-            return {"loss": loss, "logits": logits}
-
-    return Classifier()
-
-
-def _mean(states: Any, mask: Any) -> Any:
-    mask = mask[:, :, None].to(states.dtype)
-    return (states * mask).sum(1) / mask.sum(1)
-
-
-_POOL: dict[str, Callable[[Any, Any], Any]] = {
-    "cls": lambda states, mask: states[:, 0],
-    "mean": _mean,
-    "max": lambda states, mask: states.masked_fill(mask[:, :, None] == 0, float("-inf")).amax(1),
-}
-
-
-def _freeze(model: Any, n_layers: int) -> None:
-    """Keep the embeddings and the lowest layers as they are."""
-    import torch
-
-    if not n_layers:
+def _check_free(out: Path) -> None:
+    """Raise `InputError` unless an encoder can be put at `out`, and nothing is lost by that."""
+    check_can_write(training_folder(out))
+    if not out.exists():
         return
-    total = int(model.config.num_hidden_layers)
-    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
-    stack = next((part for part in stacks if len(part) == total), None)
-    if stack is None or not hasattr(model, "embeddings"):
+    if out.is_dir() and (os.path.ismount(out) or out.resolve() == Path.cwd()):
+        raise InputError(f"{out}: cannot be replaced as a whole; name a folder in it.")
+    others = sorted(names_in(out) - OURS) if out.is_dir() else [out.name]
+    if others or not (_facts_of(out) or not names_in(out)):
+        holds = f"holds {others[0]!r}" if others and out.is_dir() else "stands there already"
         raise InputError(
-            f"freeze_layers={n_layers}: the layers of a {type(model).__name__} are not known here; "
-            f"use 0."
+            f"{out}: {holds} and is no encoder that was fine-tuned here; name another folder, or "
+            f"remove it."
         )
-    for part in (model.embeddings, *stack[:n_layers]):
-        part.requires_grad_(False)
 
 
-def _groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return AdamW's groups of parameters: head and encoder, with and without decay."""
-    groups: dict[tuple[float, float], list[Any]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            lr = recipe.head_lr if name.startswith("head.") else recipe.lr
-            decay = recipe.weight_decay if parameter.dim() > 1 else 0.0
-            groups.setdefault((lr, decay), []).append(parameter)
-    return [
-        {"params": params, "lr": lr, "weight_decay": decay}
-        for (lr, decay), params in groups.items()
-    ]
-
-
-def _collator(pad_token_id: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    import torch
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = [torch.from_numpy(row["input_ids"].astype(np.int64)) for row in rows]
-        padded = torch.nn.utils.rnn.pad_sequence(ids, True, pad_token_id)
-        lengths = torch.tensor([len(one) for one in ids])
-        mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
-        labels = torch.from_numpy(np.stack([row["labels"] for row in rows]))
-        return {"input_ids": padded, "attention_mask": mask.long(), "labels": labels}
-
-    return collate
-
-
-def _teller(history: list[dict[str, Any]], on_epoch: Any) -> Any:
-    from transformers import TrainerCallback
-
-    class Teller(TrainerCallback):
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            history[:] = _epochs(state.log_history)
-            if on_epoch is not None:
-                on_epoch(history[-1])
-
-    return Teller()
-
-
-def _bar() -> Any:
-    from tqdm.auto import tqdm
-    from transformers import TrainerCallback
-
-    class Bar(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            total, done = state.max_steps, state.global_step
-            self.bar = tqdm(total=total, initial=done, desc="Training", unit=" steps", leave=False)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.update(state.global_step - self.bar.n)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.close()
-
-    return Bar()
-
-
-def _epochs(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the figures of each epoch from what the Trainer wrote down."""
-    epochs: list[dict[str, Any]] = []
-    train_loss = None
-    for entry in log:
-        if "loss" in entry:
-            train_loss = entry["loss"]
-        elif "eval_loss" in entry:
-            epochs.append(
-                {
-                    "epoch": round(entry["epoch"]),
-                    "train_loss": train_loss,
-                    "loss": entry["eval_loss"],
-                    "accuracy": entry["eval_accuracy"],
-                    "macro_f1": entry["eval_macro_f1"],
-                }
-            )
-    return epochs
+@contextlib.contextmanager
+def _alone(work: Path, out: Path) -> Iterator[None]:
+    """Keep other processes from training for the same folder."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work.with_name(f"{work.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise InputError(f"{out}: another process is training an encoder for it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)
 
 
 def _claim(work: Path, key: str) -> None:
-    """Make the folder of checkpoints; those of another training are removed."""
+    """Make the folder of checkpoints; those of another training are discarded, and it is said."""
     stamp = work / "key"
     if work.exists() and (not stamp.is_file() or stamp.read_text() != key):
+        if not stamp.is_file() and names_in(work):
+            raise InputError(f"{work}: is in the way, and none of ours; move it.")
+        if list(work.glob("checkpoint-*")):
+            warnings.warn(
+                f"{work}: holds the checkpoints of another training (other texts, encoder or "
+                f"settings), which are discarded.",
+                stacklevel=3,
+            )
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     stamp.write_text(key)
-
-
-def _last_checkpoint(work: Path) -> str | None:
-    """Return the last whole checkpoint, and remove those that a kill cut short."""
-    found = []
-    for folder in work.glob("checkpoint-*"):
-        try:
-            # The Trainer writes it last.
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            found.append(folder)
-        except (OSError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
-    return str(max(found, key=lambda f: int(f.name.rpartition("-")[2]))) if found else None
 
 
 @contextlib.contextmanager
@@ -543,8 +272,8 @@ def _said_if_no_room(recipe: Recipe) -> Iterator[None]:
             raise
         raise InputError(
             f"the memory does not suffice for batches of {recipe.batch_size} texts: lower "
-            f"batch_size (and raise gradient_accumulation_steps by as much, which keeps the "
-            f"result), or cut texts with max_length. Finished epochs are kept."
+            f"batch_size (and raise gradient_accumulation_steps by as much, so that a step is as "
+            f"large), or cut texts with max_length."
         ) from error
 
 
@@ -553,6 +282,7 @@ def _write(
     files: EncoderFiles,
     pooling: tuple[str, ...],
     facts: dict[str, Any],
+    texts: Sequence[str],
     out: Path,
     work: Path,
 ) -> None:
@@ -568,6 +298,7 @@ def _write(
     (fresh / POOLING_FILE).parent.mkdir()
     write_json(declared, fresh / POOLING_FILE)
     plot_losses(facts["history"], fresh / LOSSES)
+    np.save(fresh / TRAINED_ON, np.unique(_digests(texts)))
     write_json(facts, fresh / FACTS)
     old = work / "before"
     if out.exists():
@@ -575,6 +306,26 @@ def _write(
         os.rename(out, old)
     os.rename(fresh, out)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def n_trained_on(folder: str | os.PathLike[str], texts: Sequence[str]) -> int:
+    """Return how many texts an encoder from here was fine-tuned on; 0 for any other encoder.
+
+    Parameters
+    ----------
+    folder : path-like
+    texts : sequence of str
+        Cleaned, if the encoder was trained on cleaned ones.
+    """
+    path = Path(folder) / TRAINED_ON
+    if not path.is_file():
+        return 0
+    return int(np.isin(_digests(texts), np.load(path)).sum())
+
+
+def _digests(texts: Sequence[str]) -> np.ndarray:
+    hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(hashes), dtype=np.uint64)
 
 
 def _facts_of(out: Path) -> dict[str, Any]:

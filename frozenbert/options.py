@@ -110,15 +110,17 @@ def read_test_rows(
     return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
 
 
-def read_soft_rows(arguments: argparse.Namespace, path: str) -> tuple[list[str], pd.DataFrame]:
-    """Read texts, and the probabilities of the classes of each."""
+def read_soft_rows(
+    arguments: argparse.Namespace, path: str, text_column: str | None = None
+) -> tuple[Table, str, pd.DataFrame]:
+    """Read a table with the probabilities of the classes; return its column of texts, and them."""
     columns = arguments.soft_label_column
-    named = [name for name in (arguments.text_column, *columns) if name]
-    table = read_table(path, header=arguments.header, columns=named)
-    if arguments.limit is not None:
+    asked = text_column or arguments.text_column
+    table = read_table(path, header=arguments.header, columns=[c for c in (asked, *columns) if c])
+    if arguments.limit is not None and text_column is None:  # rows to train on
         table = table.head(arguments.limit)
-    text_column, _ = find_columns(table, arguments.text_column, columns, need_label=True)
-    return texts_of(table, text_column), probabilities_of(table, columns)
+    found, _ = find_columns(table, asked, columns, need_label=True)
+    return table, found, probabilities_of(table, columns)
 
 
 def encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:

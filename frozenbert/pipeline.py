@@ -27,6 +27,7 @@ from .words import WordScores
 __all__ = [
     "column_names",
     "find_step",
+    "find_steps",
     "load_model",
     "make_text_classifier",
     "predict",
@@ -124,7 +125,16 @@ def find_step(model: Any, kind: type) -> Any:
     >>> find_step(model, DistilBertVectorizer).model_name
     'all-MiniLM-L6-v2'
     """
-    return next((step for step in _steps(model) if isinstance(step, kind)), None)
+    return next(find_steps(model, kind), None)
+
+
+def find_steps(model: Any, kind: type) -> Iterator[Any]:
+    """Yield the different steps of a kind in a Pipeline, at whatever depth."""
+    seen = set()
+    for step in _steps(model):
+        if isinstance(step, kind) and id(step) not in seen:
+            seen.add(id(step))
+            yield step
 
 
 def _steps(model: Any) -> Iterator[Any]:
@@ -182,8 +192,10 @@ def predict(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
         With many labels a text `prediction_LABEL` (0 or 1) and `proba_LABEL` for each.
     """
     features: Any = texts
-    if isinstance(model, Pipeline) and len(model.steps) > 1:
-        features, model = model[:-1].transform(texts), model[-1]
+    while isinstance(model, Pipeline):
+        if len(model.steps) > 1:
+            features = model[:-1].transform(features)
+        model = model[-1]
     if isinstance(model, VotingClassifier) and model.voting == "soft":
         # Its labels are the likeliest ones; asking for them too would be a second pass.
         found = np.asarray(model.predict_proba(features))

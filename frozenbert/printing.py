@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from .tables import Table
     from .training import Training
 
-__all__ = ["count", "describe_table", "pace", "print_training", "say", "say_encoder"]
+__all__ = ["count", "describe_table", "of_epoch", "pace", "print_training", "say", "say_encoder"]
 
 
 def pace(n_texts: int, seconds: float) -> str:
     """Say how long it took, and how many texts that is a second."""
     return f"{seconds:.1f} s, {n_texts / seconds:,.0f} texts a second"
+
+
+def of_epoch(epoch: dict[str, Any]) -> str:
+    """Say what an epoch of fine-tuning came to."""
+    return (
+        f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "
+        f"{epoch['accuracy']:.4f}, macro F1 {epoch['macro_f1']:.4f}"
+    )
 
 
 def print_training(training: Training) -> None:

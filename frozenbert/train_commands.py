@@ -7,6 +7,8 @@ import contextlib
 import re
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from .embed import DistilBertVectorizer
 from .errors import InputError
 from .fewshot import FewShot, finetuned_experts, learn
 from .files import check_can_write, sha256_of_file
-from .finetune import Recipe
+from .finetune import Recipe, n_trained_on
 from .finetune import finetune as finetune_encoder
-from .metrics import score
+from .metrics import score, short
 from .options import (
     check_can_write_file,
     encoder_name,
@@ -32,8 +34,8 @@ from .options import (
     read_soft_rows,
     read_test_rows,
 )
-from .pipeline import make_text_classifier, save_model
-from .printing import count, describe_table, print_training, say, say_encoder
+from .pipeline import find_step, make_text_classifier, save_model
+from .printing import count, describe_table, of_epoch, print_training, say, say_encoder
 from .report import describe_encoder, versions, write_json
 from .sources import find_encoder
 from .tables import read_table, table_format, write_table
@@ -67,7 +69,9 @@ def train(arguments: argparse.Namespace) -> None:
     say("data", describe_table(table, text_column, label_column))
     if arguments.test is None:
         texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
-        test = {"description": f"a stratified quarter of {data.name} (seed {arguments.seed})"}
+        test: dict[str, Any] = {
+            "description": f"a stratified quarter of {data.name} (seed {arguments.seed})"
+        }
         test_described = f"{len(test_texts):,} rows, {test['description']}"
     else:
         table, test_texts, test_labels = read_test_rows(
@@ -82,6 +86,15 @@ def train(arguments: argparse.Namespace) -> None:
     check_classes(labels, arguments.cv)
     say("train", f"{len(texts):,} rows; {count(labels)}")
     say("test", test_described)
+    if arguments.model is not None:
+        seen = clean_texts(test_texts) if arguments.clean else test_texts
+        if trained_on := n_trained_on(arguments.model, seen):
+            test["n_trained_on"] = trained_on
+            print(
+                f"warning: the encoder was fine-tuned on {trained_on:,} of the {len(seen):,} test "
+                f"rows: the figures say nothing about new texts. Measure on others, with --test.",
+                file=sys.stderr,
+            )
 
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
@@ -123,22 +136,38 @@ def fewshot(arguments: argparse.Namespace) -> None:
     if arguments.soft_labels is not None:
         table_format(arguments.soft_labels)
         check_can_write_file(Path(arguments.soft_labels))
+        for read in (arguments.data, arguments.unlabelled, arguments.test):
+            if read is not None and Path(read).resolve() == Path(arguments.soft_labels).resolve():
+                raise InputError(f"--soft-labels {read}: is read from; name another file.")
     table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
     if not isinstance(label_column, str):
         raise InputError("--label-column: one here; fewshot takes texts with one class each.")
     texts, labels = texts_of(table, text_column), labels_of(table, label_column)
+    rare, n = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
+    if n < 2:
+        raise InputError(f"the class {short(rare)!r} has one row; label another of it, or drop it.")
     check_classes(labels, 2)
+    _check_suggestions(out / "suggest.csv", label_column)
     say("data", describe_table(table, text_column, label_column))
     say("labels", count(labels))
     pool = _read_pool(arguments, text_column)
-    known, test_texts, test_labels = set(texts), list[str](), np.array([])
+    test_texts, test_labels = list[str](), np.array([])
     if arguments.test is not None:
         table, test_texts, test_labels = read_test_rows(
             arguments, arguments.test, text_column, label_column, labels
         )
         say("test", describe_table(table, text_column, label_column))
-    pool = _left_out(pool, known, f"labelled in {Path(arguments.data).name}")
-    pool = _left_out(pool, set(test_texts), f"rows of {arguments.test}, which is measured on")
+    seen = clean_texts if arguments.clean else list
+    pool = _left_out(pool, texts, seen, f"labelled in {Path(arguments.data).name}")
+    pool = _left_out(pool, test_texts, seen, f"rows of {arguments.test}, which is measured on")
+    if both := len(set(seen(texts)) & set(seen(test_texts))):
+        print(
+            f"warning: {both:,} labelled texts are rows of {arguments.test}, too, whose figures "
+            f"are too good by that.",
+            file=sys.stderr,
+        )
+    if not any(re.search(r"\w", text) for text in seen(texts)):
+        raise InputError("none of the labelled texts holds a letter or a digit.")
     if not len(pool):
         raise InputError(
             f"--unlabelled {arguments.unlabelled}: has no text that is not in the other files "
@@ -155,18 +184,25 @@ def fewshot(arguments: argparse.Namespace) -> None:
     vectorizer = DistilBertVectorizer(**settings)
     experts = None
     if arguments.experts == "finetuned":
-        recipe = Recipe(epochs=arguments.epochs, batch_size=8, device=arguments.device)
+        recipe = Recipe(
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            max_length=arguments.max_length,
+            pooling=arguments.pooling or "auto",
+            device=arguments.device,
+        )
+        passed_on = ("precision", "backend", "device", "long_text", "max_length", "cache_dir")
         out.mkdir(parents=True, exist_ok=True)
-        cleaned = clean_texts(texts) if arguments.clean else texts
         experts = finetuned_experts(
             files,
-            cleaned,
+            seen(texts),
             labels,
             out,
             recipe,
             arguments.n_experts,
             arguments.seed,
-            cache_dir=settings["cache_dir"],
+            on_expert=lambda name, figures: say(name, of_epoch(figures)),
+            **{key: settings[key] for key in passed_on if key in settings},
         )
     learned = learn(
         texts,
@@ -179,6 +215,7 @@ def fewshot(arguments: argparse.Namespace) -> None:
         random_state=arguments.seed,
         n_jobs=arguments.n_jobs,
     )
+    vectorizer = find_step(learned.student, DistilBertVectorizer)
     say_encoder(vectorizer)
     facts: dict[str, Any] = {
         "n_labelled": len(texts),
@@ -192,14 +229,14 @@ def fewshot(arguments: argparse.Namespace) -> None:
         "encoder": describe_encoder(vectorizer),
         "versions": versions(),
     }
-    if test_texts:
-        facts["metrics"] = _few_figures(arguments, learned, texts, labels, test_texts, test_labels)
     for name in ("teacher", "student", "student_words"):
         save_model(getattr(learned, name), out / f"{name}.joblib")
+    if test_texts:
+        facts["metrics"] = _few_figures(arguments, learned, texts, labels, test_texts, test_labels)
     if arguments.suggest:
         rows = learned.suggest(arguments.suggest, arguments.seed)
-        chosen = pd.DataFrame({text_column: [pool[i] for i in rows]})
-        write_table(chosen.assign(label=""), out / "suggest.csv")
+        chosen = pd.DataFrame({text_column: [pool[i] for i in rows], label_column: ""})
+        write_table(chosen, out / "suggest.csv")
         say("suggest", f"{len(rows):,} texts to label next: {out / 'suggest.csv'}")
     if arguments.soft_labels is not None:
         p = {f"proba_{c}": learned.probabilities[:, i] for i, c in enumerate(learned.classes)}
@@ -212,14 +249,30 @@ def fewshot(arguments: argparse.Namespace) -> None:
 
 
 def _read_pool(arguments: argparse.Namespace, text_column: str) -> list[str]:
-    table = read_table(arguments.unlabelled, header=arguments.header)
+    table = read_table(arguments.unlabelled, header=arguments.header, columns=[text_column])
     column = text_column if text_column in table.frame.columns else arguments.text_column
     column, _ = find_columns(table, column, None, need_label=False)
+    say("pool", describe_table(table, column, None))
     return list(dict.fromkeys(texts_of(table, column)))
 
 
-def _left_out(pool: list[str], known: set[str], where: str) -> list[str]:
-    kept = [text for text in pool if text not in known]
+def _check_suggestions(path: Path, label_column: str) -> None:
+    """Raise `InputError` if somebody has begun to fill in the labels of a former run."""
+    if not path.is_file():
+        return
+    before = pd.read_csv(path, keep_default_na=False, dtype=str)
+    if label_column in before and before[label_column].ne("").any():
+        raise InputError(
+            f"{path}: has labels filled in, which would be overwritten: add its rows to --data, "
+            f"then move it."
+        )
+
+
+def _left_out(
+    pool: list[str], known: list[str], seen: Callable[[list[str]], list[str]], where: str
+) -> list[str]:
+    there = set(seen(known))
+    kept = [text for text, as_seen in zip(pool, seen(pool), strict=True) if as_seen not in there]
     if len(kept) < len(pool):
         print(
             f"{len(pool) - len(kept):,} texts of the pool are left out: they are {where}.",
@@ -262,7 +315,8 @@ def finetune(arguments: argparse.Namespace) -> None:
         raise InputError("--soft-label-column stands in place of labels: leave those options out.")
 
     if soft:
-        texts, labels = read_soft_rows(arguments, arguments.data)
+        table, text_column, labels = read_soft_rows(arguments, arguments.data)
+        texts = texts_of(table, text_column)
     else:
         table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
         assert label_column is not None  # was needed
@@ -271,7 +325,8 @@ def finetune(arguments: argparse.Namespace) -> None:
     if arguments.valid is None:
         texts, valid_texts, labels, valid_labels = hold_out(texts, labels, arguments.seed, parts=10)
     elif soft:
-        valid_texts, valid_labels = read_soft_rows(arguments, arguments.valid)
+        table, _, valid_labels = read_soft_rows(arguments, arguments.valid, text_column)
+        valid_texts = texts_of(table, text_column)
     else:
         assert label_column is not None
         _, valid_texts, valid_labels = read_test_rows(
@@ -279,8 +334,6 @@ def finetune(arguments: argparse.Namespace) -> None:
         )
     say("train", f"{len(texts):,} rows")
     say("valid", f"{len(valid_texts):,} rows{'' if arguments.valid else ', one of ten'}")
-    if arguments.clean:
-        texts, valid_texts = clean_texts(texts), clean_texts(valid_texts)
     name, _ = encoder_name(arguments)
     files = find_encoder(name, arguments.revision, local_files_only=arguments.offline)
     done = finetune_encoder(
@@ -291,21 +344,15 @@ def finetune(arguments: argparse.Namespace) -> None:
         valid_labels,
         out,
         recipe,
-        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", _of_epoch(epoch)),
+        clean=arguments.clean,
+        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", of_epoch(epoch)),
         progress=sys.stderr.isatty(),
     )
     if done.before:
         say("before", "the same training was done already")
-    say("kept", f"epoch {done.metrics['epoch']}: {_of_epoch(done.metrics)}")
+    say("kept", f"epoch {done.metrics['epoch']}: {of_epoch(done.metrics)}")
     if not done.before:
         say("in all", f"{done.seconds:.1f} s")
     say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
     clean = " --clean" if arguments.clean else ""
-    say("next", f"pipeline.py --data {arguments.data} --model {out}{clean}")
-
-
-def _of_epoch(epoch: dict[str, Any]) -> str:
-    return (
-        f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "
-        f"{epoch['accuracy']:.4f}, macro F1 {epoch['macro_f1']:.4f}"
-    )
+    say("next", f"pipeline.py --data {arguments.data} --test OTHER_ROWS --model {out}{clean}")

@@ -109,9 +109,9 @@ def hold_out(
             )
         folds = Folds(parts, shuffle=True, random_state=random_state)
         flags = np.asarray(labels)
-        # Of probabilities, the likeliest class tells what a row is.
-        classes = flags.argmax(axis=1) if flags.dtype.kind == "f" else flags
-        kept, held = next(folds.split(np.zeros(len(labels)), classes))
+        if flags.dtype.kind == "f":  # of probabilities, the likeliest class tells what a row is
+            flags = np.eye(flags.shape[1], dtype=int)[flags.argmax(axis=1)]
+        kept, held = next(folds.split(np.zeros(len(labels)), flags))
         return (
             [texts[i] for i in kept],
             [texts[i] for i in held],

@@ -349,12 +349,61 @@ def test_an_empty_pool_and_one_of_known_texts(files, tiny, capsys):
     assert not (files / "out").exists()
 
 
+def test_what_would_be_overwritten(files, tiny, capsys):
+    before = (files / "pool.csv").read_bytes()
+    assert command(files, tiny, "--soft-labels", str(files / "pool.csv")) == 2
+    assert "pool.csv: is read from; name another file" in capsys.readouterr().err
+    assert (files / "pool.csv").read_bytes() == before
+
+
+def test_a_class_with_one_row(files, tiny, capsys):
+    few = pd.read_csv(files / "few.csv")
+    few.loc[0, "label"] = "fair"
+    few.to_csv(files / "few.csv", index=False)
+    assert command(files, tiny) == 2
+    assert "the class 'fair' has one row; label another of it" in capsys.readouterr().err
+
+
+def test_cleaned_texts_of_the_pool_are_known_too(files, tiny, capsys):
+    test = pd.read_csv(files / "test.csv")
+    pool = pd.concat([pd.read_csv(files / "pool.csv"), test[["text"]] + " @someone"])
+    pool.to_csv(files / "pool.csv", index=False)
+    more = ["--clean", "--test", str(files / "test.csv"), "--soft-labels", str(files / "s.csv")]
+    assert command(files, tiny, *more) == 0
+    assert not any("@someone" in text for text in pd.read_csv(files / "s.csv")["text"])
+
+
+def test_labelled_rows_that_are_measured_on(files, tiny, capsys):
+    assert command(files, tiny, "--test", str(files / "few.csv")) == 0
+    assert "labelled texts are rows of" in capsys.readouterr().err
+
+
+def test_a_student_goes_through_the_encoder_once(vectorizer, monkeypatch):
+    from frozenbert.pipeline import predict
+
+    texts, labels = sentences(16, 0)
+    learned = learn(texts, labels, sentences(60, 1)[0], vectorizer, n_experts=1, clean=True)
+    calls = []
+    plain = DistilBertVectorizer.transform
+    monkeypatch.setattr(DistilBertVectorizer, "transform", lambda *a: calls.append(1) or plain(*a))
+    for model in (learned.student, learned.teacher):
+        calls.clear()
+        found = predict(model, texts[:3])
+        assert len(calls) == 1
+        assert found["prediction"].tolist() == model.predict(texts[:3]).tolist()
+        assert set(found) == {"prediction", "proba_bad", "proba_good"}
+
+
 def test_the_loop_of_labelling_works_from_files(files, tiny, capsys):
     assert command(files, tiny, "--suggest", "4") == 0
     asked = pd.read_csv(files / "out" / "suggest.csv")
     asked["label"] = ["good" if any(w in t.split() for w in GOOD) else "bad" for t in asked["text"]]
     few = pd.read_csv(files / "few.csv")
+    asked.to_csv(files / "out" / "suggest.csv", index=False)
     pd.concat([few, asked]).to_csv(files / "few.csv", index=False)
+    assert command(files, tiny, "--suggest", "4") == 2  # work of somebody's hands
+    assert "suggest.csv: has labels filled in, which would be" in capsys.readouterr().err
+    (files / "out" / "suggest.csv").unlink()
     assert command(files, tiny, "--suggest", "4") == 0
     assert f"{len(few) + 4} rows" in capsys.readouterr().out
     assert not set(pd.read_csv(files / "out" / "suggest.csv")["text"]) & set(asked["text"])

@@ -17,6 +17,7 @@ import pytest
 from frozenbert import DistilBertVectorizer, InputError, cli
 from frozenbert.finetune import Recipe, finetune, training_folder
 from frozenbert.sources import find_encoder
+from frozenbert.trainer import Targets
 
 pytest.importorskip("accelerate", reason="fine-tuning needs accelerate")
 
@@ -131,9 +132,18 @@ def test_what_was_done_is_not_done_again(tiny, tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"mine: stands there already and is no encoder that was"):
+    with pytest.raises(InputError, match=r"mine: holds 'thesis.txt' and is no encoder that was"):
         tune(tiny, tmp_path / "mine")
-    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    (tmp_path / "mine" / "thesis.txt").unlink()
+    tune(tiny, tmp_path / "mine")
+    (tmp_path / "mine" / "model.joblib").write_text("put there by its owner")
+    with pytest.raises(InputError, match=r"mine: holds 'model.joblib' and is no encoder that was"):
+        tune(tiny, tmp_path / "mine", replace(FAST, seed=1))
+    assert (tmp_path / "mine" / "model.joblib").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: stands there already and is no encoder"):
+        tune(tiny, tmp_path / "file")
+    assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
 
 
 @pytest.mark.parametrize(
@@ -145,12 +155,97 @@ def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
         ({"weight_decay": -0.1}, "weight_decay=-0.1: 0 or above"),
         ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, which the encoder"),
         ({"max_length": 41}, "max_length=41: encoder .* takes at most 40 tokens"),
+        ({"pooling": "sum"}, "pooling='sum': 'auto', one of"),
+        ({"pooling": ("mean", "mean")}, r"pooling=\('mean', 'mean'\): 'auto', one of"),
+        ({"device": "tpu"}, "device='tpu': 'cpu', 'cuda', or None"),
     ],
 )
 def test_values_that_are_not_legal(tiny, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         tune(tiny, tmp_path / "mine", Recipe(**settings))
-    assert not (tmp_path / "mine").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def stopped_after(tiny, out, epochs):
+    def stop(epoch):
+        if epoch["epoch"] == epochs:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny, out, on_epoch=stop)
+    return sorted(folder.name for folder in training_folder(out).glob("checkpoint-*"))
+
+
+def test_what_was_begun_is_lost_to_no_mistake(tiny, tmp_path):
+    kept = stopped_after(tiny, tmp_path / "mine", 2)
+    assert kept
+    with pytest.raises(InputError, match="takes at most 40 tokens"):
+        tune(tiny, tmp_path / "mine", replace(FAST, max_length=99))
+    work = training_folder(tmp_path / "mine")
+    assert sorted(folder.name for folder in work.glob("checkpoint-*")) == kept
+    with pytest.warns(UserWarning, match="checkpoints of another training .* are discarded"):
+        tune(tiny, tmp_path / "mine", replace(FAST, epochs=1))
+
+
+def test_a_folder_of_checkpoints_that_is_none(tiny, tmp_path):
+    work = training_folder(tmp_path / "mine")
+    work.mkdir()
+    (work / "precious").write_text("")
+    with pytest.raises(InputError, match="is in the way, and none of ours; move it"):
+        tune(tiny, tmp_path / "mine")
+    assert (work / "precious").exists()
+
+
+def test_two_trainings_for_one_folder(tiny, tmp_path):
+    def again(_):
+        with pytest.raises(InputError, match="mine: another process is training an encoder for it"):
+            tune(tiny, tmp_path / "mine")
+
+    tune(tiny, tmp_path / "mine", replace(FAST, epochs=1), on_epoch=again)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_training_that_diverges_leaves_what_is_there(tiny, tmp_path):
+    tune(tiny, tmp_path / "mine")
+    before = vectors(tmp_path / "mine", cache_dir=None)
+    with pytest.raises(InputError, match=r"lr=1e\+20: the training diverged"):
+        tune(tiny, tmp_path / "mine", replace(FAST, lr=1e20))
+    np.testing.assert_array_equal(vectors(tmp_path / "mine", cache_dir=None), before)
+
+
+def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatch):
+    from safetensors.numpy import load_file
+
+    figures = iter([0.2, 0.9, 0.3, 0.4])
+    monkeypatch.setattr(
+        Targets, "score", lambda *_: dict.fromkeys(("accuracy", "macro_f1"), next(figures))
+    )
+    seen = {}
+
+    def keep(epoch):
+        # Those of an epoch are written after its figures are told.
+        for folder in training_folder(tmp_path / "mine").glob("checkpoint-*"):
+            seen[folder.name] = load_file(folder / "model.safetensors")
+
+    done = tune(tiny, tmp_path / "mine", replace(FAST, epochs=4), on_epoch=keep)
+    assert done.metrics["epoch"] == 2
+    written = load_file(tmp_path / "mine" / "model.safetensors")
+    for step, same in (("checkpoint-10", True), ("checkpoint-15", False)):
+        saved = seen[step]["encoder.transformer.layer.0.attention.q_lin.weight"]
+        assert np.array_equal(written["transformer.layer.0.attention.q_lin.weight"], saved) == same
+
+
+def test_labels_that_do_not_go_together(tiny, tmp_path):
+    flags = pd.DataFrame({"a": [1, 0] * 20, "b": [0] * 40})
+    valid = (TEXTS[:2], pd.DataFrame({"a": [1, 0], "b": [0, 1]}))
+    with pytest.raises(InputError, match="the label 'b' stands in the validation rows alone"):
+        tune(tiny, tmp_path / "mine", labels=flags, valid=valid)
+    with pytest.raises(InputError, match=r"valid_labels has the columns \['b', 'a'\], and labels"):
+        tune(tiny, tmp_path / "mine", labels=flags, valid=(TEXTS[:2], valid[1][["b", "a"]]))
+    with pytest.raises(InputError, match="there is only one label"):
+        tune(tiny, tmp_path / "mine", labels=flags[["a"]], valid=(TEXTS[:2], valid[1][["a"]]))
+    with pytest.raises(InputError, match="all training rows have the label 'good'"):
+        tune(tiny, tmp_path / "mine", labels=["good"] * 40, valid=(["a"], ["good"]))
 
 
 def test_a_label_that_only_the_validation_rows_have(tiny, tmp_path):
@@ -165,7 +260,11 @@ def test_no_room_says_what_to_do(tiny, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", no_room)
-    with pytest.raises(InputError, match="does not suffice for batches of 8 texts: lower batch_s"):
+    says = (
+        r"does not suffice for batches of 8 texts: lower batch_size \(and raise "
+        r"gradient_accumulation_steps by as much, so that a step is as large\), or cut texts"
+    )
+    with pytest.raises(InputError, match=says):
         tune(tiny, tmp_path / "mine")
 
 
@@ -185,7 +284,7 @@ def test_a_checkpoint_cut_short_is_not_gone_on_from(tiny, tmp_path):
     (last / "trainer_state.json").write_text('{"epo')
     again = []
     done = tune(tiny, tmp_path / "mine", on_epoch=again.append)
-    assert len(again) < 3 or len(list(work.parent.glob("checkpoint-*"))) == 0
+    assert [epoch["epoch"] for epoch in again] == [2, 3]
     assert done.history == expected.history
     np.testing.assert_array_equal(vectors(tmp_path / "mine"), vectors(tmp_path / "whole"))
 
@@ -204,12 +303,20 @@ def test_the_command(tiny, table, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "valid    4 rows, one of ten" in printed
     assert "epoch 2  loss 0." in printed
-    assert f"pipeline.py --data {table} --model {tmp_path / 'mine'} --clean" in printed
+    assert f"--test OTHER_ROWS --model {tmp_path / 'mine'} --clean" in printed
     assert cli.main(["finetune", *arguments]) == 0
     assert "the same training was done already" in capsys.readouterr().out
     model = ["--model", str(tmp_path / "mine"), "--out", str(tmp_path / "model"), "--no-cache"]
     assert cli.train(["--data", str(table), *model, "--cv", "2", "--clean"]) == 0
-    assert json.loads((tmp_path / "model" / "metrics.json").read_text())["accuracy"] == 1
+    # Nine of ten rows have been trained on, and the texts come several times.
+    assert "fine-tuned on 10 of the 10 test rows" in capsys.readouterr().err
+    sidecar = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert sidecar["test"]["n_trained_on"] == 10
+    others = tmp_path / "others.csv"
+    others.write_text("text,label\na fine plot,good\na slow plot,bad\n")
+    test = ["--test", str(others), "--cv", "2", "--clean"]
+    assert cli.train(["--data", str(table), *model, *test]) == 0
+    assert "fine-tuned on" not in capsys.readouterr().err
 
 
 def test_the_command_on_probabilities(tiny, tmp_path, capsys):
