@@ -134,6 +134,19 @@ def test_words_of_several_classes_are_each_held_against_the_rest():
     assert several.coef_.shape == (3, 9)
 
 
+def test_a_row_of_words_with_weight_two_is_two_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((30, 5)), rng.integers(0, 2, 30)
+    weights = rng.integers(1, 4, 30)
+    weighted = NBLogisticRegression(tol=1e-8).fit(X, y, weights)
+    rows = np.repeat(np.arange(30), weights)
+    repeated = NBLogisticRegression(tol=1e-8).fit(X[rows], y[rows])
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-4)
+    assert not np.allclose(
+        NBLogisticRegression(tol=1e-8).fit(X, y).coef_, repeated.coef_, rtol=0.01
+    )
+
+
 # ------------------------------------------------------------------------------- experts
 
 
