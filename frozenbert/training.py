@@ -424,6 +424,7 @@ def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
             "C": search["best_C"],
             "search": "features" if "features" in search else "head",
             "with_tfidf": find_step(model, WordScores) is not None,
+            "clean": "clean" in model.named_steps,
             "multi_label": isinstance(head, MultiLabelClassifier),
             "calibrate": getattr(head, "calibrate", None),
             "class_weight": _class_weight(head),

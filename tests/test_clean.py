@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,6 +82,8 @@ def test_the_command(tiny, tmp_path, capsys):
     pd.DataFrame({"text": TEXTS, "label": [1, 0] * 10}).to_csv(path, index=False)
     arguments = ["--data", str(path), "--model", tiny, "--cv", "2", "--clean"]
     assert cli.train([*arguments, "--out", str(tmp_path / "model")]) == 0
+    sidecar = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert sidecar["parameters"]["clean"] is True
     capsys.readouterr()
     for text in ("good film @anna @berta", "good film"):
         model = ["--model", str(tmp_path / "model"), "--encoder", tiny]

@@ -198,6 +198,7 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         "C": search["best_C"],
         "search": "head",
         "with_tfidf": False,
+        "clean": False,
         "multi_label": False,
         "calibrate": None,
         "class_weight": None,
