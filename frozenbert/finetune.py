@@ -140,6 +140,9 @@ def finetune(
         raise InputError(
             f"{len(texts)} training and {len(valid_texts)} validation texts: at least 2 and 1."
         )
+    for several, numbers in ((texts, targets.train), (valid_texts, targets.valid)):
+        if len(several) != len(numbers):
+            raise InputError(f"{len(several):,} texts and {len(numbers):,} labels: one each.")
     facts: dict[str, Any] = {
         "format": FORMAT,
         "base": files.content_hash,

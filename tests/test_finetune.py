@@ -253,6 +253,11 @@ def test_a_label_that_only_the_validation_rows_have(tiny, tmp_path):
         tune(tiny, tmp_path / "mine", valid=(["so so"], ["fair"]))
 
 
+def test_a_label_for_each_text(tiny, tmp_path):
+    with pytest.raises(InputError, match="40 texts and 39 labels: one each"):
+        tune(tiny, tmp_path / "mine", labels=LABELS[:39])
+
+
 def test_no_room_says_what_to_do(tiny, tmp_path, monkeypatch):
     import torch
 
