@@ -159,9 +159,8 @@ def learn(
         words = taught(head, counted, P)
         P = (chances + words.predict_proba(counted[len(texts) :])) / 2
 
-    select = SelectVectors(*_student_view(vectorizer)).fit(pool_vectors)
-    scale = StandardScaler().fit(select.transform(pool_vectors))
-    of_pool = scale.transform(select.transform(pool_vectors))
+    select, scale = SelectVectors(*_student_view(vectorizer)), StandardScaler()
+    of_pool = scale.fit_transform(select.fit_transform(pool_vectors))
     of_both = np.concatenate([scale.transform(select.transform(vectors)), of_pool])
     head = LogisticRegression(C=VECTORS_C, solver="newton-cg", tol=1e-3, max_iter=1000)
     on_vectors = taught(head, of_both, P)

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from .errors import EncoderNotFoundError, HubUnreachableError
 
-__all__ = ["HUB_ANSWERS_WITHIN", "download", "first_line", "is_legal_name", "settle"]
+__all__ = [
+    "HUB_ANSWERS_WITHIN",
+    "download",
+    "first_line",
+    "is_legal_name",
+    "is_watched",
+    "settle",
+]
 
 HUB_ANSWERS_WITHIN = 10.0  # seconds
 TRY_AGAIN_LATER = (408, 429)  # request timeout, too many requests
@@ -154,6 +161,16 @@ def _explain(error: Exception, asked: str, ways_out: str, begun: bool) -> Encode
     )
 
 
+def is_watched() -> bool:
+    """Tell whether somebody sees stderr: in a terminal or a notebook."""
+    ipython = sys.modules.get("IPython")
+    # A process that only starts a notebook has imported ipykernel, too.
+    kernel = (
+        "ipykernel" in sys.modules and ipython is not None and ipython.get_ipython() is not None
+    )
+    return bool(kernel or (sys.stderr is not None and sys.stderr.isatty()))
+
+
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
     """Keep the client's warnings off stderr, and its bars where nobody watches them."""
@@ -161,8 +178,7 @@ def _quiet_client() -> Iterator[None]:
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    watched = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
-    no_bars = not watched and constants.HF_HUB_DISABLE_PROGRESS_BARS is None
+    no_bars = not is_watched() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None
     verbosity = logging.get_verbosity()
     logging.set_verbosity(50)  # logging.CRITICAL
     if no_bars:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
-import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from .batching import in_streams, plan_batches
 from .cache import VectorCache, text_keys
 from .encoder import Encoder, set_threads
 from .errors import InputError
+from .hub import is_watched
 
 __all__ = ["Reading", "Work", "block_rows", "progress_bar"]
 
@@ -251,5 +251,5 @@ def progress_bar(shown: bool | Literal["auto"], total: int | None) -> Any:
     if shown == "auto":
         # A worker's bar would be drawn over that of its neighbours.
         alone = multiprocessing.parent_process() is None
-        shown = alone and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        shown = alone and is_watched()
     return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shown)

@@ -461,6 +461,8 @@ def test_a_report_that_fails_leaves_nothing(run, tiny, monkeypatch):
 
 @pytest.mark.slow
 def test_packaged_encoder_stands_in_for_distilbert(run, packaged):
+    import ipykernel  # noqa: F401 # as whoever starts a notebook has; no bar for that
+
     notice = (
         "distilbert-base-uncased is not on disk and the hub is out of reach: using the packaged "
         "encoder all-MiniLM-L6-v2."
