@@ -213,7 +213,7 @@ def fit(
         compute_metrics=lambda found: targets.score(
             np.asarray(found.label_ids), np.asarray(found.predictions)
         ),
-        optimizers=(torch.optim.AdamW(_groups(model, recipe)), None),
+        optimizers=(torch.optim.AdamW(_groups(model, recipe), fused=True), None),
         callbacks=[_teller(history, on_epoch)],
     )
     trainer.remove_callback(PrinterCallback)
