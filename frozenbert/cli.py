@@ -120,7 +120,7 @@ def classify(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Label new texts with a saved model."""
     parser = Parser(
         prog=prog,
-        description=f"{classify.__doc__} Loading a joblib file runs code: use models you trust.",
+        description=f"{classify.__doc__} Loading a joblib file runs code, and a .skops file none.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", metavar="FILE", help="texts to label")
@@ -130,7 +130,7 @@ def classify(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--encoder", metavar="NAME", help="where the model's encoder is now: a folder or a name"
     )
     add_table(parser)
-    add_encoder(parser, "model.joblib, or the folder that holds it", model_required=True)
+    add_encoder(parser, "model.joblib or model.skops, or their folder", model_required=True)
     return _run(parser, argv, "classify")
 
 

@@ -37,9 +37,10 @@ from .options import (
     encoder_settings,
     label_columns,
 )
-from .pipeline import column_names, find_steps, load_model, predict
+from .pipeline import column_names, find_steps, predict
 from .printing import count, describe_table, pace, say, say_encoder
 from .report import read_sidecar
+from .saved import load_model
 from .tables import read_table, table_format, write_table
 from .train_commands import fewshot, finetune, train
 

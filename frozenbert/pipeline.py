@@ -1,38 +1,23 @@
-"""The classifier as one scikit-learn Pipeline: built, saved, loaded, asked."""
+"""The classifier as one scikit-learn Pipeline: built and asked."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.validation import check_is_fitted
 
 from .classify import make_head
 from .clean import clean_texts
-from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
-from .errors import InputError
-from .files import writing
+from .embed import DistilBertVectorizer
 from .stacking import MultiLabelClassifier
 from .words import WordScores
 
-__all__ = [
-    "column_names",
-    "find_step",
-    "find_steps",
-    "load_model",
-    "make_text_classifier",
-    "predict",
-    "save_model",
-]
+__all__ = ["column_names", "find_step", "find_steps", "make_text_classifier", "predict"]
 
 
 def make_text_classifier(
@@ -110,6 +95,9 @@ def make_text_classifier(
     model = Pipeline([*steps, ("classify", head)])
     if search == "features":
         model.set_output(transform="pandas")  # layers and poolings are told by columns' names
+        if with_tfidf:
+            # Of frames alone, FeatureUnion keeps their Index, which has no safe form.
+            words.set_output(transform="default")
     if clean:
         cleaner = FunctionTransformer(clean_texts, kw_args={"missing": missing})
         model.steps.insert(0, ("clean", cleaner))
@@ -145,35 +133,6 @@ def _steps(model: Any) -> Iterator[Any]:
         yield from _steps(part)
     if isinstance(model, FrozenEstimator):
         yield from _steps(model.estimator)
-
-
-def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
-    """Save a fitted model with joblib, for use anywhere.
-
-    The saved copy has its vector cache turned off, names an encoder from a folder by the
-    folder's name alone, and holds the encoder's content hash, so that another encoder
-    under that name is refused. Weights are left out unless `store_weights=True`.
-
-    Parameters
-    ----------
-    model : estimator
-        A fitted Pipeline or any other estimator that holds a `DistilBertVectorizer`.
-    path : str or path-like
-        The file, `artifacts/NAME/model.joblib` say. It appears whole or not at all.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path) as temporary, saved_for_elsewhere():
-            joblib.dump(model, temporary)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    return path
 
 
 def predict(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -218,48 +177,3 @@ def column_names(model: Any) -> list[str]:
     many = find_step(model, MultiLabelClassifier) is not None
     answers = [f"prediction_{label}" for label in classes] if many else ["prediction"]
     return [*answers, *(f"proba_{label}" for label in classes)]
-
-
-def load_model(path: str | os.PathLike[str]) -> Any:
-    """Load a saved model. Loading a joblib file runs code: load only what you trust.
-
-    `joblib.load` does the same, but for one thing: an encoder from a folder is also
-    looked for beside the file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file, or the folder that holds a `model.joblib`.
-
-    Returns
-    -------
-    estimator
-        The model.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it holds no fitted model.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.joblib"
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such model file.")
-    try:
-        with loaded_from(path.parent):
-            model = joblib.load(path)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(
-            f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason})."
-        ) from error
-    if not hasattr(model, "predict"):
-        raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
-    try:
-        check_is_fitted(model)
-    except NotFittedError:
-        raise InputError(
-            f"{path}: holds a {type(model).__name__} that is not fitted: fit it, and save it again."
-        ) from None
-    return model

@@ -34,9 +34,10 @@ from .options import (
     read_soft_rows,
     read_test_rows,
 )
-from .pipeline import find_step, make_text_classifier, save_model
+from .pipeline import find_step, make_text_classifier
 from .printing import count, describe_table, of_epoch, print_training, say, say_encoder
 from .report import describe_encoder, versions, write_json
+from .saved import save_model
 from .sources import find_encoder
 from .tables import read_table, table_format, write_table
 from .training import check_classes, hold_out, save_training

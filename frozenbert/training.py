@@ -34,8 +34,9 @@ from .metrics import (
     short,
     summarize,
 )
-from .pipeline import find_step, save_model
+from .pipeline import find_step
 from .report import PLOTS, Outcome, describe_encoder, write_report
+from .saved import MODEL, SAFE, save_model
 from .search import FeatureSearch, base_search, fitted_search, out_of_fold
 from .stacking import MultiLabelClassifier
 from .words import WordScores, make_words_baseline
@@ -387,19 +388,22 @@ def save_training(
         folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            save_model(training.model, fresh / "model.joblib")
+            save_model(training.model, fresh / MODEL)
             sidecar = {
                 **facts,
-                "model_sha256": sha256_of_file(fresh / "model.joblib"),
+                "model_sha256": sha256_of_file(fresh / MODEL),
                 **_describe(training.model, training.metrics),
                 "metrics": training.metrics,
                 "seconds": training.seconds,
             }
             write_report(fresh, sidecar, training.outcome)
-            files = list(fresh.iterdir())
+            # The safe form goes first and comes last, so that no kill leaves a pair that does
+            # not match.
+            files = sorted(fresh.iterdir(), key=lambda file: file.suffix == SAFE)
             for file in files:
                 if (folder / file.name).is_dir():
                     raise InputError(f"{folder / file.name}: is a folder, and in the way.")
+            (folder / MODEL).with_suffix(SAFE).unlink(missing_ok=True)
             for file in files:
                 os.replace(file, folder / file.name)
             for name in PLOTS - {file.name for file in files}:

@@ -32,6 +32,7 @@ FILES = {
     "confusion_matrix.png",
     "metrics.json",
     "model.joblib",
+    "model.skops",
     "model.json",
     "precision_recall.png",
     "reliability.png",
@@ -183,7 +184,8 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         "search ",
         "baseline of words ",
         "doubtful labels ",
-        "written  artifacts/train: confusion_matrix.png, metrics.json, model.joblib, model.json, ",
+        "written  artifacts/train: confusion_matrix.png, metrics.json, model.joblib, model.json, "
+        "model.skops, ",
     ):
         assert line in out
 

@@ -69,7 +69,7 @@ def test_a_saved_model_is_small_and_names_no_path(model, tmp_path, encoder):
     )
     assert path.stat().st_size < 100_000 + head
     assert str(tmp_path).encode() not in path.read_bytes()
-    assert [f.name for f in path.parent.iterdir()] == ["model.joblib"]
+    assert sorted(f.name for f in path.parent.iterdir()) == ["model.joblib", "model.skops"]
     # What was saved is a copy: the model at hand keeps its cache and its encoder's path.
     assert model.get_params()["embed__cache_dir"] == "auto"
     assert model.get_params()["embed__model_name"] == str(encoder)
@@ -120,6 +120,7 @@ def test_another_encoder_under_the_name_is_refused(model, tmp_path, encoder, mon
 
 def test_another_scikit_learn_warns(model, tmp_path, encoder, monkeypatch):
     path = save_model(model, tmp_path / "model.joblib")
+    path.with_suffix(".skops").unlink()
     content = path.read_bytes()
     import sklearn
 
@@ -181,7 +182,7 @@ def test_a_failed_save_leaves_the_old_model(model, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"model\.joblib: cannot be written \(No space left"):
         save_model(model, path)
     assert path.read_bytes() == before
-    assert [f.name for f in path.parent.iterdir()] == ["model.joblib"]
+    assert sorted(f.name for f in path.parent.iterdir()) == ["model.joblib", "model.skops"]
 
 
 @pytest.fixture(scope="module")

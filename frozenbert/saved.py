@@ -1,0 +1,224 @@
+"""Models on disk: as joblib files, which run code when loaded, and in a safe form beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import skops.io
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
+from .errors import InputError
+from .files import sha256_of_file, writing
+from .pipeline import find_steps
+
+__all__ = ["MODEL", "SAFE", "TRUSTED", "load_model", "safest", "save_model"]
+
+MODEL = "model.joblib"
+SAFE = ".skops"
+
+# What a safe form may hold besides numbers, strings, NumPy's arrays and scikit-learn's estimators,
+# which skops knows by name. Nothing here runs what it is given, or opens a file that it is told
+# of; whoever adds to it has to see to that.
+TRUSTED = (
+    "frozenbert.classify._average_precision",
+    "frozenbert.clean.clean_texts",
+    "frozenbert.distil.DistilledClassifier",
+    "frozenbert.embed.DistilBertVectorizer",
+    "frozenbert.experts.Experts",
+    "frozenbert.folds.Folds",
+    "frozenbert.search.FeatureSearch",
+    "frozenbert.select.SelectVectors",
+    "frozenbert.stacking.MultiLabelClassifier",
+    "frozenbert.stacking.StackedSearch",
+    "frozenbert.words.CompactTfidfVectorizer",
+    "frozenbert.words.NBLogisticRegression",
+    "frozenbert.words.WordScores",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    # What --scoring names.
+    "sklearn.metrics._classification.accuracy_score",
+    "sklearn.metrics._classification.balanced_accuracy_score",
+    "sklearn.metrics._classification.brier_score_loss",
+    "sklearn.metrics._classification.d2_brier_score",
+    "sklearn.metrics._classification.d2_log_loss_score",
+    "sklearn.metrics._classification.f1_score",
+    "sklearn.metrics._classification.jaccard_score",
+    "sklearn.metrics._classification.log_loss",
+    "sklearn.metrics._classification.matthews_corrcoef",
+    "sklearn.metrics._classification.precision_score",
+    "sklearn.metrics._classification.recall_score",
+    "sklearn.metrics._ranking.average_precision_score",
+    "sklearn.metrics._ranking.roc_auc_score",
+    "sklearn.metrics._ranking.top_k_accuracy_score",
+    "sklearn.metrics._scorer._CurveScorer",
+    "sklearn.metrics._scorer._PassthroughScorer",
+    "sklearn.metrics._scorer._Scorer",
+    "sklearn.metrics._scorer.negative_likelihood_ratio",
+    "sklearn.metrics._scorer.positive_likelihood_ratio",
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.utils._metadata_requests.MetadataRequest",
+    "sklearn.utils._metadata_requests.MethodMetadataRequest",
+)
+
+PAIR = "pair.json"  # in the safe form: the SHA-256 of the joblib file that was saved with it
+
+
+def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
+    """Save a fitted model with joblib, for use anywhere, and in a safe form beside it.
+
+    The saved copies have their vector cache turned off, name an encoder from a folder by
+    the folder's name alone, and hold the encoder's content hash, so that another encoder
+    under that name is refused. Weights are left out unless `store_weights=True`.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted Pipeline or any other estimator that holds a `DistilBertVectorizer`.
+    path : str or path-like
+        The file, `artifacts/NAME/model.joblib` say. It appears whole or not at all, and so does
+        the safe form beside it, `model.skops`. A model with classes that are neither
+        scikit-learn's nor frozenbert's has no safe form.
+
+    Returns
+    -------
+    pathlib.Path
+        The joblib file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_suffix(SAFE)
+    if beside == path:
+        raise InputError(f"{path}: the safe form's own name; name the joblib file, it goes beside.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as fresh:
+            with saved_for_elsewhere():
+                joblib.dump(model, fresh)
+                safe = _safe_form(model, sha256_of_file(fresh))
+            beside.unlink(missing_ok=True)  # so that no kill leaves a pair that does not match
+        if safe is not None:
+            with writing(beside) as fresh:
+                fresh.write_bytes(safe)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return path
+
+
+def _safe_form(model: Any, joblib_sha256: str) -> bytes | None:
+    """Return what skops makes of a model; nothing if it could not be loaded again as safe."""
+    try:
+        content = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
+        if not set(skops.io.get_untrusted_types(data=content)) <= set(TRUSTED):
+            return None
+    except Exception:  # of any kind, from the states of classes that skops does not know
+        return None
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.writestr(PAIR, json.dumps({"joblib_sha256": joblib_sha256}))
+    return buffer.getvalue()
+
+
+def safest(path: str | os.PathLike[str]) -> Path:
+    """Return the safe form of a saved model where there is one, else the joblib file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Either file, or the folder that holds a `model.joblib` or a `model.skops`.
+    """
+    path = Path(path)
+    path = path / MODEL if path.is_dir() else path
+    beside = path.with_suffix(SAFE)
+    return beside if beside.is_file() else path
+
+
+def load_model(path: str | os.PathLike[str]) -> Any:
+    """Load a saved model.
+
+    Loading a joblib file runs code that is in it: load only what you trust. The safe form
+    holds no code, and nothing that is not on the list `TRUSTED`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A joblib file, or a safe form (`.skops`); or the folder that holds a `model.skops` or
+        a `model.joblib`, of which the first is taken. An encoder from a folder is also
+        looked for beside the file.
+
+    Returns
+    -------
+    estimator
+        The model.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it holds no fitted model, a safe form holds what it must
+        not, or the two forms that stand side by side are not of one model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = safest(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such model file.")
+    _check_pair(path)
+    try:
+        with loaded_from(path.parent):
+            model = _load_safe(path) if path.suffix == SAFE else joblib.load(path)
+    except UntrustedTypesFoundException as error:
+        strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
+        raise InputError(
+            f"{path}: is not loaded, because it holds what no safe form may hold: "
+            f"{', '.join(strange)[:500]}."
+        ) from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason})."
+        ) from error
+    if not hasattr(model, "predict"):
+        raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        raise InputError(
+            f"{path}: holds a {type(model).__name__} that is not fitted: fit it, and save it again."
+        ) from None
+    return model
+
+
+def _load_safe(path: Path) -> Any:
+    model = skops.io.load(path, trusted=TRUSTED)
+    for step in find_steps(model, DistilBertVectorizer):
+        step.cache_dir = None  # where vectors are written is not for a file to say
+    return model
+
+
+def _check_pair(path: Path) -> None:
+    """Raise `InputError` if joblib file and safe form stand side by side, but are of two models."""
+    plain, safe = path.with_suffix(".joblib"), path.with_suffix(SAFE)
+    if not (plain.is_file() and safe.is_file()):
+        return
+    try:
+        with zipfile.ZipFile(safe) as file:
+            found = json.loads(file.read(PAIR))["joblib_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        found = None
+    if found != sha256_of_file(plain):
+        raise InputError(
+            f"{safe} and {plain.name}, which stands beside it, are not of one model: train or save "
+            f"the model again, or remove the one that you do not trust."
+        )
