@@ -29,7 +29,17 @@ from .arguments import (
 )
 from .errors import InputError
 
-__all__ = ["cache", "classify", "compare", "embed", "fewshot", "finetune", "main", "train"]
+__all__ = [
+    "cache",
+    "classify",
+    "compare",
+    "embed",
+    "fewshot",
+    "finetune",
+    "main",
+    "serve",
+    "train",
+]
 
 CLEAN = "leave web addresses and @mentions out of the texts, and turn HTML entities into text"
 
@@ -43,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "embed": embed,
         "fewshot": fewshot,
         "finetune": finetune,
+        "serve": serve,
         "cache": cache,
     }
     parser = Parser(
@@ -256,6 +267,58 @@ def finetune(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return _run(parser, argv, "finetune")
 
 
+def serve(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Serve a saved model: a page to try it on, and an API."""
+    parser = Parser(
+        prog=prog,
+        description=f"{serve.__doc__} Of a model's two forms the safe one is taken, where it is "
+        f"there. Beyond loopback, a token is demanded: $FROZENBERT_TOKEN.",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="a model's folder, or a file in it"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any that is free")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that the service is called by (the Host header)",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-body", type=size, default="10MB", metavar="SIZE", help="of a request; default: 10MB"
+    )
+    limits.add_argument(
+        "--max-texts", type=positive, default=10_000, metavar="N", help="of a request; 10,000"
+    )
+    limits.add_argument(
+        "--max-characters", type=positive, default=10_000, metavar="N", help="of a text; 10,000"
+    )
+    limits.add_argument(
+        "--max-waiting",
+        type=positive,
+        default=1024,
+        metavar="N",
+        help="texts in the queue, beyond which requests are refused for the moment (503); 1,024",
+    )
+    limits.add_argument(
+        "--timeout", type=age, default="60s", metavar="TIME", help="for an answer; default: 60s"
+    )
+    encoder = parser.add_argument_group("encoder")
+    encoder.add_argument(
+        "--encoder", metavar="NAME", help="where the model's encoder is now: a folder or a name"
+    )
+    encoder.add_argument("--device", help="a torch device, cpu or cuda")
+    encoder.add_argument("--offline", action="store_true", help="never ask the hub")
+    encoder.add_argument(
+        "--cache-dir", metavar="FOLDER", help="keep vectors of requests there; default: nowhere"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return _run(parser, argv, "serve")
+
+
 def cache(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Say what the cache of vectors holds, or make it smaller."""
     parser = Parser(prog=prog, description=cache.__doc__)
@@ -298,7 +361,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, command: s
             kept = "; tables that are done are kept"
         elif command == "finetune":
             kept = "; finished epochs are kept, and the same command goes on after them"
-        elif command in ("cache", "compare") or arguments.no_cache:
+        elif command in ("cache", "compare", "serve") or arguments.no_cache:
             kept = ""
         print(f"{parser.prog}: interrupted{kept}.", file=sys.stderr)
         return 130

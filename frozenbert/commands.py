@@ -40,11 +40,11 @@ from .options import (
 from .pipeline import column_names, find_steps, predict
 from .printing import count, describe_table, pace, say, say_encoder
 from .report import read_sidecar
-from .saved import load_model
+from .saved import SAFE, load_model, safest
 from .tables import read_table, table_format, write_table
 from .train_commands import fewshot, finetune, train
 
-__all__ = ["cache", "classify", "compare", "embed", "fewshot", "finetune", "train"]
+__all__ = ["cache", "classify", "compare", "embed", "fewshot", "finetune", "serve", "train"]
 
 
 def classify(arguments: argparse.Namespace) -> None:
@@ -235,6 +235,47 @@ def compare(arguments: argparse.Namespace) -> None:
     print("\n".join(compare_models(arguments.models)))
 
 
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve a model until told to stop."""
+    from .guard import Limits
+    from .serve import Service, make_app
+    from .server import bind, host_names, run, token_for
+
+    token = token_for(arguments.host)
+    path = safest(arguments.model)
+    with bind(arguments.host, arguments.port) as listening:
+        model = load_model(path)
+        model = getattr(model, "best_estimator_", model)
+        for embed in _vectorizers(model, arguments):
+            embed.set_params(
+                cache_dir=None if arguments.cache_dir is None else cache_dir(arguments),
+                local_files_only=arguments.offline,
+                progress=False,
+            )
+            if arguments.device is not None:
+                embed.set_params(device=arguments.device)
+        predict(model, ["The first answer loads the encoder."])
+        service = Service(
+            model,
+            path,
+            Limits(
+                body=arguments.max_body,
+                texts=arguments.max_texts,
+                characters=arguments.max_characters,
+                seconds=arguments.timeout,
+            ),
+            max_waiting=arguments.max_waiting,
+            token=token,
+            hosts=host_names(arguments.host, arguments.allowed_host),
+        )
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        say("model", str(path) + ("" if path.suffix == SAFE else " (no safe form is there)"))
+        say("serving", f"http://{host}:{listening.getsockname()[1]} (Ctrl-C stops)")
+        sys.stdout.flush()
+        run(make_app(service), listening, arguments.timeout)
+    say("stopped", "all accepted requests were answered")
+
+
 def cache(arguments: argparse.Namespace) -> None:
     """Say what the cache holds, or remove some of it."""
     root = cache_root(cache_dir(arguments))
@@ -269,14 +310,22 @@ def _column_trained_on(model: str) -> str | None:
 
 def _prepare(model: Any, arguments: argparse.Namespace) -> None:
     """Give a loaded model this machine's cache and device; its vectors' shape is settled."""
-    several = list(find_steps(model, DistilBertVectorizer))
-    if arguments.encoder is not None and len({embed.encoder_hash_ for embed in several}) > 1:
-        raise InputError(
-            "--encoder: this model has several encoders, one for each expert; put their folders "
-            "beside it, or under $FROZENBERT_ENCODERS."
-        )
-    for embed in several:
+    for embed in _vectorizers(model, arguments):
         _prepare_one(embed, arguments)
+
+
+def _vectorizers(model: Any, arguments: argparse.Namespace) -> list[DistilBertVectorizer]:
+    """Return a model's vectorizers, told where their encoder is if `--encoder` says so."""
+    several = list(find_steps(model, DistilBertVectorizer))
+    if arguments.encoder is not None:
+        if len({embed.encoder_hash_ for embed in several}) > 1:
+            raise InputError(
+                "--encoder: this model has several encoders, one for each expert; put their "
+                "folders beside it, or under $FROZENBERT_ENCODERS."
+            )
+        for embed in several:
+            embed.set_params(model_name=arguments.encoder)
+    return several
 
 
 def _prepare_one(embed: DistilBertVectorizer, arguments: argparse.Namespace) -> None:
@@ -302,8 +351,6 @@ def _prepare_one(embed: DistilBertVectorizer, arguments: argparse.Namespace) -> 
     for name in ("backend", "device"):
         if getattr(arguments, name) is not None:
             embed.set_params(**{name: getattr(arguments, name)})
-    if arguments.encoder is not None:
-        embed.set_params(model_name=arguments.encoder)
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -10,20 +10,48 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .columns import kind_of
 from .errors import InputError
 
-__all__ = ["is_quoted", "objects", "opened", "records"]
+__all__ = ["Source", "Upload", "is_quoted", "objects", "opened", "records"]
 
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a wrong byte
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A table that came as bytes and stands in no file.
+
+    Attributes
+    ----------
+    name : str
+        For messages; its end tells the format.
+    content : bytes
+    """
+
+    name: str
+    content: bytes
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Upload
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Source) -> Iterator[BinaryIO]:
     """Open a file, unpacked if it is gzipped, and put what goes wrong in plain words."""
+    if isinstance(path, Upload):
+        yield io.BufferedReader(io.BytesIO(path.content))
+        return
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             yield file  # type: ignore[misc]
@@ -39,7 +67,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Source) -> Iterator[str]:
     """Yield the lines of a text file with their ends, checked to be UTF-8 text."""
     with opened(path) as binary:
         if binary.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
@@ -63,7 +91,7 @@ def _lines(path: Path) -> Iterator[str]:
             yield line
 
 
-def records(path: Path, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
+def records(path: Source, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each row starts and its fields, the same number in each row."""
     # By default 131,072 characters, which a text may exceed; not without end, as one stray
     # quote would take all that follows into memory.
@@ -96,7 +124,7 @@ def records(path: Path, delimiter: str, **dialect: Any) -> Iterator[tuple[int, l
         ) from error
 
 
-def is_quoted(path: Path) -> bool:
+def is_quoted(path: Source) -> bool:
     """Whether a tsv file is to be read with quotes; see the notes of `read_table`."""
     if not any('"' in line for line in _lines(path)):
         return False
@@ -111,7 +139,7 @@ def is_quoted(path: Path) -> bool:
     return n_quoted == n_literal or _is_all_quoted(path)
 
 
-def _is_all_quoted(path: Path) -> bool:
+def _is_all_quoted(path: Source) -> bool:
     # QUOTE_NONNUMERIC makes a number of every field without quotes, or fails to.
     try:
         rows = records(path, "\t", strict=True, quoting=csv.QUOTE_NONNUMERIC)
@@ -120,7 +148,7 @@ def _is_all_quoted(path: Path) -> bool:
         return False
 
 
-def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(path: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line of each object of a jsonl file, and the object."""
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():

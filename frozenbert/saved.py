@@ -20,7 +20,7 @@ from .errors import InputError
 from .files import sha256_of_file, writing
 from .pipeline import find_steps
 
-__all__ = ["MODEL", "SAFE", "TRUSTED", "load_model", "safest", "save_model"]
+__all__ = ["MODEL", "SAFE", "TRUSTED", "joblib_hash", "load_model", "safest", "save_model"]
 
 MODEL = "model.joblib"
 SAFE = ".skops"
@@ -207,17 +207,29 @@ def _load_safe(path: Path) -> Any:
     return model
 
 
+def joblib_hash(path: Path) -> str | None:
+    """Return the SHA-256 of a joblib file, or of the one that a safe form was saved with.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Either form; nothing is known of a safe form that was not saved here.
+    """
+    if path.suffix != SAFE:
+        return sha256_of_file(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            return str(json.loads(file.read(PAIR))["joblib_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+
+
 def _check_pair(path: Path) -> None:
     """Raise `InputError` if joblib file and safe form stand side by side, but are of two models."""
     plain, safe = path.with_suffix(".joblib"), path.with_suffix(SAFE)
     if not (plain.is_file() and safe.is_file()):
         return
-    try:
-        with zipfile.ZipFile(safe) as file:
-            found = json.loads(file.read(PAIR))["joblib_sha256"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        found = None
-    if found != sha256_of_file(plain):
+    if joblib_hash(safe) != joblib_hash(plain):
         raise InputError(
             f"{safe} and {plain.name}, which stands beside it, are not of one model: train or save "
             f"the model again, or remove the one that you do not trust."

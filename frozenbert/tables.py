@@ -24,21 +24,12 @@ import pyarrow.parquet
 from .columns import is_header, shown
 from .errors import InputError
 from .files import writing
-from .rows import is_quoted, objects, opened, records
+from .rows import Source, Upload, is_quoted, objects, opened, records
 
 __all__ = ["Table", "arrow_table", "read_blocks", "read_table", "table_format", "write_table"]
 
-_FORMATS = {
-    ".tsv": "tsv",
-    ".tsv.gz": "tsv",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".parquet": "parquet",
-}
+_FORMATS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_FORMATS |= {f"{end}.gz": kind for end, kind in _FORMATS.items()} | {".parquet": "parquet"}
 _Record = TypeVar("_Record")
 _DELIMITERS = {"tsv": "\t", "csv": ","}
 
@@ -56,7 +47,7 @@ class Table:
 
     Attributes
     ----------
-    path : pathlib.Path
+    path : pathlib.Path or frozenbert.rows.Upload
         The file, as it was named.
     frame : pandas.DataFrame
         The rows. Every cell of a tsv or csv file is a string, exactly as it stands
@@ -71,7 +62,7 @@ class Table:
         Whether nobody said so, and `header` is a guess.
     """
 
-    path: Path
+    path: Source
     frame: pd.DataFrame
     lines: Sequence[int]
     header: bool | None = None
@@ -146,7 +137,7 @@ def read_table(
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, path-like or frozenbert.rows.Upload
         A .tsv, .csv, .jsonl, .ndjson (each may have .gz after it) or .parquet file.
     header : bool, optional
         Whether the first row of a tsv or csv file holds the columns' names. By default
@@ -184,7 +175,8 @@ def read_table(
     >>> table.header, table.frame.to_dict("list")
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
     """
-    [table] = _blocks(Path(path), header, list(columns), None)
+    path = path if isinstance(path, Upload) else Path(path)
+    [table] = _blocks(path, header, list(columns), None)
     return table
 
 
@@ -232,7 +224,7 @@ def read_blocks(
 
 
 def _blocks(
-    path: Path, header: bool | None, columns: Sequence[str], rows: int | None
+    path: Source, header: bool | None, columns: Sequence[str], rows: int | None
 ) -> Iterator[Table]:
     match table_format(path):
         case "parquet":
@@ -306,7 +298,11 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def _delimited_blocks(
-    path: Path, delimiter: str, header: bool | None, columns: Sequence[str], rows: int | None
+    path: Source,
+    delimiter: str,
+    header: bool | None,
+    columns: Sequence[str],
+    rows: int | None,
 ) -> Iterator[Table]:
     quoted = delimiter == "," or is_quoted(path)
     dialect = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
@@ -350,7 +346,7 @@ def _batches(found: Iterator[_Record], rows: int | None) -> Iterator[Iterable[_R
         yield batch
 
 
-def _jsonl_blocks(path: Path, rows: int | None) -> Iterator[Table]:
+def _jsonl_blocks(path: Source, rows: int | None) -> Iterator[Table]:
     for block in _batches(objects(path), rows):
         lines, found = array("q"), []
         for line, row in block:
@@ -365,13 +361,13 @@ def _jsonl_blocks(path: Path, rows: int | None) -> Iterator[Table]:
             ) from error
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Source) -> Table:
     with _parquet(path) as file:
         frame = pd.read_parquet(file, engine="pyarrow")
     return _of_parquet(path, frame, 0)
 
 
-def _parquet_blocks(path: Path, rows: int) -> Iterator[Table]:
+def _parquet_blocks(path: Source, rows: int) -> Iterator[Table]:
     with _parquet(path) as file:
         parquet = pa.parquet.ParquetFile(file)
         done, held = 0, parquet.schema_arrow.empty_table()
@@ -386,7 +382,7 @@ def _parquet_blocks(path: Path, rows: int) -> Iterator[Table]:
 
 
 @contextlib.contextmanager
-def _parquet(path: Path) -> Iterator[BinaryIO]:
+def _parquet(path: Source) -> Iterator[BinaryIO]:
     with opened(path) as file:
         try:
             yield file
@@ -403,14 +399,14 @@ def _with_arrow_types(table: pa.Table) -> pd.DataFrame:
     return plain.to_pandas(types_mapper=pd.ArrowDtype)
 
 
-def _of_parquet(path: Path, frame: pd.DataFrame, start: int) -> Table:
+def _of_parquet(path: Source, frame: pd.DataFrame, start: int) -> Table:
     # An index that pandas kept is a column if it has a name, and else a mere count.
     frame = frame.reset_index(drop=frame.index.names == [None])
     frame = frame.set_axis(frame.columns.map(str), axis="columns")
     return Table(path, frame, range(start + 1, start + len(frame) + 1))
 
 
-def _check_distinct(path: Path, names: list[str]) -> None:
+def _check_distinct(path: Source, names: list[str]) -> None:
     for position, name in enumerate(names):
         if name in names[:position]:
             raise InputError(
@@ -456,7 +452,7 @@ def _write_jsonl(frame: pd.DataFrame, file: BinaryIO) -> None:
             text.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
 
 
-def arrow_table(frame: pd.DataFrame, path: Path) -> pa.Table:
+def arrow_table(frame: pd.DataFrame, path: Source) -> pa.Table:
     """Turn a frame into what a parquet file holds.
 
     Parameters

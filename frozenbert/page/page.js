@@ -1,0 +1,305 @@
+/* The page: asks the service it came from, and nobody else. Texts are only ever set as text. */
+
+const at = (id) => document.getElementById(id);
+const PAUSE = 350; // milliseconds without a key, after which the answer is asked for
+const SHOWN = 8; // labels; the others are folded away
+
+let card = null;
+let token = sessionStorage.getItem("token");
+let asked = null; // the request whose answer is awaited
+let shown = null; // the text whose answer is shown
+
+class Refusal extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+async function request(path, options = {}) {
+  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "The service does not answer.");
+  }
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({}));
+  if (response.status === 401) lock();
+  throw new Refusal(response.status, said.detail ?? `The service answered ${response.status}.`);
+}
+
+async function post(path, content, signal) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, signal };
+  return (await request(path, { ...options, body: JSON.stringify(content) })).json();
+}
+
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
+
+function element(name, text, ...classes) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  made.classList.add(...classes);
+  return made;
+}
+
+function say(where, text, wrong = false) {
+  where.textContent = text;
+  where.classList.toggle("wrong", wrong);
+}
+
+/* One text */
+
+let timer = null;
+at("text").addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(answer, PAUSE);
+});
+
+async function answer() {
+  const text = at("text").value;
+  asked?.abort();
+  shown = null;
+  at("explained").hidden = true;
+  if (!text.trim()) {
+    say(at("answer"), "");
+    at("bars").replaceChildren();
+    at("more").hidden = at("why").hidden = true;
+    return;
+  }
+  const mine = (asked = new AbortController());
+  try {
+    show(text, await post("/predict", { texts: [text] }, mine.signal));
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    at("why").hidden = true;
+    say(at("answer"), error.message, true);
+    if (error.status === 503) timer = setTimeout(answer, 1000);
+  }
+}
+
+function show(text, found) {
+  shown = text;
+  const chosen = [found.predictions[0]].flat();
+  const names = chosen.map(String).join(", ") || "none of the labels";
+  const p = found.probabilities?.[0];
+  const likeliest = p && Math.max(...p);
+  say(at("answer"), card.many_labels || !p ? `Answer: ${names}` : `Answer: ${names}, ${percent(likeliest)}`);
+  at("why").hidden = !p;
+  const rows = found.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
+  const many = rows.length > SHOWN;
+  if (many) rows.sort((a, b) => b.p - a.p);
+  draw(at("bars"), p ? rows.slice(0, SHOWN) : []);
+  draw(at("rest"), p ? rows.slice(SHOWN) : []);
+  at("more").hidden = !many || !p;
+}
+
+function draw(list, rows) {
+  while (list.children.length > rows.length) list.lastChild.remove();
+  rows.forEach((row, i) => {
+    if (!list.children[i]) {
+      const item = element("li", "");
+      const track = element("span", "", "track");
+      track.ariaHidden = "true";
+      track.append(element("div", "", "bar"));
+      item.append(element("span", "", "label"), track, element("span", "", "number"));
+      list.append(item);
+    }
+    const [label, track, number] = list.children[i].children;
+    label.textContent = (row.chosen && card.many_labels ? "✓ " : "") + row.label;
+    label.classList.toggle("chosen", row.chosen);
+    track.firstChild.style.width = percent(row.p).replace(" ", "");
+    number.textContent = percent(row.p);
+  });
+}
+
+at("explain").addEventListener("click", async () => {
+  const text = shown;
+  if (text === null) return;
+  at("explain").disabled = true;
+  try {
+    const found = await post("/explain", { text });
+    if (text === shown) explain(text, found);
+  } catch (error) {
+    say(at("answer"), error.message, true);
+  } finally {
+    at("explain").disabled = false;
+  }
+});
+
+function explain(text, found) {
+  const largest = Math.max(...found.words.map((word) => Math.abs(word.weight)), 1e-9);
+  const letters = Array.from(text); // places count characters, as Python does
+  const parts = [];
+  const rows = [];
+  let place = 0;
+  for (const word of found.words) {
+    const end = word.start + Array.from(word.word).length;
+    parts.push(letters.slice(place, word.start).join(""));
+    const points = `${word.weight < 0 ? "−" : "+"}${Math.abs(100 * word.weight).toFixed(1)}`;
+    const mark = element("mark", word.word);
+    mark.title = `${points} points`;
+    const strength = Math.abs(word.weight) / largest;
+    if (strength > 0.1) {
+      mark.classList.add(word.weight > 0 ? "plus" : "minus");
+      mark.style.setProperty("--strength", strength.toFixed(2));
+    }
+    parts.push(mark);
+    const row = document.createElement("tr");
+    row.append(element("td", word.word), element("td", points, "n"));
+    rows.push([Math.abs(word.weight), row]);
+    place = end;
+  }
+  parts.push(letters.slice(place).join(""));
+  at("words").replaceChildren(...parts);
+  at("table").replaceChildren(...rows.sort((a, b) => b[0] - a[0]).map(([, row]) => row));
+  const left = found.n_words - found.words.length;
+  at("note").textContent =
+    `How much less likely “${found.label}” is without each word: solid lines speak for it, dotted ` +
+    `ones against it. Approximate, because words act together.` +
+    (left > 0 ? ` The ${left} words after the first ${found.words.length} were not tried.` : "");
+  at("explained").hidden = false;
+}
+
+/* A table */
+
+const drop = at("drop");
+for (const kind of ["dragenter", "dragover"]) {
+  drop.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+}
+for (const kind of ["dragleave", "drop"]) {
+  drop.addEventListener(kind, () => drop.classList.remove("over"));
+}
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files.length) label(event.dataTransfer.files[0]);
+});
+at("file").addEventListener("change", () => {
+  if (at("file").files.length) label(at("file").files[0]);
+});
+at("label").addEventListener("click", () => {
+  if (at("rows").value.trim()) label(new File([at("rows").value], "rows.csv"));
+});
+
+let working = null;
+at("stop").addEventListener("click", () => working?.abort());
+
+async function label(file) {
+  working?.abort();
+  const mine = (working = new AbortController());
+  const link = at("download");
+  link.hidden = true;
+  if (link.href) URL.revokeObjectURL(link.href);
+  say(at("table-answer"), "");
+  at("done").textContent = "Sending …";
+  at("progress").removeAttribute("value");
+  at("work").hidden = false;
+  try {
+    const { content, total } = await labelled(file, mine.signal);
+    link.href = URL.createObjectURL(content);
+    link.download = `${file.name.replace(/\.[^.]*$/, "")}-labelled.csv`;
+    link.textContent = `Download ${link.download}`;
+    link.hidden = false;
+    say(at("table-answer"), `${total.toLocaleString("en")} rows are labelled.`);
+  } catch (error) {
+    if (working !== mine) return;
+    say(at("table-answer"), mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
+  } finally {
+    if (working === mine) at("work").hidden = true;
+    at("file").value = "";
+  }
+}
+
+async function labelled(file, signal) {
+  const limit = card.limits.body;
+  if (file.size > limit) {
+    throw new Refusal(413, `${file.name} is larger than ${limit.toLocaleString("en")} bytes: send it in parts.`);
+  }
+  const column = at("column").value;
+  const query = column ? `?text_column=${encodeURIComponent(column)}` : "";
+  const kind = /\.tsv$/i.test(file.name) ? "text/tab-separated-values" : "text/csv";
+  const options = { method: "POST", headers: { "Content-Type": kind }, body: file, signal };
+  const response = await request(`/predict.csv${query}`, options);
+  const total = Number(response.headers.get("X-Rows"));
+  const parts = [];
+  let rows = -1; // the header is none
+  let quoted = false;
+  const reader = response.body.getReader();
+  const cut = () => new Refusal(0, `The answer broke off after ${Math.max(rows, 0)} of ${total} rows; try again.`);
+  for (;;) {
+    const { done, value } = await reader.read().catch((error) => {
+      throw signal.aborted ? error : cut();
+    });
+    if (done) break;
+    parts.push(value);
+    for (const byte of value) {
+      if (byte === 0x22) quoted = !quoted;
+      else if (byte === 0x0a && !quoted) rows += 1;
+    }
+    at("progress").value = rows / total;
+    at("done").textContent = `${Math.max(rows, 0).toLocaleString("en")} of ${total.toLocaleString("en")} rows`;
+  }
+  if (rows !== total) throw cut();
+  return { content: new Blob(parts, { type: "text/csv" }), total };
+}
+
+/* The model, and the door */
+
+function lock() {
+  at("door").hidden = false;
+  at("main").hidden = true;
+  at("token").focus();
+}
+
+at("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  sessionStorage.setItem("token", token);
+  start();
+});
+
+function fact(name, value) {
+  if (value === null || value === undefined || value === "") return;
+  at("card").append(element("dt", name), element("dd", value));
+}
+
+async function start() {
+  at("answer").textContent = "";
+  try {
+    card = await (await request("/model")).json();
+  } catch (error) {
+    say(at("about"), error.message, true);
+    return;
+  }
+  at("door").hidden = true;
+  at("main").hidden = false;
+  say(at("about"), "Text classification with a frozen encoder.");
+  document.title = `${card.name}: frozenbert`;
+  at("name").textContent = card.name;
+  const { encoder, figures } = card;
+  const labels = card.labels.map(String);
+  const count = (n) => n?.toLocaleString("en");
+  const against = (name) =>
+    figures[name] === undefined
+      ? null
+      : figures[name].toFixed(3) +
+        (figures[`baseline_${name}`] ? ` (baseline of words: ${figures[`baseline_${name}`].toFixed(3)})` : "");
+  at("card").replaceChildren();
+  fact("labels", labels.slice(0, 40).join(", ") + (labels.length > 40 ? " …" : ""));
+  fact("encoder", encoder && `${encoder.name}, ${encoder.pooling.join(" + ")} of layers ${encoder.layers.join(", ")}, ${encoder.precision}`);
+  fact("trained on", card.data && `${card.data}, ${count(figures.n_train)} rows`);
+  fact("measured on", card.tested_on && `${card.tested_on}, ${count(figures.n_test)} rows`);
+  fact(card.many_labels ? "all labels right" : "accuracy", against("accuracy"));
+  fact("macro F1", against("macro_f1"));
+  fact("made", card.created?.slice(0, 10));
+  fact("file", card.file + (card.file.endsWith(".skops") ? " (safe form)" : ""));
+  if (!card.probabilities) at("explain").hidden = true;
+  if (at("text").value) answer();
+}
+
+start();
