@@ -316,6 +316,7 @@ def serve(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--cache-dir", metavar="FOLDER", help="keep vectors of requests there; default: nowhere"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(no_cache=False)
     return _run(parser, argv, "serve")
 
 

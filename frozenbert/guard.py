@@ -193,7 +193,7 @@ class Guard:
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while: a client that is still sending would not see the refusal."""
-        left = 4 * self.limits.body
+        left = 4 * self.limits.body + 1_000_000
         try:
             async with asyncio.timeout(5):
                 while left > 0:

@@ -45,6 +45,7 @@ __all__ = ["Service", "make_app"]
 EXPLAINED_WORDS = 64
 BLOCK = 64  # rows of a table that go through the queue at a time
 PAGE = Path(__file__).parent / "page"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -231,6 +232,12 @@ def make_app(service: Service) -> FastAPI:
                     f"{kind} {number} (counted from 0) has {len(text):,} characters; the limit "
                     f"is {limits.characters:,}.",
                 )
+            if _SURROGATE.search(text):
+                raise HTTPException(
+                    422,
+                    f"{kind} {number} (counted from 0) holds a lone surrogate, which is no Unicode "
+                    f"text.",
+                )
 
     async def ask(texts: list[str]) -> dict[str, np.ndarray]:
         try:
@@ -348,12 +355,14 @@ def make_app(service: Service) -> FastAPI:
         """Say what the model is: encoder, data, figures, limits."""
         return about
 
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz")
     async def healthy() -> dict[str, str]:
         """Say that the process is alive."""
         return {"status": "ok"}
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz")
     async def ready() -> dict[str, Any]:
         """Say whether a text would be let in now: 503 while the queue is full."""
         if not batcher.has_room(1):
@@ -423,8 +432,6 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return said(400, "the body is no JSON.")
-        if first["type"] == "string_unicode":
-            first["msg"] = "Input should be Unicode text, without lone surrogates"
         places = [str(place) for place in first["loc"] if place != "body"]
         return said(422, f"{'.'.join(places) or 'body'}: {first['msg']}.")
 

@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-__all__ = ["TOKEN", "bind", "host_names", "run", "token_for"]
+__all__ = ["TOKEN", "bind", "host_names", "is_loopback", "make_server", "run", "token_for"]
 
 TOKEN = "FROZENBERT_TOKEN"
 TOKEN_LENGTH = 16  # characters at least
@@ -122,10 +122,33 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"--host {host} --port {port}: cannot be listened at ({reason}); choose another --port."
+            f"--host {host} --port {port}: cannot be listened at ({error}); choose another --port."
         ) from error
+
+
+def make_server(app: Any, seconds: float) -> uvicorn.Server:
+    """Return a uvicorn server with our connections, which logs no request itself.
+
+    Parameters
+    ----------
+    app, seconds
+        As for `run`.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=int(seconds) + 1,
+    )
+    # It would hold what stands behind a "?".
+    logging.getLogger("uvicorn.access").disabled = True
+    return uvicorn.Server(config)
 
 
 def run(app: Any, listening: socket.socket, seconds: float) -> None:
@@ -146,21 +169,10 @@ def run(app: Any, listening: socket.socket, seconds: float) -> None:
         logging.getLogger(name).handlers[:] = [handler]
         logging.getLogger(name).setLevel(level)
         logging.getLogger(name).propagate = False
-    config = uvicorn.Config(
-        app,
-        http=_Connection,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=int(seconds) + 1,
-    )
     # uvicorn raises the signals that ended it once more when it is done: not to end by them.
     before = {number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        asyncio.run(uvicorn.Server(config).serve([listening]))
+        asyncio.run(make_server(app, seconds).serve([listening]))
     finally:
         for number, action in before.items():
             signal.signal(number, action)
