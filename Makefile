@@ -28,7 +28,7 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-stream clean distclean
+.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews, plainly and with all there is, and compare"
@@ -45,7 +45,8 @@ help:
 	@echo "make bench-precision   what bfloat16 and int8 cost in accuracy"
 	@echo "make bench-accuracy    what features, words, windows, calibration are worth (an hour)"
 	@echo "make bench-fewshot     what a hundred labels are worth (half an hour)"
-	@echo "make bench-finetune    what fine-tuning is worth on 2,000 rows (half an hour)"
+	@echo "make bench-finetune    what fine-tuning is worth on 2,000 rows (an hour)"
+	@echo "make bench-serve       the service under load, beside a plain one"
 	@echo "make bench-stream      how time and memory grow with the number of texts, to 1,000,000"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
@@ -119,6 +120,10 @@ bench-fewshot: $(BENCH)/.set-up
 
 bench-finetune: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/finetune.py $(ARGS)
+
+# In .venv, which has what the service needs.
+bench-serve: set-up
+	$(BIN)/python benchmarks/serve.py $(ARGS)
 
 bench-stream: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/stream.py $(ARGS)

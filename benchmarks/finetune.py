@@ -115,7 +115,20 @@ def _row(
 
 
 def to_markdown(report: dict[str, Any]) -> str:
-    """Return the table."""
+    """Return the tables."""
+    found = [row for row in report["rows"] if row["way"] == "search"]
+    search = [
+        "Searched on a fifth of the training rows, seed 0:",
+        "",
+        "| lr | pooling | epochs | accuracy | best epoch | seconds |",
+        "|--:|---|--:|--:|--:|--:|",
+        *(
+            f"| {row['lr']:g} | {row['pooling']} | {row['epochs']} | {row['accuracy']:.4f} "
+            f"| {row['best_epoch']} | {row['seconds']:.0f} |"
+            for row in found
+        ),
+        "",
+    ]
     lines = [
         f"{real.measured(report)} {report['n_train']:,} training rows.",
         "",
@@ -132,7 +145,7 @@ def to_markdown(report: dict[str, Any]) -> str:
             f"| {row['way']} | {seed} | {row['value']:.4f} | {low:.4f} to {high:.4f} "
             f"| {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f} | {row.get('seconds', 0):.0f} |"
         )
-    return "\n".join(lines)
+    return "\n".join(search + lines)
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ async function start() {
         (figures[`baseline_${name}`] ? ` (baseline of words: ${figures[`baseline_${name}`].toFixed(3)})` : "");
   at("card").replaceChildren();
   fact("labels", labels.slice(0, 40).join(", ") + (labels.length > 40 ? " …" : ""));
-  fact("encoder", encoder && `${encoder.name}, ${encoder.pooling.join(" + ")} of layers ${encoder.layers.join(", ")}, ${encoder.precision}`);
+  fact("encoder", encoder && `${encoder.name}, ${encoder.pooling.join(" + ")} of layer${encoder.layers.length > 1 ? "s" : ""} ${encoder.layers.join(", ")}, ${encoder.precision}`);
   fact("trained on", card.data && `${card.data}, ${count(figures.n_train)} rows`);
   fact("measured on", card.tested_on && `${card.tested_on}, ${count(figures.n_test)} rows`);
   fact(card.many_labels ? "all labels right" : "accuracy", against("accuracy"));
