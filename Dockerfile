@@ -1,7 +1,7 @@
 # The service in a container: a CPU, no root, a model mounted at /model or copied there.
 #
 #     docker build -t frozenbert .
-#     docker run --rm --read-only -p 127.0.0.1:8000:8000 -e FROZENBERT_TOKEN \
+#     docker run --rm --read-only --tmpfs /tmp --stop-timeout 65 -p 127.0.0.1:8000:8000 -e FROZENBERT_TOKEN \
 #         -v "$PWD/artifacts/reviews:/model:ro" frozenbert
 FROM python:3.11-slim AS build
 
@@ -24,10 +24,10 @@ RUN python -m venv /opt/venv \
 
 FROM python:3.11-slim
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 HOME=/tmp USER=frozenbert
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --start-period=60s --interval=30s --timeout=5s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz')"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000); c.request('GET', '/healthz'); assert c.getresponse().status == 200"]
 ENTRYPOINT ["frozenbert", "serve", "--host", "0.0.0.0", "--offline"]
 CMD ["--model", "/model"]

@@ -241,6 +241,10 @@ def serve(arguments: argparse.Namespace) -> None:
     from .serve import Service, make_app
     from .server import bind, host_names, run, token_for
 
+    for name, value in (("--max-body", arguments.max_body), ("--timeout", arguments.timeout)):
+        if not value > 0:
+            raise InputError(f"{name}: must be above 0.")
+    hosts = host_names(arguments.host, arguments.allowed_host)
     token = token_for(arguments.host)
     path = safest(arguments.model)
     with bind(arguments.host, arguments.port) as listening:
@@ -254,6 +258,10 @@ def serve(arguments: argparse.Namespace) -> None:
             )
             if arguments.device is not None:
                 embed.set_params(device=arguments.device)
+            if embed.precision == "bfloat16":
+                # It rounds otherwise in other batches; so that no answer depends on the others,
+                # each text is one.
+                embed.set_params(max_batch_tokens=1)
         predict(model, ["The first answer loads the encoder."])
         service = Service(
             model,
@@ -266,14 +274,14 @@ def serve(arguments: argparse.Namespace) -> None:
             ),
             max_waiting=arguments.max_waiting,
             token=token,
-            hosts=host_names(arguments.host, arguments.allowed_host),
+            hosts=hosts,
         )
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         say("model", str(path) + ("" if path.suffix == SAFE else " (no safe form is there)"))
         say("serving", f"http://{host}:{listening.getsockname()[1]} (Ctrl-C stops)")
         sys.stdout.flush()
         run(make_app(service), listening, arguments.timeout)
-    say("stopped", "all accepted requests were answered")
+    say("stopped", str(path))
 
 
 def cache(arguments: argparse.Namespace) -> None:

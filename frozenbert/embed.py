@@ -366,6 +366,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._beside = _loading_from.get()
+        if self._beside is not None:
+            self.cache_dir = None  # where vectors are kept is not for a file to say
 
     def _fit(self, X: Any) -> list[str]:
         check_parameters(self)

@@ -176,7 +176,7 @@ class Encoder:
 
         config = json.loads(arrays["config"])
         with quiet_transformers():
-            model = AutoModel.from_config(AutoConfig.for_model(**config))
+            model = AutoModel.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
         if _has_decoder(model):
             model = model.get_encoder()
         weights = {k: torch.from_numpy(np.array(v)) for k, v in arrays["weights"].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -28,10 +29,10 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-# Bodies that may be in memory at once: so many of the largest size.
+# Bodies that may be in memory at once: so many of the largest size, or so many small ones.
 BODIES = 8
-# Bytes that a request counts for at least.
-SMALL = 16_384
+SMALL_BODIES = 1000
+SMALL = 16_384  # bytes that a request counts for at least
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Limits:
     characters : int
         Characters of a text.
     seconds : float
-        Time for the body to arrive, and for the answer to be ready; of a table, for the next
-        rows.
+        Time for a body to arrive, for the next 64 texts to be answered, and for the client to
+        take the next part of its answer.
     """
 
     body: int = 10_000_000
@@ -85,7 +86,7 @@ class Guard:
     open_paths: frozenset[str]
     paths: frozenset[str]
     on_answer: Callable[[str, int, float], None]
-    _held: int = field(default=0, init=False)
+    held: int = field(default=0, init=False)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -107,7 +108,8 @@ class Guard:
                         if name.encode() not in there
                     ),
                 ]
-            await send(message)
+            async with asyncio.timeout(self.limits.seconds):
+                await send(message)
 
         try:
             await self._pass(scope, receive, noted)
@@ -132,64 +134,86 @@ class Guard:
             else:
                 await _ask_for_token(send)
             return
-        # A browser says so itself; what another site's page sends in a visitor's name is not
-        # the visitor's wish.
-        if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+        if _is_of_another_site(headers):
             await refuse(send, 403, "requests of other sites' pages are not answered.")
             return
         if not self._may(scope["path"], headers):
             await _ask_for_token(send)
             return
         declared = headers.get(b"content-length", b"")
-        expected = int(declared) if declared.isdigit() else self.limits.body
-        if expected > self.limits.body:
+        if declared.isdigit() and int(declared) > self.limits.body:
             if b"expect" not in headers:
                 await self._discard(receive)
             await self._refuse_size(send)
             return
-        held = max(expected, SMALL)
-        if self._held and self._held + held > BODIES * self.limits.body:
-            await refuse(send, 503, "too many requests at once; try again.", {"retry-after": "1"})
-            return
-        self._held += held
+        held = _Held(self)
         try:
-            await self._with_body(scope, receive, send)
+            body = await self._read(receive, send, held)
+            if body is not None:
+                await self._answer(scope, body, receive, send)
         finally:
-            self._held -= held
+            held.let_go()
 
-    async def _with_body(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _read(self, receive: Receive, send: Send, held: _Held) -> bytes | None:
+        """Return the body; nothing if there is none that is whole, and then it was said."""
         body = bytearray()
+        seconds = self.limits.seconds
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout(seconds):
                 more = True
                 while more:
+                    # Counted as it arrives: who declares much and sends little holds little.
+                    if not held.grow(max(len(body), SMALL)):
+                        busy = "too many requests at once; try again."
+                        await refuse(send, 503, busy, {"retry-after": "1"})
+                        return None
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return
+                        return None
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
                     if len(body) > self.limits.body:
                         body.clear()
                         await self._discard(receive)
                         await self._refuse_size(send)
-                        return
+                        return None
         except TimeoutError:
-            await refuse(
-                send, 408, f"the request did not arrive within {self.limits.seconds:g} seconds."
-            )
-            return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+            await refuse(send, 408, f"the request did not arrive within {seconds:g} seconds.")
+            return None
+        held.grow(max(len(body), SMALL))
+        return bytes(body)
+
+    async def _answer(self, scope: Any, body: bytes, receive: Receive, send: Send) -> None:
+        """Let the application answer, unless the client goes away before it has."""
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        ended = False
 
         async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+            return whole.pop() if whole else await asyncio.shield(gone)
 
-        await self.app(scope, replay, send)
+        async def noted(message: Message) -> None:
+            nonlocal ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        # After its body, a request brings nothing but its end.
+        gone = asyncio.ensure_future(receive())
+        app = asyncio.ensure_future(self.app(scope, replay, noted))
+        try:
+            await asyncio.wait({gone, app}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not ended:
+                app.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await app
+        finally:
+            gone.cancel()
+            app.cancel()
 
     def _may(self, path: str, headers: dict[bytes, bytes]) -> bool:
         if self.token is None or path in self.open_paths:
             return True
-        given = headers.get(b"authorization", b"")
-        return hmac.compare_digest(given, b"Bearer " + self.token.encode())
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given, self.token.encode())
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while: a client that is still sending would not see the refusal."""
@@ -208,6 +232,36 @@ class Guard:
         await refuse(
             send, 413, f"the request is larger than {self.limits.body:,} bytes: send it in parts."
         )
+
+
+class _Held:
+    """What one request's body takes of the memory for all."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.size = 0
+
+    def grow(self, size: int) -> bool:
+        """Take so much; say no if that is too much, with what the others have."""
+        others = self.guard.held - self.size
+        limit = max(BODIES * self.guard.limits.body, SMALL_BODIES * SMALL)
+        if others and others + size > limit:
+            return False
+        self.guard.held, self.size = others + size, size
+        return True
+
+    def let_go(self) -> None:
+        """Give all of it back."""
+        self.guard.held -= self.size
+        self.size = 0
+
+
+def _is_of_another_site(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser sends it for another site's page, which is not its visitor's wish."""
+    if b"sec-fetch-site" in headers:
+        return headers[b"sec-fetch-site"] not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 def _place(error: BaseException) -> str:

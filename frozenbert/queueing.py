@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batcher", "QueueFullError"]
+__all__ = ["Batcher", "Columns", "QueueFullError"]
 
 Columns = dict[str, np.ndarray]
 
@@ -91,8 +91,8 @@ class Batcher:
                     await task
 
     def has_room(self, n_texts: int) -> bool:
-        """Whether so many more texts may wait."""
-        return self.waiting + n_texts <= self.max_waiting
+        """Whether so many more texts may wait; when none do, any number may."""
+        return not self.waiting or self.waiting + n_texts <= self.max_waiting
 
     async def ask(self, texts: list[str]) -> Columns:
         """Return the columns of answers to some texts.

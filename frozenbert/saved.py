@@ -13,22 +13,21 @@ import joblib
 import skops.io
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from skops.io.exceptions import UntrustedTypesFoundException
 
-from .embed import DistilBertVectorizer, loaded_from, saved_for_elsewhere
+from .embed import loaded_from, saved_for_elsewhere
 from .errors import InputError
 from .files import sha256_of_file, writing
-from .pipeline import find_steps
 
 __all__ = ["MODEL", "SAFE", "TRUSTED", "joblib_hash", "load_model", "safest", "save_model"]
 
 MODEL = "model.joblib"
 SAFE = ".skops"
 
-# What a safe form may hold besides numbers, strings, NumPy's arrays and scikit-learn's estimators,
-# which skops knows by name. Nothing here runs what it is given, or opens a file that it is told
-# of; whoever adds to it has to see to that.
+# What a safe form may hold besides numbers, strings, dictionaries, lists and NumPy's arrays. skops
+# itself would trust all of scikit-learn's estimators, of which some open files that a text names.
+# Nothing here does, or runs what it is given; whoever adds to it has to see to that.
 TRUSTED = (
+    "builtins.str",
     "frozenbert.classify._average_precision",
     "frozenbert.clean.clean_texts",
     "frozenbert.distil.DistilledClassifier",
@@ -42,8 +41,16 @@ TRUSTED = (
     "frozenbert.words.CompactTfidfVectorizer",
     "frozenbert.words.NBLogisticRegression",
     "frozenbert.words.WordScores",
+    "numpy.float32",
+    "numpy.float64",
+    "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._voting.VotingClassifier",
+    "sklearn.feature_extraction.text.TfidfTransformer",
+    "sklearn.frozen._frozen.FrozenEstimator",
+    "sklearn.isotonic.IsotonicRegression",
+    "sklearn.linear_model._logistic.LogisticRegression",
     # What --scoring names.
     "sklearn.metrics._classification.accuracy_score",
     "sklearn.metrics._classification.balanced_accuracy_score",
@@ -64,10 +71,23 @@ TRUSTED = (
     "sklearn.metrics._scorer._Scorer",
     "sklearn.metrics._scorer.negative_likelihood_ratio",
     "sklearn.metrics._scorer.positive_likelihood_ratio",
+    "sklearn.model_selection._classification_threshold.TunedThresholdClassifierCV",
+    "sklearn.model_selection._search.GridSearchCV",
+    "sklearn.multiclass.OneVsRestClassifier",
+    "sklearn.pipeline.FeatureUnion",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.preprocessing._label.LabelEncoder",
     "sklearn.utils._bunch.Bunch",
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
 )
+# skops' kinds of nodes: those that hold data alone, and those that name a class or a function. Of
+# the others, which call what they name, no model here has one.
+DATA = ("DictNode", "JsonNode", "ListNode", "MaskedArrayNode", "NdArrayNode", "TupleNode")
+NAMED = ("FunctionNode", "ObjectNode", "TypeNode")
 
 PAIR = "pair.json"  # in the safe form: the SHA-256 of the joblib file that was saved with it
 
@@ -85,8 +105,8 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
         A fitted Pipeline or any other estimator that holds a `DistilBertVectorizer`.
     path : str or path-like
         The file, `artifacts/NAME/model.joblib` say. It appears whole or not at all, and so does
-        the safe form beside it, `model.skops`. A model with classes that are neither
-        scikit-learn's nor frozenbert's has no safe form.
+        the safe form beside it, `model.skops`. A model with other classes than
+        those in `TRUSTED` has no safe form.
 
     Returns
     -------
@@ -118,17 +138,39 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def _safe_form(model: Any, joblib_sha256: str) -> bytes | None:
-    """Return what skops makes of a model; nothing if it could not be loaded again as safe."""
+    """Return what skops makes of a model; nothing if it would not be loaded again."""
     try:
         content = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
-        if not set(skops.io.get_untrusted_types(data=content)) <= set(TRUSTED):
-            return None
+    except MemoryError:
+        raise
     except Exception:  # of any kind, from the states of classes that skops does not know
+        return None
+    if _strange(content):
         return None
     buffer = io.BytesIO(content)
     with zipfile.ZipFile(buffer, "a") as file:
         file.writestr(PAIR, json.dumps({"joblib_sha256": joblib_sha256}))
     return buffer.getvalue()
+
+
+def _strange(content: bytes) -> set[str]:
+    """Return what of a safe form is not on the list."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        left, found = [json.loads(file.read("schema.json"))], set()
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            left.extend(node.values())
+            kind = node.get("__loader__", "JsonNode")
+            if kind in NAMED:
+                name = f"{node.get('__module__')}.{node.get('__class__')}"
+                if name not in TRUSTED:
+                    found.add(name)
+            elif kind not in DATA:
+                found.add(str(kind))
+        elif isinstance(node, list):
+            left.extend(node)
+    return found
 
 
 def safest(path: str | os.PathLike[str]) -> Path:
@@ -178,12 +220,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     try:
         with loaded_from(path.parent):
             model = _load_safe(path) if path.suffix == SAFE else joblib.load(path)
-    except UntrustedTypesFoundException as error:
-        strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
-        raise InputError(
-            f"{path}: is not loaded, because it holds what no safe form may hold: "
-            f"{', '.join(strange)[:500]}."
-        ) from error
+    except InputError:
+        raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
@@ -201,10 +239,13 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 
 
 def _load_safe(path: Path) -> Any:
-    model = skops.io.load(path, trusted=TRUSTED)
-    for step in find_steps(model, DistilBertVectorizer):
-        step.cache_dir = None  # where vectors are written is not for a file to say
-    return model
+    content = path.read_bytes()
+    if strange := sorted(_strange(content)):
+        raise InputError(
+            f"{path}: is not loaded, because it holds what no safe form may hold: "
+            f"{', '.join(strange)[:500]}."
+        )
+    return skops.io.loads(content, trusted=TRUSTED)
 
 
 def joblib_hash(path: Path) -> str | None:
@@ -226,7 +267,8 @@ def joblib_hash(path: Path) -> str | None:
 
 def _check_pair(path: Path) -> None:
     """Raise `InputError` if joblib file and safe form stand side by side, but are of two models."""
-    plain, safe = path.with_suffix(".joblib"), path.with_suffix(SAFE)
+    plain = path.with_suffix(".joblib") if path.suffix == SAFE else path
+    safe = path.with_suffix(SAFE)
     if not (plain.is_file() and safe.is_file()):
         return
     if joblib_hash(safe) != joblib_hash(plain):

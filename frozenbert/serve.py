@@ -17,14 +17,14 @@ import pandas as pd
 from . import __version__
 from .columns import find_columns, texts_of
 from .errors import InputError
-from .guard import Guard, Limits
+from .guard import HEADERS, Guard, Limits
 from .pipeline import column_names, find_step, predict
-from .queueing import Batcher, QueueFullError
+from .queueing import Batcher, Columns, QueueFullError
 from .report import read_sidecar
 from .rows import Upload
 from .saved import joblib_hash
 from .stacking import MultiLabelClassifier
-from .tables import read_table
+from .tables import read_blocks
 
 try:
     import fastapi_offline
@@ -43,7 +43,9 @@ except ImportError as error:
 __all__ = ["Service", "make_app"]
 
 EXPLAINED_WORDS = 64
-BLOCK = 64  # rows of a table that go through the queue at a time
+BLOCK = 64  # texts of a request that go through the queue at a time
+LONG_REQUESTS = 8  # that have more texts than that, at once
+COLUMNS = 1000  # of a table
 PAGE = Path(__file__).parent / "page"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
@@ -52,7 +54,8 @@ OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 class Texts(BaseModel):
     """What /predict takes."""
 
-    texts: Annotated[list[str], Field(min_length=1, examples=[["a stirring film"]])]
+    # The first wrong one is enough to say: each would be noted otherwise, and there may be many.
+    texts: Annotated[list[str], Field(min_length=1, fail_fast=True, examples=[["a stirring film"]])]
 
 
 class Text(BaseModel):
@@ -146,7 +149,7 @@ class Service:
             "limits": {**asdict(self.limits), "explained_words": EXPLAINED_WORDS},
         }
 
-    def answers(self, columns: dict[str, np.ndarray]) -> tuple[list[Any], np.ndarray | None]:
+    def answers(self, columns: Columns) -> tuple[list[Any], np.ndarray | None]:
         """Return predictions and probabilities as /predict gives them."""
         probabilities = None
         if self.classes and f"proba_{self.classes[0]}" in columns:
@@ -185,6 +188,64 @@ class _Figures:
         self.batch.observe(n_texts)
 
 
+class _Desk:
+    """Where all requests ask."""
+
+    def __init__(self, batcher: Batcher, seconds: float) -> None:
+        self.batcher = batcher
+        self.seconds = seconds
+        self.n_long = 0
+
+    async def ask(self, texts: list[str], patiently: bool = False) -> Columns:
+        """Ask for some texts; a request that was let in waits for room, and is answered whole."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                while patiently and not self.batcher.has_room(len(texts)):
+                    await asyncio.sleep(0.01)
+                return await self.batcher.ask(texts)
+        except InputError as error:
+            # The texts were looked at before: it is the model that cannot be used.
+            raise RuntimeError from error
+        except QueueFullError:
+            raise _busy(f"{self.batcher.waiting:,} texts are waiting already") from None
+        except TimeoutError:
+            raise HTTPException(504, f"no answer within {self.seconds:g} seconds.") from None
+
+
+class _Turn:
+    """One request's turn: block by block, so that nobody's many texts keep others waiting long."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self.desk = desk
+        self.is_long = False
+
+    async def blocks(self, texts: list[str]) -> AsyncIterator[Columns]:
+        if len(texts) > BLOCK:
+            if self.desk.n_long >= LONG_REQUESTS:
+                raise _busy(f"{LONG_REQUESTS} requests of more than {BLOCK} texts are here already")
+            self.desk.n_long, self.is_long = self.desk.n_long + 1, True
+        for start in range(0, len(texts), BLOCK):
+            yield await self.desk.ask(texts[start : start + BLOCK], patiently=start > 0)
+
+    def end(self) -> None:
+        self.desk.n_long -= self.is_long
+
+
+async def _turn(request: Request) -> AsyncIterator[_Turn]:
+    turn = _Turn(request.app.state.desk)
+    try:
+        yield turn
+    finally:  # after the answer is sent, or its client gone
+        turn.end()
+
+
+Turn = Annotated[_Turn, Depends(_turn)]
+
+
+def _busy(said: str) -> HTTPException:
+    return HTTPException(503, f"{said}: try again in a second.", {"Retry-After": "1"})
+
+
 def make_app(service: Service) -> FastAPI:
     """Return the ASGI application.
 
@@ -220,6 +281,8 @@ def make_app(service: Service) -> FastAPI:
         dependencies=[Depends(HTTPBearer(auto_error=False))] if service.token else [],
     )
 
+    desk = app.state.desk = _Desk(batcher, limits.seconds)
+
     def check(texts: list[str], kind: str) -> None:
         if len(texts) > limits.texts:
             raise HTTPException(
@@ -239,43 +302,13 @@ def make_app(service: Service) -> FastAPI:
                     f"text.",
                 )
 
-    async def ask(texts: list[str]) -> dict[str, np.ndarray]:
-        try:
-            return await batcher.ask(texts)
-        except InputError as error:
-            # The texts were looked at before: it is the model that cannot be used.
-            raise RuntimeError from error
-        except QueueFullError:
-            raise HTTPException(
-                503,
-                f"{batcher.waiting:,} texts are waiting already: try again in a second.",
-                {"Retry-After": "1"},
-            ) from None
-
-    async def ask_all(texts: list[str], block: int = BLOCK) -> dict[str, np.ndarray]:
-        """Ask block by block, so that nobody's many texts keep others waiting for long."""
-        try:
-            async with asyncio.timeout(limits.seconds):
-                found = [await ask(texts[:block])]
-                for start in range(block, len(texts), block):
-                    found.append(await patiently(texts[start : start + block]))
-        except TimeoutError:
-            raise HTTPException(
-                504, f"no answer within {limits.seconds:g} seconds: send fewer texts at a time."
-            ) from None
-        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-    async def patiently(texts: list[str]) -> dict[str, np.ndarray]:
-        """Wait for room: a request that was let in is answered whole."""
-        while not batcher.has_room(len(texts)):
-            await asyncio.sleep(0.01)
-        return await ask(texts)
-
     @app.post("/predict")
-    async def predictions(asked: Texts) -> Predictions:
+    async def predictions(asked: Texts, turn: Turn) -> Predictions:
         """Label texts."""
         check(asked.texts, "text")
-        found, probabilities = service.answers(await ask_all(asked.texts))
+        parts = [part async for part in turn.blocks(asked.texts)]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found, probabilities = service.answers(columns)
         return Predictions(
             labels=service.classes,
             predictions=found,
@@ -286,15 +319,16 @@ def make_app(service: Service) -> FastAPI:
     async def explanation(asked: Text) -> Explanation:
         """Say which words carried the answer: approximate."""
         check([asked.text], "text")
-        words = list(re.finditer(r"\S+", asked.text))
-        tried = words[:EXPLAINED_WORDS]
-        texts = [asked.text, *(_without(asked.text, word) for word in tried)]
-        _, probabilities = service.answers(await ask_all(texts, len(texts)))
-        if probabilities is None:
-            raise HTTPException(422, "this model tells no probabilities to explain.")
         names = [str(label) for label in service.classes]
         if asked.label is not None and asked.label not in names:
             raise HTTPException(422, "label: is none of this model's; /model names them.")
+        if not about["probabilities"]:
+            raise HTTPException(422, "this model tells no probabilities to explain.")
+        words = list(re.finditer(r"\S+", asked.text))
+        tried = words[:EXPLAINED_WORDS]
+        texts = [asked.text, *(_without(asked.text, word) for word in tried)]
+        _, probabilities = service.answers(await desk.ask(texts))
+        assert probabilities is not None
         place = int(probabilities[0].argmax()) if asked.label is None else names.index(asked.label)
         of_label = probabilities[:, place]
         return Explanation(
@@ -315,6 +349,7 @@ def make_app(service: Service) -> FastAPI:
     )
     async def table(
         request: Request,
+        turn: Turn,
         text_column: Annotated[str | None, Query(description="default: found by itself")] = None,
         header: Annotated[bool | None, Query(description="default: guessed")] = None,
     ) -> StreamingResponse:
@@ -324,20 +359,20 @@ def make_app(service: Service) -> FastAPI:
         """
         kind = "tsv" if "tab-separated" in request.headers.get("content-type", "") else "csv"
         content = await request.body()
-        frame, texts = await asyncio.to_thread(_read, content, kind, text_column, header)
+        frame, texts = await asyncio.to_thread(
+            _read, content, kind, text_column, header, limits.texts
+        )
         check(texts, "row")
         if taken := [name for name in column_names(service.model) if name in frame.columns]:
             raise HTTPException(
                 422, f"there is a column {taken[0]!r} already, which the predictions would hide."
             )
-        first = await ask_all(texts[:BLOCK])
+        parts = turn.blocks(texts)
+        first = await anext(parts)  # so that an answer begins only if it is let in
 
         async def rows() -> AsyncIterator[str]:
-            found = first
             for start in range(0, len(texts), BLOCK):
-                if start:
-                    async with asyncio.timeout(limits.seconds):
-                        found = await patiently(texts[start : start + BLOCK])
+                found = await anext(parts) if start else first
                 block = frame.iloc[start : start + BLOCK].reset_index(drop=True)
                 yield pd.concat([block, pd.DataFrame(found)], axis="columns").to_csv(
                     index=False,
@@ -382,7 +417,8 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
         # Swagger UI's style sheet holds its pictures itself.
-        policy = {"content-security-policy": "default-src 'self'; img-src 'self' data:"}
+        own = HEADERS["content-security-policy"]
+        policy = {"content-security-policy": f"{own}; img-src 'self' data:"}
         return FileResponse(PAGE / "docs.html", headers=policy)
 
     app.mount("/page", StaticFiles(directory=PAGE))
@@ -392,6 +428,8 @@ def make_app(service: Service) -> FastAPI:
     static = {f"/page/{file.name}" for file in PAGE.iterdir()}
     static |= {f"/docs/assets/{file.name}" for file in assets.iterdir()}
     routes = {path for route in app.routes if (path := getattr(route, "path", None))}
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts), www_redirect=False)
+    # The last one added is the first that a request meets.
     app.add_middleware(
         Guard,
         limits=limits,
@@ -400,7 +438,6 @@ def make_app(service: Service) -> FastAPI:
         paths=frozenset(routes | static),
         on_answer=figures.on_answer,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts), www_redirect=False)
     return app
 
 
@@ -409,16 +446,23 @@ def _without(text: str, word: re.Match[str]) -> str:
 
 
 def _read(
-    content: bytes, kind: str, text_column: str | None, header: bool | None
+    content: bytes, kind: str, text_column: str | None, header: bool | None, most: int
 ) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table of at most so many rows, and find its texts."""
+    upload = Upload(f"table.{kind}", content)
+    if content.partition(b"\n")[0].count(b"\t" if kind == "tsv" else b",") >= COLUMNS:
+        raise InputError(f"{upload}: has more than {COLUMNS:,} columns.")
     expected = [text_column] if text_column else []
-    table = read_table(Upload(f"table.{kind}", content), header=header, columns=expected)
+    found = read_blocks(upload, most, header=header, columns=expected)
+    table = next(found)
+    if len(table.frame) == most and next(found, None) is not None:
+        raise InputError(f"{upload}: has more than {most:,} rows, which is the limit: send parts.")
     text_column, _ = find_columns(table, text_column, None, need_label=False)
     return table.frame, texts_of(table, text_column)
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Say what is wrong in one sentence, without a word of the request in answer or log."""
+    """Say what is wrong in one sentence, and only to who asked."""
 
     def said(status: int, detail: str, headers: Any = None) -> JSONResponse:
         return JSONResponse({"detail": detail}, status, headers)
@@ -437,4 +481,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     async def wrong(_: Request, error: InputError) -> JSONResponse:
-        return said(422, " ".join(str(error).split()))
+        message = " ".join(str(error).split())
+        # What the commands call options are parameters here.
+        for option, parameter in (("--text-column ", "text_column="), ("--header", "header=true")):
+            message = message.replace(option, parameter)
+        return said(422, message)

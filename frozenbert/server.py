@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ TOKEN_LENGTH = 16  # characters at least
 HEAD_SECONDS = 10.0  # for a request's line and headers to arrive
 GRACE = 0.3  # seconds for a request that is on its way when the service is told to stop
 CONNECTIONS = 1000
+
+_NAME = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class _Connection(HttpToolsProtocol):
@@ -104,9 +107,14 @@ def host_names(host: str, others: list[str]) -> list[str]:
     >>> host_names("127.0.0.1", ["models.example.org"])[-1]
     'models.example.org'
     """
-    own = ["localhost", "127.0.0.1", "[::1]"]
+    for name in others:
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"--allowed-host {name}: is no host's name; *.example.org stands for all below it."
+            )
+    own = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
     if not is_loopback(host):
-        own += [f"[{host}]" if ":" in host else host, socket.gethostname()]
+        own.append(socket.gethostname())
     return [*own, *others]
 
 
@@ -121,7 +129,7 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(
             f"--host {host} --port {port}: cannot be listened at ({error}); choose another --port."
         ) from error
@@ -153,6 +161,8 @@ def make_server(app: Any, seconds: float) -> uvicorn.Server:
 
 def run(app: Any, listening: socket.socket, seconds: float) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
+
+    A second Ctrl-C ends it at once.
 
     Parameters
     ----------

@@ -175,7 +175,6 @@ def read_table(
     >>> table.header, table.frame.to_dict("list")
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
     """
-    path = path if isinstance(path, Upload) else Path(path)
     [table] = _blocks(path, header, list(columns), None)
     return table
 
@@ -220,12 +219,13 @@ def read_blocks(
     >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
     [['fine', 'so-so'], ['dull']]
     """
-    return _blocks(Path(path), header, list(columns), rows)
+    return _blocks(path, header, list(columns), rows)
 
 
 def _blocks(
-    path: Source, header: bool | None, columns: Sequence[str], rows: int | None
+    path: str | os.PathLike[str], header: bool | None, columns: Sequence[str], rows: int | None
 ) -> Iterator[Table]:
+    path = path if isinstance(path, Upload) else Path(path)
     match table_format(path):
         case "parquet":
             blocks = iter([_read_parquet(path)]) if rows is None else _parquet_blocks(path, rows)
@@ -407,11 +407,13 @@ def _of_parquet(path: Source, frame: pd.DataFrame, start: int) -> Table:
 
 
 def _check_distinct(path: Source, names: list[str]) -> None:
-    for position, name in enumerate(names):
-        if name in names[:position]:
+    seen = set[str]()
+    for name in names:
+        if name in seen:
             raise InputError(
                 f"{path}: there are two columns named {shown(name)}; give each its own name."
             )
+        seen.add(name)
 
 
 # Writing

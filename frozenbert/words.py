@@ -100,7 +100,8 @@ class CompactTfidfVectorizer(TfidfVectorizer):
         if isinstance(state.get("vocabulary_"), np.ndarray):
             terms = state["vocabulary_"].tobytes().decode().split("\n")
             state = {**state, "vocabulary_": {term: i for i, term in enumerate(terms)}}
-        super().__setstate__(state)
+        # A safe form could otherwise have it read the files that texts name.
+        super().__setstate__({**state, "input": "content"})
 
 
 def make_tfidf(**settings: Any) -> CompactTfidfVectorizer:

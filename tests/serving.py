@@ -24,10 +24,12 @@ class WordModel(ClassifierMixin, BaseEstimator):
     def __init__(self) -> None:
         self.classes_ = np.array(LABELS)
         self.calls: list[list[str]] = []
+        self.entered = 0
         self.go = threading.Event()
         self.go.set()
 
     def predict_proba(self, texts: list[str]) -> np.ndarray:
+        self.entered += 1
         assert self.go.wait(20)
         self.calls.append(list(texts))
         if any("unbearable" in text for text in texts):
@@ -56,6 +58,10 @@ class Answer:
 @dataclass
 class Client:
     port: int
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -282,3 +283,43 @@ def test_another_scikit_learn_warns_of_the_safe_form_too(model, there, tmp_path)
     )
     with pytest.warns(InconsistentVersionWarning, match="from version 0"):
         load_model(tmp_path).predict(NEW)
+
+
+def test_an_estimator_that_opens_files_is_refused(tmp_path):
+    """CountVectorizer(input="filename"): skops would trust it, as it is scikit-learn's."""
+    import skops.io
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    (tmp_path / "secret").write_text("good")
+    model = make_pipeline(CountVectorizer(input="filename"), LogisticRegression())
+    model.fit([str(tmp_path / "secret")] * 2, ["a", "b"])
+    skops.io.dump(model, tmp_path / "model.skops")
+    with pytest.raises(
+        InputError, match=r"may hold: .*sklearn\.feature_extraction\.text\.CountVec"
+    ):
+        load_model(tmp_path)
+    # Our own kind of it cannot be told to.
+    tfidf = CompactTfidfVectorizer(input="filename").fit([str(tmp_path / "secret")])
+    save_model(make_pipeline(tfidf, fitted_words()[1]), tmp_path / "ours" / "model.joblib")
+    assert load_model(tmp_path / "ours")[0].input == "content"
+
+
+def test_what_calls_what_it_names_is_refused(tmp_path):
+    """skops has nodes that call a class with arguments, and ones for methods and partials."""
+    save_model(fitted_words(), tmp_path / "model.joblib")
+    os.remove(tmp_path / "model.joblib")
+    crafted = {"schema.json": lambda s: s.replace(b'"ObjectNode"', b'"ConstructorFromReduceNode"')}
+    rewrite(tmp_path / "model.skops", crafted)
+    with pytest.raises(InputError, match="what no safe form may hold: ConstructorFromReduceNode"):
+        load_model(tmp_path)
+
+
+def test_no_file_says_where_vectors_are_kept_however_deep(tiny, there, tmp_path):
+    model = fitted(tiny)
+    model.set_params(embed__cache_dir=str(tmp_path / "kept"))
+    joblib.dump(model, tmp_path / "model.joblib")
+    loaded = load_model(tmp_path / "model.joblib")
+    assert loaded["embed"].cache_dir is None
+    loaded.predict(NEW)
+    assert not (tmp_path / "kept").exists()

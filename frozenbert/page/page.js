@@ -7,6 +7,7 @@ const SHOWN = 8; // labels; the others are folded away
 let card = null;
 let token = sessionStorage.getItem("token");
 let asked = null; // the request whose answer is awaited
+let explaining = null;
 let shown = null; // the text whose answer is shown
 
 class Refusal extends Error {
@@ -61,6 +62,7 @@ at("text").addEventListener("input", () => {
 async function answer() {
   const text = at("text").value;
   asked?.abort();
+  explaining?.abort();
   shown = null;
   at("explained").hidden = true;
   if (!text.trim()) {
@@ -118,14 +120,16 @@ function draw(list, rows) {
 at("explain").addEventListener("click", async () => {
   const text = shown;
   if (text === null) return;
-  at("explain").disabled = true;
+  explaining?.abort();
+  const mine = (explaining = new AbortController());
   try {
-    const found = await post("/explain", { text });
-    if (text === shown) explain(text, found);
+    explain(text, await post("/explain", { text }, mine.signal));
   } catch (error) {
-    say(at("answer"), error.message, true);
-  } finally {
-    at("explain").disabled = false;
+    if (mine.signal.aborted) return;
+    at("words").replaceChildren();
+    at("table").replaceChildren();
+    say(at("note"), error.message, true);
+    at("explained").hidden = false;
   }
 });
 
@@ -156,11 +160,12 @@ function explain(text, found) {
   at("words").replaceChildren(...parts);
   at("table").replaceChildren(...rows.sort((a, b) => b[0] - a[0]).map(([, row]) => row));
   const left = found.n_words - found.words.length;
-  at("note").textContent =
+  const note =
     `How much less likely “${found.label}” is without each word: solid lines speak for it, dotted ` +
     `ones against it. Approximate, because words act together.` +
     (left > 0 ? ` The ${left} words after the first ${found.words.length} were not tried.` : "");
   at("explained").hidden = false;
+  say(at("note"), note);
 }
 
 /* A table */
@@ -175,15 +180,18 @@ for (const kind of ["dragenter", "dragover"]) {
 for (const kind of ["dragleave", "drop"]) {
   drop.addEventListener(kind, () => drop.classList.remove("over"));
 }
+// Beside the field, a browser would leave the page for the file.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 drop.addEventListener("drop", (event) => {
-  event.preventDefault();
   if (event.dataTransfer.files.length) label(event.dataTransfer.files[0]);
 });
 at("file").addEventListener("change", () => {
   if (at("file").files.length) label(at("file").files[0]);
 });
 at("label").addEventListener("click", () => {
-  if (at("rows").value.trim()) label(new File([at("rows").value], "rows.csv"));
+  const rows = at("rows").value;
+  const kind = rows.split("\n", 1)[0].includes("\t") ? "tsv" : "csv"; // a spreadsheet's are tsv
+  if (rows.trim()) label(new File([rows], `rows.${kind}`));
 });
 
 let working = null;
@@ -210,7 +218,11 @@ async function label(file) {
     if (working !== mine) return;
     say(at("table-answer"), mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
   } finally {
-    if (working === mine) at("work").hidden = true;
+    if (working === mine) {
+      const focused = document.activeElement === at("stop");
+      at("work").hidden = true;
+      if (focused) at("table-answer").focus();
+    }
     at("file").value = "";
   }
 }
@@ -274,6 +286,7 @@ async function start() {
     card = await (await request("/model")).json();
   } catch (error) {
     say(at("about"), error.message, true);
+    if (error.status !== 401) setTimeout(start, 3000);
     return;
   }
   at("door").hidden = true;
