@@ -291,20 +291,32 @@ def serve(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--max-body", type=size, default="10MB", metavar="SIZE", help="of a request; default: 10MB"
     )
     limits.add_argument(
-        "--max-texts", type=positive, default=10_000, metavar="N", help="of a request; 10,000"
+        "--max-texts",
+        type=positive,
+        default=10_000,
+        metavar="N",
+        help="of a request; default: 10,000",
     )
     limits.add_argument(
-        "--max-characters", type=positive, default=10_000, metavar="N", help="of a text; 10,000"
+        "--max-characters",
+        type=positive,
+        default=10_000,
+        metavar="N",
+        help="of a text; default: 10,000",
     )
     limits.add_argument(
         "--max-waiting",
         type=positive,
         default=1024,
         metavar="N",
-        help="texts in the queue, beyond which requests are refused for the moment (503); 1,024",
+        help="texts in the queue, beyond which requests are refused for the moment (503); default: 1,024",
     )
     limits.add_argument(
-        "--timeout", type=age, default="60s", metavar="TIME", help="for an answer; default: 60s"
+        "--timeout",
+        type=age,
+        default="60s",
+        metavar="TIME",
+        help="for the next 64 texts of an answer; default: 60s",
     )
     encoder = parser.add_argument_group("encoder")
     encoder.add_argument(
