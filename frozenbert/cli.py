@@ -309,7 +309,7 @@ def serve(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         type=positive,
         default=1024,
         metavar="N",
-        help="texts in the queue, beyond which requests are refused for the moment (503); default: 1,024",
+        help="texts in the queue; beyond them requests are refused (503); default: 1,024",
     )
     limits.add_argument(
         "--timeout",
