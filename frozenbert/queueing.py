@@ -136,6 +136,8 @@ class Batcher:
                     continue
                 # One of them is to blame, and no other is to suffer for it.
                 for piece in batch:
+                    if piece.answer.done():  # nobody waits for it any more
+                        continue
                     try:
                         await self._compute([piece], thread)
                     except Exception as its_own:

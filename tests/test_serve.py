@@ -571,6 +571,31 @@ def test_whoever_gives_up_leaves_the_queue():
     assert calls == [["first"], ["b", "d"]]
 
 
+def test_nothing_is_computed_again_for_nobody():
+    go, calls = threading.Event(), []
+
+    def fails_together(texts):
+        calls.append(list(texts))
+        go.wait(10)
+        if len(texts) > 1:
+            raise ValueError
+        return {"n": np.array([len(text) for text in texts])}
+
+    async def given_up():
+        batcher = Batcher(fails_together)
+        async with batcher.running():
+            tasks = [asyncio.create_task(batcher.ask([name])) for name in ("stays", "goes")]
+            while not calls:
+                await asyncio.sleep(0.01)
+            tasks[1].cancel()
+            await asyncio.sleep(0.05)
+            go.set()
+            return await tasks[0]
+
+    assert asyncio.run(given_up())["n"].item() == 5
+    assert calls == [["stays", "goes"], ["stays"]]
+
+
 def test_the_end_waits_for_answers():
     async def ended():
         batcher = Batcher(lambda texts: (time.sleep(0.1), {"n": np.arange(len(texts))})[1])
