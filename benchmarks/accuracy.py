@@ -29,15 +29,15 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from frozenbert import DistilBertVectorizer, make_text_classifier
-from frozenbert.arguments import Parser, jobs, positive
-from frozenbert.classify import make_head
+from frozenbert.cli.arguments import Parser, jobs, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.errors import InputError
-from frozenbert.metrics import brier_score, calibration_error, intervals, score
+from frozenbert.heads.logistic import make_head
+from frozenbert.heads.search import fitted_search, tuned_estimator
+from frozenbert.heads.selection import SelectVectors
+from frozenbert.heads.words import WordScores, make_words_baseline
 from frozenbert.pipeline import find_step
-from frozenbert.search import fitted_search, tuned_estimator
-from frozenbert.select import SelectVectors
-from frozenbert.sources import PACKAGED_ENCODER
-from frozenbert.words import WordScores, make_words_baseline
+from frozenbert.reports.metrics import brier_score, calibration_error, intervals, score
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / "artifacts" / "cache"

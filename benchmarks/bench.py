@@ -24,7 +24,7 @@ from process import Worker, WorkerError
 from report import machine, write_report
 from ways import WAYS, exported
 
-from frozenbert.arguments import Parser, positive
+from frozenbert.cli.arguments import Parser, positive
 from frozenbert.errors import InputError
 
 HERE = Path(__file__).resolve().parent

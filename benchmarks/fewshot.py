@@ -27,13 +27,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.arguments import Parser, positive
-from frozenbert.experts import Experts
-from frozenbert.fewshot import learn
+from frozenbert.cli.arguments import Parser, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER
+from frozenbert.fewshot.experts import Experts
+from frozenbert.fewshot.learning import learn
+from frozenbert.heads.selection import SelectVectors
+from frozenbert.heads.words import make_words_baseline
 from frozenbert.pipeline import find_step
-from frozenbert.select import SelectVectors
-from frozenbert.sources import PACKAGED_ENCODER
-from frozenbert.words import make_words_baseline
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / "artifacts" / "cache"

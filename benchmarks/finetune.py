@@ -22,10 +22,10 @@ import real
 from report import write_figures
 
 from frozenbert import make_text_classifier
-from frozenbert.arguments import Parser, positive
-from frozenbert.finetune import Recipe, finetune
-from frozenbert.metrics import intervals
-from frozenbert.sources import PACKAGED_ENCODER, find_encoder
+from frozenbert.cli.arguments import Parser, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder
+from frozenbert.finetune.finetuning import Recipe, finetune
+from frozenbert.reports.metrics import intervals
 from frozenbert.training import hold_out
 
 HERE = Path(__file__).resolve().parent

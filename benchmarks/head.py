@@ -32,11 +32,11 @@ from sklearn.preprocessing import StandardScaler
 from worker import versions
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.arguments import Parser, positive
-from frozenbert.classify import C_VALUES, make_head
+from frozenbert.cli.arguments import Parser, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.errors import InputError
-from frozenbert.sources import PACKAGED_ENCODER
-from frozenbert.tables import read_table
+from frozenbert.heads.logistic import C_VALUES, make_head
+from frozenbert.tables.reading import read_table
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "data" / "movie_reviews" / "train.tsv"

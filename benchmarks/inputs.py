@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder, quiet_transformers
 from frozenbert.errors import InputError
-from frozenbert.sources import PACKAGED_ENCODER, find_encoder, quiet_transformers
-from frozenbert.tables import read_table
+from frozenbert.tables.reading import read_table
 
 ENCODERS = ("distilbert", "minilm")
 TEXTS = ("sentences", "reviews")

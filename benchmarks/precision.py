@@ -28,12 +28,12 @@ from sklearn.preprocessing import StandardScaler
 from worker import versions
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.arguments import Parser, folds, positive
-from frozenbert.classify import make_head
+from frozenbert.cli.arguments import Parser, folds, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.errors import InputError
-from frozenbert.parameters import PRECISIONS
-from frozenbert.sources import PACKAGED_ENCODER
-from frozenbert.tables import read_table
+from frozenbert.heads.logistic import make_head
+from frozenbert.tables.reading import read_table
+from frozenbert.vectors.settings import PRECISIONS
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "data" / "movie_reviews" / "train.tsv"

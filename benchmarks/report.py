@@ -12,7 +12,7 @@ from typing import Any
 
 from ways import SENTENCE_TRANSFORMERS, TUTORIAL
 
-from frozenbert.files import writing
+from frozenbert.utils.files import writing
 
 # Of the many that a CPU lists, those that matrix products are made of.
 INSTRUCTIONS = (

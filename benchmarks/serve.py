@@ -27,8 +27,8 @@ import real
 from report import write_figures
 
 from frozenbert import make_text_classifier, save_model
-from frozenbert.arguments import Parser, positive
-from frozenbert.sources import PACKAGED_ENCODER
+from frozenbert.cli.arguments import Parser, positive
+from frozenbert.encoders.sources import PACKAGED_ENCODER
 
 HERE = Path(__file__).resolve().parent
 NAIVE = "one request, one forward pass"

@@ -26,11 +26,11 @@ from report import machine, write_figures
 from worker import forget_peak, memory_mb, versions
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.arguments import Parser
-from frozenbert.cache import VectorCache, text_keys
-from frozenbert.encoder import Encoder
-from frozenbert.features import embed_table, look_through
-from frozenbert.sources import PACKAGED_ENCODER
+from frozenbert.bulk.stream import embed_table, look_through
+from frozenbert.cli.arguments import Parser
+from frozenbert.encoders.encoder import Encoder
+from frozenbert.encoders.sources import PACKAGED_ENCODER
+from frozenbert.vectors.cache import VectorCache, text_keys
 
 HERE = Path(__file__).resolve().parent
 WORDS = [

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from frozenbert.files import sha256_of_file, writing
+from frozenbert.utils.files import sha256_of_file, writing
 
 PROJECT = "vaderSentiment"
 VERSION = "3.3.2"

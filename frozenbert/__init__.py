@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .embed import DistilBertVectorizer
     from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
+    from .persistence import load_model, save_model
     from .pipeline import make_text_classifier
-    from .saved import load_model, save_model
 
 __version__ = "0.1.0"
 
@@ -32,9 +32,9 @@ _HOMES = {
     "EncoderMismatchError": "errors",
     "EncoderNotFoundError": "errors",
     "InputError": "errors",
-    "load_model": "saved",
+    "load_model": "persistence",
     "make_text_classifier": "pipeline",
-    "save_model": "saved",
+    "save_model": "persistence",
 }
 
 

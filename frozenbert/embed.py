@@ -15,21 +15,21 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .cache import VectorCache, cache_root
-from .encoder import Encoder, choose_device, load_encoder, usable_cores
+from .encoders.encoder import Encoder, choose_device, load_encoder, usable_cores
+from .encoders.openvino import load_graph
+from .encoders.quantization import scheme
+from .encoders.sources import EncoderFiles, find_encoder
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
-from .graphs import load_graph
-from .parameters import (
+from .utils.texts import check_texts, distinct_texts, is_stream
+from .vectors.cache import VectorCache, cache_root
+from .vectors.job import Reading, Work, block_rows, progress_bar
+from .vectors.settings import (
     check_parameters,
     resolve_backend,
     resolve_layers,
     resolve_max_length,
     resolve_pooling,
 )
-from .quantize import scheme
-from .sources import EncoderFiles, find_encoder
-from .texts import check_texts, distinct_texts, is_stream
-from .work import Reading, Work, block_rows, progress_bar
 
 __all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
 

@@ -11,11 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from .classify import make_head
-from .clean import clean_texts
 from .embed import DistilBertVectorizer
-from .stacking import MultiLabelClassifier
-from .words import WordScores
+from .heads.logistic import make_head
+from .heads.stacking import MultiLabelClassifier
+from .heads.words import WordScores
+from .utils.cleaning import clean_texts
 
 __all__ = ["column_names", "find_step", "find_steps", "make_text_classifier", "predict"]
 
@@ -47,14 +47,14 @@ def make_text_classifier(
         together. For "features" the vectorizer computes all layers, with the poolings
         "cls" and "mean", unless told otherwise; a text still goes through it once.
     with_tfidf : bool, default=False
-        Whether words have a say beside the vectors, as `frozenbert.words.WordScores`.
+        Whether words have a say beside the vectors, as `frozenbert.heads.words.WordScores`.
     clean : bool, default=False
-        Whether texts go through `frozenbert.clean.clean_texts` first.
+        Whether texts go through `frozenbert.utils.cleaning.clean_texts` first.
     multi_label : bool, default=False
         Whether a text may have any number of labels: `y` is then a column of 0 and 1
         for each.
     calibrate, class_weight, C, cv, scoring, random_state, n_jobs
-        As for `frozenbert.classify.make_head`.
+        As for `frozenbert.heads.logistic.make_head`.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 

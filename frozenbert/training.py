@@ -19,12 +19,16 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
-from .classify import check_scoring
 from .embed import DistilBertVectorizer
 from .errors import InputError
-from .files import sha256_of_file
-from .folds import Folds
-from .metrics import (
+from .heads.folds import Folds
+from .heads.logistic import check_scoring
+from .heads.search import FeatureSearch, base_search, fitted_search, out_of_fold
+from .heads.stacking import MultiLabelClassifier
+from .heads.words import WordScores, make_words_baseline
+from .persistence import MODEL, SAFE, save_model
+from .pipeline import find_step
+from .reports.metrics import (
     brier_score,
     calibration_error,
     doubtful_labels,
@@ -34,12 +38,8 @@ from .metrics import (
     short,
     summarize,
 )
-from .pipeline import find_step
-from .report import PLOTS, Outcome, describe_encoder, write_report
-from .saved import MODEL, SAFE, save_model
-from .search import FeatureSearch, base_search, fitted_search, out_of_fold
-from .stacking import MultiLabelClassifier
-from .words import WordScores, make_words_baseline
+from .reports.report import PLOTS, Outcome, describe_encoder, write_report
+from .utils.files import sha256_of_file
 
 __all__ = ["Training", "check_classes", "hold_out", "save_training", "train"]
 
@@ -56,12 +56,12 @@ class Training:
         Fitted on the training rows.
     metrics : dict
         `accuracy`, `macro_f1` (fractions), `per_class` and more from
-        `frozenbert.metrics.score`; `n_train`, `n_test`; 95 % `intervals`; the same figures
+        `frozenbert.reports.metrics.score`; `n_train`, `n_test`; 95 % `intervals`; the same figures
         of the `baseline`; the `search`, the `calibration` and the `data`. For a reduced
         precision also the `agreement` with float32: `n_texts`, `mean_cosine`,
         `equal_predictions` (fraction). With many labels a text also `at_half`: the F1
         that thresholds of 0.5 would give.
-    outcome : frozenbert.report.Outcome
+    outcome : frozenbert.reports.report.Outcome
         Labels and answers of the test rows, and texts worth a look.
     seconds : dict
         Where the time went.

@@ -76,8 +76,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def packaged() -> str:
     """The name of the encoder with trained weights; in CI it has to be there."""
+    from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder
     from frozenbert.errors import EncoderNotFoundError
-    from frozenbert.sources import PACKAGED_ENCODER, find_encoder
 
     try:
         find_encoder(PACKAGED_ENCODER)

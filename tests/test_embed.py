@@ -31,8 +31,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from frozenbert import DistilBertVectorizer, EncoderMismatchError, EncoderNotFoundError, InputError
-from frozenbert.cache import cache_root
-from frozenbert.encoder import Encoder
+from frozenbert.encoders.encoder import Encoder
+from frozenbert.vectors.cache import cache_root
 
 TEXTS = ["a good film", "so dull and slow", "", "the plot is not boring !", "warm , funny , fine"]
 
@@ -472,7 +472,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from frozenbert import DistilBertVectorizer
-from frozenbert.encoder import Encoder
+from frozenbert.encoders.encoder import Encoder
 
 class Counting(DistilBertVectorizer):
     def _encoder(self):

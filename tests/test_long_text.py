@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.batching import fit_in
-from frozenbert.encoder import Encoder, load_encoder
-from frozenbert.sources import find_encoder
+from frozenbert.encoders.batching import fit_in
+from frozenbert.encoders.encoder import Encoder, load_encoder
+from frozenbert.encoders.sources import find_encoder
 
 SHORT = ["a good film", "a warm and funny film", ""]
 LONG = ["a good film is not so bad , " * 12, "slow and cold ! " * 40, "dull " * 41]

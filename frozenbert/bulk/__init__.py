@@ -1,0 +1,1 @@
+"""Many texts: tables to vectors in a stream, and on Dask."""

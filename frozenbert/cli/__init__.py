@@ -1,0 +1,1 @@
+"""The command line: parser, shared options, output, one module per command."""

@@ -1,0 +1,1 @@
+"""Encoders: find one, load it, batch token ids, run it."""

@@ -1,0 +1,1 @@
+"""Few labels: experts, distillation, and what to label next."""

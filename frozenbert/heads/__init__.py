@@ -1,0 +1,1 @@
+"""Heads: classifiers on vectors and on words, and the searches that tune them."""

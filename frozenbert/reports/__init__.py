@@ -1,0 +1,1 @@
+"""Reports: metrics, plots, the report page, the comparison of models."""

@@ -1,0 +1,1 @@
+"""The web service: app, request limits, queue, process, page."""

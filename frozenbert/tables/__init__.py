@@ -1,0 +1,1 @@
+"""Tables: read and write files of texts, find columns, check cells."""

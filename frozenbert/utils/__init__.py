@@ -1,0 +1,1 @@
+"""Utilities: files that appear whole, text helpers, the console."""

@@ -1,0 +1,1 @@
+"""Vectors: jobs from texts to vectors, and the cache that keeps them."""

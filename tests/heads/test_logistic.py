@@ -1,0 +1,148 @@
+"""The heads and the pipeline around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_encoder
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
+from frozenbert.heads.logistic import C_VALUES, make_head
+from frozenbert.heads.words import make_words_baseline
+from frozenbert.training import check_classes, hold_out, train
+
+
+def correlated(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised columns that go together, as those of encoders do."""
+    X, y = make_classification(
+        600,
+        120,
+        n_informative=20,
+        n_redundant=90,
+        n_classes=n_classes,
+        flip_y=0.2,
+        random_state=0,
+    )
+    return StandardScaler().fit_transform(X).astype(np.float32), y
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_fast_search_scores_like_a_tightly_converged_one(n_classes):
+    X, y = correlated(n_classes)
+    head = make_head(cv=3).fit(X, y)
+    tight = GridSearchCV(
+        LogisticRegression(tol=1e-8, max_iter=10_000),
+        {"C": C_VALUES},
+        cv=StratifiedKFold(3, shuffle=True, random_state=0),
+    ).fit(X, y)
+    scores = [search.cv_results_["mean_test_score"] for search in (head, tight)]
+    np.testing.assert_allclose(*scores, atol=0.01)
+    assert head.best_score_ >= tight.best_score_ - 0.004
+
+
+def test_the_search_can_be_repeated():
+    X, y = correlated(2)
+    first, again = (make_head(cv=3, random_state=5).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.best_estimator_.coef_, again.best_estimator_.coef_)
+    other = make_head(cv=3, random_state=6).fit(X, y)
+    assert first.cv_results_["split0_test_score"].tolist() != (
+        other.cv_results_["split0_test_score"].tolist()
+    )
+
+
+@pytest.mark.parametrize(("C", "grid"), [(0.5, [0.5]), ([1, 10], [1.0, 10.0]), (None, [*C_VALUES])])
+def test_strengths_to_try(C, grid):
+    assert make_head(C=C).param_grid == {"C": grid}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"C": 0}, "C=0: one or more numbers above 0"),
+        ({"C": [1, -1]}, r"C=\[1, -1\]"),
+        ({"C": []}, r"C=\[\]"),
+        ({"C": float("nan")}, "C=nan"),
+        ({"cv": 1}, "cv=1: at least 2 folds"),
+    ],
+    ids=str,
+)
+def test_illegal_parameters(parameters, match):
+    with pytest.raises(InputError, match=match):
+        make_head(**parameters)
+
+
+def test_a_class_with_fewer_rows_than_folds_gets_a_clear_answer():
+    X, y = correlated(2)
+    y[:] = [1] * 3 + [0] * (len(y) - 3)
+    with pytest.warns(UserWarning, match="least populated class in y has only 3 members"):
+        make_head(cv=5, C=1.0).fit(X, y)
+    with pytest.raises(ValueError, match="n_splits=5 cannot be greater than the number of members"):
+        make_head(cv=5, C=1.0).fit(X[:6], [0, 1] * 3)
+
+
+def test_the_baseline_reads_words_and_pairs():
+    texts = ["not good", "good", "not bad", "bad"] * 10
+    baseline = make_words_baseline(cv=2).fit(texts, [0, 1, 1, 0] * 10)
+    assert baseline.predict(["not good", "not bad"]).tolist() == [0, 1]
+
+
+def test_the_pipeline_is_the_promised_one(tiny):
+    model = make_text_classifier(tiny, pooling="mean", cv=3, n_jobs=2)
+    assert list(model.named_steps) == ["embed", "scale", "classify"]
+    assert isinstance(model["embed"], DistilBertVectorizer)
+    assert isinstance(model["scale"], StandardScaler)
+    assert isinstance(model["classify"], GridSearchCV)
+    assert isinstance(model["classify"].estimator, LogisticRegression)
+    assert model.get_params()["embed__pooling"] == "mean"
+    assert model["classify"].n_jobs == 2
+    assert make_text_classifier().get_params()["embed__model_name"] == "distilbert-base-uncased"
+
+
+LABELS = np.array(["a"] * 40 + ["b"] * 16 + ["c"] * 8)
+
+
+def test_hold_out_is_stratified_and_repeatable():
+    texts = [str(i) for i in range(64)]
+    train_texts, test_texts, y_train, y_test = hold_out(texts, LABELS, 3)
+    assert sorted(train_texts + test_texts) == sorted(texts)
+    assert [(y_test == c).sum() for c in "abc"] == [10, 4, 2]
+    for text, label in zip(train_texts + test_texts, [*y_train, *y_test], strict=True):
+        assert LABELS[int(text)] == label
+    assert hold_out(texts, LABELS, 3)[1] == test_texts
+    assert hold_out(texts, LABELS, 4)[1] != test_texts
+
+
+@pytest.mark.parametrize("labels", [["a"] * 20 + ["b"], ["a", "b", "a", "b"]])
+def test_too_few_rows_to_hold_out(labels):
+    with pytest.raises(InputError, match="too few rows to hold out one of 4 for testing"):
+        hold_out(["x"] * len(labels), np.array(labels))
+
+
+def test_check_classes():
+    check_classes(LABELS, 8)
+    with pytest.raises(
+        InputError, match="1 of 3 classes have fewer training rows than the 9 folds"
+    ):
+        check_classes(LABELS, 9)
+    with pytest.raises(InputError, match=r"only one class \('a'\) in the training rows"):
+        check_classes(LABELS[:5], 2)
+
+
+def test_training_measures_what_the_model_does(tmp_path):
+    encoder = make_encoder(tmp_path / "mine")
+    texts = [f"{word} film {n}" for n in range(12) for word in ("good", "bad")]
+    labels = np.array([1, 0] * 12)
+    model = make_text_classifier(str(encoder), C=[0.001, 0.1], cv=2)
+    training = train(model, texts, labels, ["a good one", "bad", "fine"], np.array([1, 0, 1]))
+    assert training.model is model
+    predicted = model.predict(["a good one", "bad", "fine"])
+    np.testing.assert_array_equal(training.outcome.y_pred, predicted)
+    assert training.metrics["accuracy"] == pytest.approx((predicted == [1, 0, 1]).mean())
+    assert (training.metrics["n_train"], training.metrics["n_test"]) == (24, 3)
+    assert training.metrics["baseline"]["per_class"]["1"]["support"] == 2
+    assert training.metrics["search"]["best_C"] == model["classify"].best_params_["C"]
+    assert all(seconds >= 0 for seconds in training.seconds.values())

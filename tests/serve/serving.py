@@ -1,0 +1,108 @@
+"""A real server on loopback, in a thread of the tests' own process, and a client for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+LABELS = ["bad", "good"]
+
+
+class WordModel(ClassifierMixin, BaseEstimator):
+    """Probabilities from letters, at once, or when it is let; some texts it cannot bear."""
+
+    def __init__(self) -> None:
+        self.classes_ = np.array(LABELS)
+        self.calls: list[list[str]] = []
+        self.entered = 0
+        self.go = threading.Event()
+        self.go.set()
+
+    def predict_proba(self, texts: list[str]) -> np.ndarray:
+        self.entered += 1
+        assert self.go.wait(20)
+        self.calls.append(list(texts))
+        if any("unbearable" in text for text in texts):
+            raise ValueError(f"cannot stand {texts}")
+        n_good = np.array([text.count("good") for text in texts])
+        n_bad = np.array([text.count("bad") for text in texts])
+        good = (1 + n_good) / (2 + n_good + n_bad)
+        return np.stack([1 - good, good], axis=1)
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        good = np.array([t.count("good") >= t.count("bad") for t in texts])
+        return self.classes_[good.astype(int)]
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Client:
+    port: int
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        seconds: float = 30,
+    ) -> Answer:
+        fields = dict(headers or {})
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+            fields.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            connection.request(method, path, body, fields)
+            response = connection.getresponse()
+            named = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, named, response.read())
+        finally:
+            connection.close()
+
+    def predict(self, *texts: str, **options: Any) -> Answer:
+        return self("POST", "/predict", {"texts": list(texts)}, **options)
+
+
+@contextlib.contextmanager
+def serving(model: Any, folder: Path, **settings: Any) -> Iterator[Client]:
+    """Serve a model; `settings` are those of `Service`."""
+    from frozenbert.serve.app import Service, make_app
+    from frozenbert.serve.process import bind, make_server
+
+    app = make_app(Service(model, folder / "model.skops", **settings))
+    listening = bind("127.0.0.1", 0)
+    server = make_server(app, 20)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
+    thread.start()
+    try:
+        yield Client(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+        assert not thread.is_alive()
