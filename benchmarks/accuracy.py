@@ -36,8 +36,8 @@ from frozenbert.heads.logistic import make_head
 from frozenbert.heads.search import fitted_search, tuned_estimator
 from frozenbert.heads.selection import SelectVectors
 from frozenbert.heads.words import WordScores, make_words_baseline
-from frozenbert.pipeline import find_step
 from frozenbert.reports.metrics import brier_score, calibration_error, intervals, score
+from frozenbert.utils.steps import find_step
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / "artifacts" / "cache"

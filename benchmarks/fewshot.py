@@ -33,7 +33,7 @@ from frozenbert.fewshot.experts import Experts
 from frozenbert.fewshot.learning import learn
 from frozenbert.heads.selection import SelectVectors
 from frozenbert.heads.words import make_words_baseline
-from frozenbert.pipeline import find_step
+from frozenbert.utils.steps import find_step
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / "artifacts" / "cache"

@@ -26,7 +26,7 @@ from report import machine, write_figures
 from worker import forget_peak, memory_mb, versions
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.bulk.stream import embed_table, look_through
+from frozenbert.bulk.stream import embed_table, validate
 from frozenbert.cli.arguments import Parser
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.encoders.sources import PACKAGED_ENCODER
@@ -134,7 +134,7 @@ def measure(n: int, work: Path) -> dict[str, Any]:
     for name, out in ways.items():
         forget_peak()
         start = time.perf_counter()
-        source = look_through(data, text_column="text", for_parquet=out.endswith("parquet"))
+        source = validate(data, text_column="text", for_parquet=out.endswith("parquet"))
         looked = time.perf_counter()
         embed_table(embed, source, work / out, {})
         result[name] = {

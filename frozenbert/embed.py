@@ -20,9 +20,10 @@ from .encoders.openvino import load_graph
 from .encoders.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
+from .utils.console import progress_bar
 from .utils.texts import check_texts, distinct_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
-from .vectors.job import Reading, Work, block_rows, progress_bar
+from .vectors.job import Reading, Work, block_rows
 from .vectors.settings import (
     check_parameters,
     resolve_backend,

@@ -1,21 +1,89 @@
-"""What can be wrong with what the user gave."""
+"""Errors and warnings that a user can act on."""
 
 from __future__ import annotations
 
-__all__ = ["EncoderMismatchError", "EncoderNotFoundError", "HubUnreachableError", "InputError"]
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "CacheWarning",
+    "EncoderMismatchError",
+    "EncoderNotFoundError",
+    "FrozenbertWarning",
+    "HubUnreachableError",
+    "InputError",
+    "PrecisionWarning",
+    "RareClassWarning",
+    "TruncationWarning",
+]
+
+_ABSENT: Any = object()
 
 
 class InputError(ValueError):
     """The user's input is wrong: a file, a column, a parameter, a path.
 
-    The message is a full sentence that names the place (parameter, or file and
-    line), the value received, and what would be right. The commands print it on
-    one line and exit with 2.
+    The message is a full sentence that names the place (parameter, or file and line), the
+    value received, and what is allowed. A library function names its own parameter; the
+    command line and the web service put that name into their users' words.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what would be right, without the parameter's name.
+    parameter : str, optional
+        The parameter to change, as the Python function calls it.
+    value : object, optional
+        What it was given. Leave it out where the value is no help, or may be someone's text.
+
+    Attributes
+    ----------
+    message, parameter
+        As given.
+
+    Examples
+    --------
+    >>> error = InputError("at least 2 folds.", parameter="cv", value=1)
+    >>> str(error)
+    'cv=1: at least 2 folds.'
+    >>> error.worded(lambda parameter, value: f"--{parameter} {value}")
+    '--cv 1: at least 2 folds.'
     """
+
+    def __init__(self, message: str, *, parameter: str | None = None, value: Any = _ABSENT) -> None:
+        super().__init__(message)
+        self.message = message
+        self.parameter = parameter
+        # Kept as text, so that the error can be pickled whatever the value is.
+        self._value = None if value is _ABSENT else (repr(value), str(value))
+
+    def worded(self, name: Callable[[str, str | None], str]) -> str:
+        """Return the message in another interface's words.
+
+        Parameters
+        ----------
+        name : callable
+            From the parameter and its value as plain text (None if there is none) to what the
+            interface's user calls that.
+
+        Returns
+        -------
+        str
+        """
+        if self.parameter is None:
+            return self.message
+        value = None if self._value is None else self._value[1]
+        return f"{name(self.parameter, value)}: {self.message}"
+
+    def __str__(self) -> str:
+        if self.parameter is None:
+            return self.message
+        value = "" if self._value is None else f"={self._value[0]}"
+        return f"{self.parameter}{value}: {self.message}"
 
 
 class EncoderNotFoundError(InputError, OSError):
-    """No encoder of this name can be had, or what is there cannot be used."""
+    """No encoder of this name exists, or it cannot be used."""
 
 
 class HubUnreachableError(EncoderNotFoundError):
@@ -23,4 +91,24 @@ class HubUnreachableError(EncoderNotFoundError):
 
 
 class EncoderMismatchError(InputError):
-    """The encoder found under a fitted vectorizer's name is not the one it was fitted with."""
+    """The encoder under a fitted vectorizer's name is not the one it was fitted with."""
+
+
+class FrozenbertWarning(UserWarning):
+    """Base of all warnings of this package; the commands print them, one line each."""
+
+
+class TruncationWarning(FrozenbertWarning):
+    """Some texts are longer than the encoder reads, and were cut."""
+
+
+class CacheWarning(FrozenbertWarning):
+    """The vector cache is damaged, or cannot be written; vectors are returned all the same."""
+
+
+class PrecisionWarning(FrozenbertWarning):
+    """A reduced precision is slow on this CPU, or far from float32."""
+
+
+class RareClassWarning(FrozenbertWarning):
+    """A class or label has too few rows for what was asked."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import VotingClassifier
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -16,8 +15,9 @@ from .heads.logistic import make_head
 from .heads.stacking import MultiLabelClassifier
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
+from .utils.steps import find_step
 
-__all__ = ["column_names", "find_step", "find_steps", "make_text_classifier", "predict"]
+__all__ = ["column_names", "make_text_classifier", "predict"]
 
 
 def make_text_classifier(
@@ -102,37 +102,6 @@ def make_text_classifier(
         cleaner = FunctionTransformer(clean_texts, kw_args={"missing": missing})
         model.steps.insert(0, ("clean", cleaner))
     return model
-
-
-def find_step(model: Any, kind: type) -> Any:
-    """Return the first step of a kind in a Pipeline, at whatever depth, or None.
-
-    Examples
-    --------
-    >>> model = make_text_classifier("all-MiniLM-L6-v2", with_tfidf=True)
-    >>> find_step(model, DistilBertVectorizer).model_name
-    'all-MiniLM-L6-v2'
-    """
-    return next(find_steps(model, kind), None)
-
-
-def find_steps(model: Any, kind: type) -> Iterator[Any]:
-    """Yield the different steps of a kind in a Pipeline, at whatever depth."""
-    seen = set()
-    for step in _steps(model):
-        if isinstance(step, kind) and id(step) not in seen:
-            seen.add(id(step))
-            yield step
-
-
-def _steps(model: Any) -> Iterator[Any]:
-    yield model
-    for _, step in [*getattr(model, "steps", ()), *getattr(model, "transformer_list", ())]:
-        yield from _steps(step)
-    for part in getattr(model, "estimators_", ()):
-        yield from _steps(part)
-    if isinstance(model, FrozenEstimator):
-        yield from _steps(model.estimator)
 
 
 def predict(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:

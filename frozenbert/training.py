@@ -27,7 +27,6 @@ from .heads.search import FeatureSearch, base_search, fitted_search, out_of_fold
 from .heads.stacking import MultiLabelClassifier
 from .heads.words import WordScores, make_words_baseline
 from .persistence import MODEL, SAFE, save_model
-from .pipeline import find_step
 from .reports.metrics import (
     brier_score,
     calibration_error,
@@ -38,8 +37,10 @@ from .reports.metrics import (
     short,
     summarize,
 )
-from .reports.report import PLOTS, Outcome, describe_encoder, write_report
+from .reports.report import PLOTS, Outcome, write_report
+from .reports.sidecar import describe_encoder
 from .utils.files import sha256_of_file
+from .utils.steps import find_step
 
 __all__ = ["Training", "check_classes", "hold_out", "save_training", "train"]
 

@@ -28,8 +28,9 @@ from frozenbert.cli.main import main
 from frozenbert.fewshot.learning import learn
 from frozenbert.heads.words import CompactTfidfVectorizer, make_tfidf
 from frozenbert.persistence import safest
-from frozenbert.pipeline import find_step, predict
+from frozenbert.pipeline import predict
 from frozenbert.utils.cleaning import clean_texts
+from frozenbert.utils.steps import find_step
 
 TEXTS = [f"{word} film {n}" for n in range(10) for word in ("good", "bad")]
 LABELS = ["yes", "no"] * 10

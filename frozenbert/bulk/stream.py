@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ..errors import InputError
-from ..reports.report import describe_encoder, versions, write_json
+from ..reports.sidecar import describe_encoder, versions, write_json
 from ..tables.columns import find_columns, shown, texts_of
 from ..tables.reading import Table, arrow_table, read_blocks, table_format
 from ..utils.files import sha256_of_file, writing
@@ -35,8 +35,8 @@ __all__ = [
     "Written",
     "embed_partition",
     "embed_table",
-    "look_through",
     "partition_targets",
+    "validate",
 ]
 
 FORMATS = (".npy", ".parquet")
@@ -89,7 +89,7 @@ class Written:
     ----------
     n_texts, n_truncated, n_features : int
     seconds : float
-    before : bool
+    skipped : bool
         Whether its vectors stood there already.
     """
 
@@ -97,10 +97,10 @@ class Written:
     n_truncated: int
     n_features: int
     seconds: float
-    before: bool = False
+    skipped: bool = False
 
 
-def look_through(
+def validate(
     path: str | os.PathLike[str],
     *,
     header: bool | None = None,
@@ -220,16 +220,16 @@ def embed_partition(
     path, out : pathlib.Path
         The table, and a `.parquet`.
     **columns
-        `header`, `text_column`, `label_column` as for `look_through`.
+        `header`, `text_column`, `label_column` as for `validate`.
 
     Raises
     ------
     InputError
         If `out` holds the vectors of another table, other columns or another encoder, or
-        as by `look_through` and `embed_table`.
+        as by `validate` and `embed_table`.
     """
     if not out.exists():
-        source = look_through(path, for_parquet=True, **columns)
+        source = validate(path, for_parquet=True, **columns)
         try:
             written = embed_table(vectorizer, source, out, {})
         except InputError:
@@ -253,7 +253,7 @@ def embed_partition(
                 f"{out}: stands there already, from another {what}; name another --out, or remove "
                 f"it."
             )
-    return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, before=True)
+    return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, skipped=True)
 
 
 def _asked(**columns: Any) -> dict[str, Any]:

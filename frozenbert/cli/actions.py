@@ -20,19 +20,20 @@ from ..bulk.stream import (
     Written,
     embed_partition,
     embed_table,
-    look_through,
     partition_targets,
+    validate,
 )
 from ..embed import DistilBertVectorizer
 from ..errors import InputError
 from ..persistence import SAFE, load_model, safest
-from ..pipeline import column_names, find_steps, predict
+from ..pipeline import column_names, predict
 from ..reports.comparison import compare_models
 from ..reports.metrics import short
-from ..reports.report import read_sidecar
+from ..reports.sidecar import read_sidecar
 from ..tables.columns import find_columns, texts_of
 from ..tables.reading import read_table, table_format, write_table
 from ..utils.files import check_can_write
+from ..utils.steps import find_steps
 from ..vectors.cache import cache_root
 from ..vectors.pruning import Piece, holdings, prune, size_text
 from .options import (
@@ -109,7 +110,7 @@ def embed(arguments: argparse.Namespace) -> None:
             f"--out {out}: {beside}, which goes beside it, stands there already and is none of "
             f"its; name another --out."
         )
-    source = look_through(
+    source = validate(
         arguments.data,
         limit=arguments.limit,
         for_parquet=not array,
@@ -166,7 +167,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
             )
         written, failed = _collect(done, len(targets))
     seconds = time.perf_counter() - started
-    new = [w for w in written if not w.before]
+    new = [w for w in written if not w.skipped]
     if before := len(written) - len(new):
         say("before", f"{before:,} tables were done already")
     n_texts = sum(w.n_texts for w in new)

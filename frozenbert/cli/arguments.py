@@ -20,10 +20,10 @@ __all__ = [
     "jobs",
     "layers",
     "names",
+    "parse_c_values",
     "positive",
     "seed",
     "size",
-    "strengths",
 ]
 
 DEFAULT_CACHE = "artifacts/cache"
@@ -159,7 +159,7 @@ def _with_unit(value: str, units: Mapping[str, float]) -> float:
     return float(found[1]) * units[found[2]]
 
 
-def strengths(value: str) -> list[float]:
+def parse_c_values(value: str) -> list[float]:
     """Parse values of C, separated by commas."""
     values = [float(part) for part in value.split(",")]
     if not all(0 < v < float("inf") for v in values):
@@ -187,7 +187,7 @@ for _type, _name in {
     folds: "whole number",
     jobs: "whole number",
     seed: "whole number",
-    strengths: "list of numbers",
+    parse_c_values: "list of numbers",
     layers: "list of layers",
     age: "time",
     size: "size",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import FrozenbertWarning, InputError
 from .arguments import (
     ENCODERS,
     Parser,
@@ -23,10 +23,10 @@ from .arguments import (
     folds,
     jobs,
     names,
+    parse_c_values,
     positive,
     seed,
     size,
-    strengths,
 )
 
 __all__ = [
@@ -81,7 +81,7 @@ def train(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--cv", type=folds, default=5, metavar="FOLDS", help="default: 5")
     parser.add_argument(
         "--C",
-        type=strengths,
+        type=parse_c_values,
         metavar="VALUES",
         help="values to try, separated by commas; default: 20 from 1e-5 to 10 (many labels: 7)",
     )
@@ -398,5 +398,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
     # What a user can act on; libraries' notes to programmers are for --debug.
     from sklearn.exceptions import InconsistentVersionWarning
 
-    if category is UserWarning or issubclass(category, InconsistentVersionWarning):
+    ours = category is UserWarning or issubclass(category, FrozenbertWarning)
+    if ours or issubclass(category, InconsistentVersionWarning):
         print("warning: " + " ".join(str(message).split()), file=sys.stderr)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..embed import DistilBertVectorizer
 from ..heads.words import WordScores
-from ..pipeline import find_step
 from ..reports.metrics import score_as_text, short
+from ..utils.steps import find_step
 
 if TYPE_CHECKING:
     from ..tables.reading import Table

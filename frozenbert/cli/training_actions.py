@@ -24,15 +24,16 @@ from ..finetune.finetuning import Recipe, n_trained_on
 from ..finetune.finetuning import finetune as finetune_encoder
 from ..heads.words import make_words_baseline
 from ..persistence import save_model
-from ..pipeline import find_step, make_text_classifier
+from ..pipeline import make_text_classifier
 from ..reports.metrics import score, short
-from ..reports.report import describe_encoder, versions, write_json
+from ..reports.sidecar import describe_encoder, versions, write_json
 from ..tables.columns import find_columns, labels_of, texts_of
 from ..tables.reading import read_table, table_format, write_table
 from ..training import check_classes, hold_out, save_training
 from ..training import train as train_model
 from ..utils.cleaning import clean_texts
 from ..utils.files import check_can_write, sha256_of_file
+from ..utils.steps import find_step
 from .options import (
     check_can_write_file,
     encoder_name,
@@ -349,10 +350,10 @@ def finetune(arguments: argparse.Namespace) -> None:
         on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", of_epoch(epoch)),
         progress=sys.stderr.isatty(),
     )
-    if done.before:
+    if done.skipped:
         say("before", "the same training was done already")
     say("kept", f"epoch {done.metrics['epoch']}: {of_epoch(done.metrics)}")
-    if not done.before:
+    if not done.skipped:
         say("in all", f"{done.seconds:.1f} s")
     say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
     clean = " --clean" if arguments.clean else ""

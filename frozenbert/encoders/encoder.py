@@ -13,9 +13,10 @@ import joblib
 import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
+from ..utils.console import first_line
 from .batching import fit_in, of_one_length
 from .packed import can_be_packed, hidden_states, last_layer_of_first_position, unpack
-from .sources import EncoderFiles, first_line, quiet_transformers
+from .sources import EncoderFiles, quiet_transformers
 
 __all__ = ["Encoder", "choose_device", "load_encoder", "set_threads", "usable_cores"]
 

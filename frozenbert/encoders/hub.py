@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import queue
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import EncoderNotFoundError, HubUnreachableError
+from ..utils.console import first_line, is_watched
 
 __all__ = [
     "HUB_ANSWERS_WITHIN",
     "download",
-    "first_line",
+    "ensure_cached",
     "is_legal_name",
-    "is_watched",
-    "settle",
 ]
 
 HUB_ANSWERS_WITHIN = 10.0  # seconds
@@ -72,7 +70,7 @@ def download(
     begun = False
     try:
         with _quiet_client():
-            _knock(name, revision)
+            check_reachable(name, revision)
             begun = True
             folder = snapshot_download(name, revision=revision, allow_patterns=list(small))
             commit = Path(folder).name
@@ -83,7 +81,7 @@ def download(
 
 
 @functools.cache
-def settle(name: str, commit: str, file: str) -> None:
+def ensure_cached(name: str, commit: str, file: str) -> None:
     """Fetch a file unless it is known on disk, or known that the hub has none.
 
     The hub is asked once: its client notes on disk that there is no such file. Where
@@ -93,7 +91,7 @@ def settle(name: str, commit: str, file: str) -> None:
 
     if try_to_load_from_cache(name, file, revision=commit) is None:
         with contextlib.suppress(Exception), _quiet_client():
-            _knock(name, commit)
+            check_reachable(name, commit)
             _fetch(name, commit, file)
 
 
@@ -105,7 +103,7 @@ def _fetch(name: str, commit: str, file: str) -> None:
         hf_hub_download(name, file, revision=commit)
 
 
-def _knock(name: str, revision: str | None) -> None:
+def check_reachable(name: str, revision: str | None) -> None:
     """Raise unless the hub has the model and says so within `HUB_ANSWERS_WITHIN` seconds."""
     from huggingface_hub import HfApi
 
@@ -161,16 +159,6 @@ def _explain(error: Exception, asked: str, ways_out: str, begun: bool) -> Encode
     )
 
 
-def is_watched() -> bool:
-    """Tell whether somebody sees stderr: in a terminal or a notebook."""
-    ipython = sys.modules.get("IPython")
-    # A process that only starts a notebook has imported ipykernel, too.
-    kernel = (
-        "ipykernel" in sys.modules and ipython is not None and ipython.get_ipython() is not None
-    )
-    return bool(kernel or (sys.stderr is not None and sys.stderr.isatty()))
-
-
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
     """Keep the client's warnings off stderr, and its bars where nobody watches them."""
@@ -189,8 +177,3 @@ def _quiet_client() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if no_bars:
             enable_progress_bars()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, for a message of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

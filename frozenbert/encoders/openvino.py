@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..utils.console import first_line
 from ..utils.files import make_private_folder, note_use, sha256_of_file, writing
 from .batching import of_one_length
 from .encoder import Encoder
 from .quantization import SAMPLE, quantize, scheme
-from .sources import FAMILIES_WITH_POSITION_OFFSET, first_line, quiet_transformers
+from .sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
 
 __all__ = ["Graph", "import_openvino", "load_graph"]
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
+from ..utils.console import first_line
 from ..utils.files import sha256_of_file
-from .hub import download, first_line, is_legal_name, settle
+from .hub import download, ensure_cached, is_legal_name
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -186,7 +187,7 @@ class EncoderFiles:
         path = self.folder / POOLING_FILE
         if not path.exists() and self.may_ask_hub:
             # transformers' own downloads leave this file out.
-            settle(self.name, self.folder.name, POOLING_FILE)
+            ensure_cached(self.name, self.folder.name, POOLING_FILE)
         if not path.exists():
             return None
         declared = _read_json(path)

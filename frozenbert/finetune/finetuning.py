@@ -28,7 +28,7 @@ from ..encoders.sources import (
 )
 from ..errors import InputError
 from ..reports.plots import plot_losses
-from ..reports.report import versions, write_json
+from ..reports.sidecar import versions, write_json
 from ..utils.cleaning import clean_texts
 from ..utils.files import check_can_write, names_in
 from ..utils.texts import check_texts
@@ -63,7 +63,7 @@ class FineTuned:
         The same for each epoch, with its `train_loss`.
     seconds : float
         What the training took, and of a resumed one the last part.
-    before : bool
+    skipped : bool
         Whether the same training was done already, and nothing had to be done.
     """
 
@@ -71,7 +71,7 @@ class FineTuned:
     metrics: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    before: bool = False
+    skipped: bool = False
 
 
 def training_folder(out: str | os.PathLike[str]) -> Path:
@@ -157,7 +157,7 @@ def finetune(
     key = _hash(json.loads(json.dumps(facts, default=str)))
     there = _facts_of(out)
     if there.get("key") == key:
-        return FineTuned(out, there["metrics"], there["history"], before=True)
+        return FineTuned(out, there["metrics"], there["history"], skipped=True)
     _check_free(out)
     started = time.perf_counter()
     work = training_folder(out)

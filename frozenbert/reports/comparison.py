@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .report import read_sidecar
+from .sidecar import read_sidecar
 
 __all__ = ["compare_models"]
 

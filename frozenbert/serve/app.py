@@ -18,11 +18,12 @@ from .. import __version__
 from ..errors import InputError
 from ..heads.stacking import MultiLabelClassifier
 from ..persistence import joblib_hash
-from ..pipeline import column_names, find_step, predict
-from ..reports.report import read_sidecar
+from ..pipeline import column_names, predict
+from ..reports.sidecar import read_sidecar
 from ..tables.columns import find_columns, texts_of
 from ..tables.reading import read_blocks
 from ..tables.records import Upload
+from ..utils.steps import find_step
 from .guard import HEADERS, Guard, Limits
 from .queue import Batcher, Columns, QueueFullError
 

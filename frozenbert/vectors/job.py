@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..encoders.batching import in_streams, plan_batches
 from ..encoders.encoder import Encoder, set_threads
-from ..encoders.hub import is_watched
 from ..errors import InputError
 from .cache import VectorCache, text_keys
 
-__all__ = ["Reading", "Work", "block_rows", "progress_bar"]
+__all__ = ["Reading", "Work", "block_rows"]
 
 BLOCK_BYTES = 2**25  # of vectors
 
@@ -242,14 +240,3 @@ def block_rows(n_features: int, asked: int | None = None) -> int:
     if not (isinstance(asked, int) and asked >= 1):
         raise InputError(f"block_size={asked!r}: a whole number of at least 1 is needed, or None.")
     return asked
-
-
-def progress_bar(shown: bool | Literal["auto"], total: int | None) -> Any:
-    """Return a bar on stderr for texts; "auto" shows it in a terminal or a notebook."""
-    from tqdm import tqdm
-
-    if shown == "auto":
-        # A worker's bar would be drawn over that of its neighbours.
-        alone = multiprocessing.parent_process() is None
-        shown = alone and is_watched()
-    return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shown)

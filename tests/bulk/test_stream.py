@@ -21,8 +21,8 @@ from frozenbert.bulk import stream as features_module
 from frozenbert.bulk.stream import (
     embed_partition,
     embed_table,
-    look_through,
     partition_targets,
+    validate,
 )
 from frozenbert.tables.reading import read_blocks, read_table, write_table
 
@@ -131,7 +131,7 @@ def test_vectors_are_those_of_one_transform(
     expected = embed.transform(TEXTS[:limit])
     columns = {"text_column": "text", "limit": limit}
 
-    source = look_through(tmp_path / f"x.{ending}", **columns)
+    source = validate(tmp_path / f"x.{ending}", **columns)
     written = embed_table(embed, source, tmp_path / "out" / "x.npy", {"notice": None})
     array = np.load(tmp_path / "out" / "x.npy", mmap_mode="r")
     assert (array == expected).all()
@@ -140,7 +140,7 @@ def test_vectors_are_those_of_one_transform(
     assert facts["n_texts"] == len(expected)
     assert facts["encoder"]["content_hash"] == embed.encoder_hash_
 
-    source = look_through(tmp_path / f"x.{ending}", for_parquet=True, **columns)
+    source = validate(tmp_path / f"x.{ending}", for_parquet=True, **columns)
     embed_table(embed, source, tmp_path / "x.vectors.parquet", {})
     parquet = pq.ParquetFile(tmp_path / "x.vectors.parquet")
     assert parquet.num_row_groups == -(-len(expected) // 7)
@@ -155,7 +155,7 @@ def test_vectors_are_those_of_one_transform(
 @pytest.mark.usefixtures("small_blocks")
 def test_pandas_reads_the_parquet(embed: DistilBertVectorizer, tmp_path: Path) -> None:
     write_table(frame(20), tmp_path / "x.csv")
-    source = look_through(tmp_path / "x.csv", for_parquet=True)
+    source = validate(tmp_path / "x.csv", for_parquet=True)
     embed_table(embed, source, tmp_path / "y.parquet", {})
     found = pd.read_parquet(tmp_path / "y.parquet")
     assert list(found.columns) == ["id", "text", "label", "vector"]
@@ -170,7 +170,7 @@ def test_a_key_that_comes_late_and_one_that_ends(
     rows += [{"text": text, "late": "x"} for text in TEXTS[20:40]]
     file = tmp_path / "x.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = look_through(file, for_parquet=True)
+    source = validate(file, for_parquet=True)
     embed_table(embed, source, tmp_path / "y.parquet", {})
     found = pq.read_table(tmp_path / "y.parquet").drop_columns("vector").to_pylist()
     assert found == [{"text": None, "early": None, "late": None} | row for row in rows]
@@ -188,7 +188,7 @@ def test_what_is_wrong_is_said_before_anything_is_computed(tmp_path: Path) -> No
     }.items():
         file.write_text("\n".join([*good, wrong]))
         with pytest.raises(InputError, match=says):
-            look_through(file, for_parquet=True)
+            validate(file, for_parquet=True)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -196,14 +196,14 @@ def test_a_whole_block_without_texts(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"text": "a", "n": 1}\n' * 9 + '{"n": 1}\n' * 20)
     with pytest.raises(InputError, match=r"x\.jsonl, line 10, column 'text': the text is null"):
-        look_through(file)
+        validate(file)
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_table_that_changes_leaves_no_output(embed: DistilBertVectorizer, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     write_table(frame(50), file)
-    source = look_through(file)
+    source = validate(file)
     write_table(frame(30), file)
     with pytest.raises(InputError, match=r"x\.csv: had 50 rows and now has 30: it changed"):
         embed_table(embed, source, tmp_path / "x.npy", {})
@@ -217,7 +217,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     from frozenbert.encoders.encoder import Encoder
 
     write_table(frame(), tmp_path / "x.csv")
-    source = look_through(tmp_path / "x.csv")
+    source = validate(tmp_path / "x.csv")
     encode, computed = Encoder.encode, []
 
     def failing(self, ids, *settings):
@@ -251,7 +251,7 @@ def test_truncated_texts_are_counted_over_all_blocks(
     texts = TEXTS[:30]
     texts[3] = texts[28] = "film " * 50
     write_table(pd.DataFrame({"text": texts}), tmp_path / "x.csv")
-    source = look_through(tmp_path / "x.csv")
+    source = validate(tmp_path / "x.csv")
     with pytest.warns(UserWarning, match=r"2 of 30 texts are longer than max_length=40") as caught:
         written = embed_table(embed, source, tmp_path / "x.npy", {})
     assert len(caught) == 1
@@ -267,7 +267,7 @@ def test_a_partition_is_done_once(embed: DistilBertVectorizer, tmp_path: Path) -
     first = embed_partition(embed, tmp_path / "a.csv", out)
     stamp = out.stat().st_mtime_ns
     again = embed_partition(embed, tmp_path / "a.csv", out)
-    assert (first.before, again.before) == (False, True)
+    assert (first.skipped, again.skipped) == (False, True)
     assert (again.n_texts, again.n_truncated) == (20, 0)
     assert out.stat().st_mtime_ns == stamp
 
@@ -311,7 +311,7 @@ def test_a_named_count_of_rows_is_no_column_of_nulls(
     kept = frame(20).drop(columns="id")
     kept.index.name = "id"
     kept.to_parquet(tmp_path / "x.parquet")
-    source = look_through(tmp_path / "x.parquet", text_column="text", for_parquet=True)
+    source = validate(tmp_path / "x.parquet", text_column="text", for_parquet=True)
     embed_table(embed, source, tmp_path / "y.parquet", {})
     found = pq.read_table(tmp_path / "y.parquet")
     assert found.column_names == ["text", "label", "vector"]
@@ -324,7 +324,7 @@ def test_another_column_is_not_done_already(embed: DistilBertVectorizer, tmp_pat
     embed_partition(embed, tmp_path / "a.csv", out, text_column="text")
     with pytest.raises(InputError, match="from another column or header"):
         embed_partition(embed, tmp_path / "a.csv", out, text_column="label")
-    assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").before
+    assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").skipped
 
 
 def test_who_was_slower_takes_what_the_other_wrote(
@@ -340,7 +340,7 @@ def test_who_was_slower_takes_what_the_other_wrote(
         return transform_iter(self, *arguments, **settings)
 
     monkeypatch.setattr(DistilBertVectorizer, "transform_iter", slower)
-    assert embed_partition(embed, tmp_path / "a.csv", out).before
+    assert embed_partition(embed, tmp_path / "a.csv", out).skipped
     assert pq.read_table(out).num_rows == 20
 
 
@@ -433,7 +433,7 @@ import numpy as np
 from frozenbert import DistilBertVectorizer
 from frozenbert.vectors import cache
 from frozenbert.encoders.encoder import Encoder
-from frozenbert.bulk.stream import embed_table, look_through
+from frozenbert.bulk.stream import embed_table, validate
 
 def cheap(self, ids, *settings):
     return np.ones((len(ids), self.model.config.hidden_size), dtype=np.float32)
@@ -454,7 +454,7 @@ def peak():
 
 Path("/proc/self/clear_refs").write_text("5")  # or the peak would be that of loading
 before = peak()
-source = look_through({data!r}, for_parquet={parquet})
+source = validate({data!r}, for_parquet={parquet})
 embed_table(embed, source, Path({out!r}), {{}})
 print(peak() - before)
 """

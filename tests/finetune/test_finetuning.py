@@ -124,9 +124,9 @@ def test_what_was_done_is_not_done_again(tiny, tmp_path):
     tune(tiny, tmp_path / "mine")
     stamp = (tmp_path / "mine" / "model.safetensors").stat().st_mtime_ns
     again = tune(tiny, tmp_path / "mine")
-    assert again.before
+    assert again.skipped
     assert (tmp_path / "mine" / "model.safetensors").stat().st_mtime_ns == stamp
-    assert not tune(tiny, tmp_path / "mine", Recipe(epochs=1)).before  # another one replaces it
+    assert not tune(tiny, tmp_path / "mine", Recipe(epochs=1)).skipped  # another one replaces it
     assert json.loads((tmp_path / "mine" / "finetune.json").read_text())["recipe"]["epochs"] == 1
 
 

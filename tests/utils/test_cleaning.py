@@ -18,8 +18,8 @@ from frozenbert import (
     make_text_classifier,
     save_model,
 )
-from frozenbert.pipeline import find_step
 from frozenbert.utils.cleaning import clean_texts
+from frozenbert.utils.steps import find_step
 
 
 @pytest.mark.parametrize(

@@ -193,10 +193,10 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from frozenbert import DistilBertVectorizer
-from frozenbert.bulk.stream import embed_table, look_through
+from frozenbert.bulk.stream import embed_table, validate
 embed = DistilBertVectorizer({encoder!r}, cache_dir=None, progress=False).fit([""])
 embed.transform(["one"])
-source = look_through({data!r}, for_parquet=True)
+source = validate({data!r}, for_parquet=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (12900, 12900))
 for name in ("x.npy", "x.parquet"):
