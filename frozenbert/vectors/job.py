@@ -134,7 +134,7 @@ class Work:
         """Return the token ids of the missing texts by row, in pieces, and note their lengths."""
         ids = {}
         for row in np.flatnonzero(self.missing).tolist():
-            ids[row], self.n_tokens[row] = encoder.tokenize(
+            ids[row], self.n_tokens[row] = encoder.tokenizer.split(
                 self.texts[row], self.max_length, self.long_text
             )
         if self.long_text != "truncate":

@@ -91,7 +91,7 @@ def resolve_backend(vectorizer: Any, device: str) -> str:
 def resolve_pooling(pooling: Any, files: EncoderFiles) -> tuple[str, ...]:
     """Return the poolings by name: for "auto", those that the encoder declares, else [CLS]."""
     if pooling == "auto":
-        return files.declared_pooling or ("cls",)
+        return files.fetch_declared_pooling() or ("cls",)
     return (pooling,) if isinstance(pooling, str) else tuple(pooling)
 
 

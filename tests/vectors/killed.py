@@ -135,7 +135,7 @@ def read_log(embed, log):
 def row_of(embed, texts, ids, known={}):  # noqa: B006
     if not known:
         for row, text in enumerate(texts):
-            known[tuple(embed._encoder().tokenize(text, embed.max_length_)[0][0])] = row
+            known[tuple(embed._encoder().tokenizer.split(text, embed.max_length_)[0][0])] = row
         assert len(known) == len(texts)
     return known[tuple(ids)]
 
