@@ -46,7 +46,7 @@ class HubFiles:
 def is_legal_name(name: str) -> bool:
     """Return whether a model on the hub could have this name."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)

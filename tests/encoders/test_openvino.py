@@ -28,6 +28,7 @@ from frozenbert.encoders import openvino as graphs
 from frozenbert.encoders import quantization as quantize
 from frozenbert.encoders.encoder import Encoder, load_encoder
 from frozenbert.encoders.sources import find_encoder
+from frozenbert.errors import CacheWarning, PrecisionWarning
 
 TEXTS = ["a good film", "so dull and slow", "", "the plot is not boring !", "warm , funny , " * 20]
 NEW = ["a new film", "an actor"]
@@ -56,7 +57,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 pytestmark = [
     pytest.mark.slow,  # an export takes seconds, even of a tiny encoder
     pytest.mark.filterwarnings(
-        "ignore:.*longer than max_length:UserWarning", "ignore:.*no instructions:UserWarning"
+        "ignore:.*longer than max_length:UserWarning",
+        "ignore::frozenbert.errors.PrecisionWarning",
     ),
 ]
 
@@ -186,7 +188,7 @@ def test_the_graph_of_a_cls_vector_does_the_last_layer_for_one_position(family_f
 
     def products_over_all_positions(pooling: str) -> int:
         openvino = graphs.import_openvino()
-        model = graphs._export(encoder, (pooling,), (3,))
+        model = graphs._export(encoder, (pooling,), (3,), "float32")
         met = [source for source, products in quantize._products(model) for _ in products]
         shapes = [openvino.opset13.shape_of(source) for source in met]
         probe = openvino.Model(shapes, model.get_parameters(), "shapes")
@@ -200,7 +202,10 @@ def test_the_graph_of_a_cls_vector_does_the_last_layer_for_one_position(family_f
 
 def test_layers_above_the_highest_are_not_in_the_graph(tiny):
     encoder = load_encoder(find_encoder(tiny), "cpu")
-    sizes = [len(graphs._export(encoder, ("mean",), (layer,)).get_ops()) for layer in (1, 2, 3)]
+    sizes = [
+        len(graphs._export(encoder, ("mean",), (layer,), "float32").get_ops())
+        for layer in (1, 2, 3)
+    ]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
@@ -376,7 +381,7 @@ DAMAGES = {
         ("graph.json", "other version"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:the exported graph is not kept")  # where a folder stands
+@pytest.mark.filterwarnings("ignore::frozenbert.errors.CacheWarning")  # for "a folder"
 def test_a_damaged_export_is_made_anew(tiny, tmp_path, exported, name, damage):
     expected = vectors(tiny, NEW, precision="int8")
     vectors(tiny, precision="int8", cache_dir=tmp_path)
@@ -411,9 +416,10 @@ def test_an_export_that_cannot_be_kept_is_one_warning(tiny, tmp_path):
         found = embed.transform(TEXTS)
         embed.transform(NEW)
     assert_computed_alike(found, expected)
-    said = [str(warning.message) for warning in caught if "not kept" in str(warning.message)]
+    said = [str(w.message) for w in caught if issubclass(w.category, CacheWarning)]
     assert len(said) == 1
     assert str(tmp_path / "exports") in said[0]
+    assert "the graph is exported again next time" in said[0]
 
 
 def test_a_full_disk_leaves_no_half_export(tiny, tmp_path):
@@ -422,7 +428,7 @@ def test_a_full_disk_leaves_no_half_export(tiny, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
     try:
-        with pytest.warns(UserWarning, match="the exported graph is not kept"):
+        with pytest.warns(CacheWarning, match="the graph is exported again next time"):
             found = vectors(tiny, precision="int8", cache_dir=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -662,7 +668,6 @@ def capabilities(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
 
 
-@pytest.mark.filterwarnings("default:.*no instructions:UserWarning")
 @pytest.mark.parametrize(
     ("precision", "names", "warned"),
     [
@@ -685,18 +690,21 @@ def test_a_cpu_without_the_instructions_is_told_of_once(
         )
         embed.fit_transform(TEXTS)
         embed.transform(NEW)
-    said = [str(w.message) for w in caught if "no instructions" in str(w.message)]
+    said = [str(w.message) for w in caught if issubclass(w.category, PrecisionWarning)]
     assert len(said) == warned
+    assert all("this CPU has no instructions for it" in text for text in said)
     assert all(f"precision={precision!r}" in text for text in said)
 
 
-@pytest.mark.filterwarnings("error:.*a great deal:UserWarning")
-def test_a_precision_that_changes_vectors_a_great_deal_is_told_of(tiny, monkeypatch):
-    vectors(tiny, precision="int8")
+def test_a_precision_that_changes_vectors_a_lot_is_warned_of(tiny, monkeypatch):
+    capabilities(monkeypatch, "avx512_vnni")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        vectors(tiny, precision="int8")
     graphs._load_once.cache_clear()
     monkeypatch.setattr(graphs, "LEAST_COSINE", 1.1)
     vectors(tiny, backend="openvino")
-    with pytest.raises(UserWarning, match=r"precision='int8' changes .* float32 is [01]\.\d+\."):
+    with pytest.warns(PrecisionWarning, match=r"precision='int8' changes .* is [01]\.\d+ on"):
         vectors(tiny, precision="int8")
 
 
@@ -706,9 +714,9 @@ def test_an_export_is_quiet(family_folder, capfd, caplog, family):
     capfd.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "(?s).*(longer than max_length|no instructions)")
+        warnings.simplefilter("ignore", PrecisionWarning)
         # The bar is shown where another test has loaded ipykernel.
-        vectors(folder, precision="int8", pooling="cls", progress=False)
-        vectors(folder, backend="openvino", progress=False)
+        vectors(folder, NEW, precision="int8", pooling="cls", progress=False)
+        vectors(folder, NEW, backend="openvino", progress=False)
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
