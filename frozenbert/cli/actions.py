@@ -30,8 +30,11 @@ from ..pipeline import column_names, predict
 from ..reports.comparison import compare_models
 from ..reports.metrics import short
 from ..reports.sidecar import read_sidecar
-from ..tables.columns import find_columns, texts_of
-from ..tables.reading import read_table, table_format, write_table
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_table
+from ..tables.table import table_format
+from ..tables.writing import write_table
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from ..vectors.cache import cache_root

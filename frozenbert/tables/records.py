@@ -10,44 +10,18 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InputError
-from .columns import kind_of
+from .table import TableFile, Upload, type_name
 
-__all__ = ["Source", "Upload", "is_quoted", "objects", "opened", "records"]
+__all__ = ["is_quoted", "objects", "opened", "records"]
 
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a wrong byte
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A table that came as bytes and stands in no file.
-
-    Attributes
-    ----------
-    name : str
-        For messages; its end tells the format.
-    content : bytes
-    """
-
-    name: str
-    content: bytes
-
-    def __fspath__(self) -> str:
-        return self.name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Source = Path | Upload
-
-
 @contextlib.contextmanager
-def opened(path: Source) -> Iterator[BinaryIO]:
+def opened(path: TableFile) -> Iterator[BinaryIO]:
     """Open a file, unpacked if it is gzipped, and put what goes wrong in plain words."""
     if isinstance(path, Upload):
         yield io.BufferedReader(io.BytesIO(path.content))
@@ -67,7 +41,7 @@ def opened(path: Source) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
-def _lines(path: Source) -> Iterator[str]:
+def _lines(path: TableFile) -> Iterator[str]:
     """Yield the lines of a text file with their ends, checked to be UTF-8 text."""
     with opened(path) as binary:
         if binary.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
@@ -91,7 +65,7 @@ def _lines(path: Source) -> Iterator[str]:
             yield line
 
 
-def records(path: Source, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
+def records(path: TableFile, delimiter: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each row starts and its fields, the same number in each row."""
     # By default 131,072 characters, which a text may exceed; not without end, as one stray
     # quote would take all that follows into memory.
@@ -124,7 +98,7 @@ def records(path: Source, delimiter: str, **dialect: Any) -> Iterator[tuple[int,
         ) from error
 
 
-def is_quoted(path: Source) -> bool:
+def is_quoted(path: TableFile) -> bool:
     """Whether a tsv file is to be read with quotes; see the notes of `read_table`."""
     if not any('"' in line for line in _lines(path)):
         return False
@@ -139,7 +113,7 @@ def is_quoted(path: Source) -> bool:
     return n_quoted == n_literal or _is_all_quoted(path)
 
 
-def _is_all_quoted(path: Source) -> bool:
+def _is_all_quoted(path: TableFile) -> bool:
     # QUOTE_NONNUMERIC makes a number of every field without quotes, or fails to.
     try:
         rows = records(path, "\t", strict=True, quoting=csv.QUOTE_NONNUMERIC)
@@ -148,7 +122,7 @@ def _is_all_quoted(path: Source) -> bool:
         return False
 
 
-def objects(path: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(path: TableFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line of each object of a jsonl file, and the object."""
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
@@ -164,7 +138,7 @@ def objects(path: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             raise InputError(f"{path}, line {number}: cannot be read ({error}).") from error
         if not isinstance(row, dict):
             raise InputError(
-                f"{path}, line {number}: is {kind_of(row)}, but each line must be one whole JSON "
+                f"{path}, line {number}: is {type_name(row)}, but each line must be one whole JSON "
                 f'object, such as {{"text": ..., "label": ...}}.'
             )
         yield number, row

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from frozenbert.errors import InputError
-from frozenbert.tables.columns import find_columns, labels_of, texts_of
-from frozenbert.tables.reading import read_table, write_table
+from frozenbert.tables.cells import labels_of, texts_of
+from frozenbert.tables.columns import find_columns
+from frozenbert.tables.reading import read_table
+from frozenbert.tables.writing import write_table
 
 
 @pytest.fixture

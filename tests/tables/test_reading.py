@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from frozenbert.errors import InputError
-from frozenbert.tables.reading import Table, read_table, table_format, write_table
+from frozenbert.tables.reading import read_table
+from frozenbert.tables.table import Table, table_format
+from frozenbert.tables.writing import write_table
 
 SUFFIXES = ["tsv", "csv", "jsonl", "parquet"]
 
