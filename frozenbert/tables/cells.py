@@ -1,16 +1,18 @@
-"""The cells of a column, checked: texts, labels, probabilities."""
+"""Check the cells of a column and return them: texts, labels, probabilities."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError
+from ..errors import InputError, LabelWarning
 from .table import Table, quoted, type_name
 
 __all__ = [
@@ -23,9 +25,8 @@ __all__ = [
 ]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-_INTEGER = "0|-?[1-9][0-9]{0,17}"  # eighteen digits always fit 64 bits
-# eighteen digits always fit 64 bits
+_INTEGER = "0|-?[1-9][0-9]{0,17}"  # 18 digits always fit 64 bits
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 def texts_of(table: Table, column: str) -> list[str]:
@@ -34,20 +35,20 @@ def texts_of(table: Table, column: str) -> list[str]:
     Parameters
     ----------
     table : Table
-        The table.
     column : str
         The column's name.
 
     Returns
     -------
     list of str
-        The texts in the rows' order. An empty one is a valid text.
+        The texts in the order of the rows. An empty one is a valid text.
 
     Raises
     ------
     InputError
-        If a cell is null or anything else but a string, or holds a lone surrogate (half
-        of a character beyond U+FFFF, from a json file), which is no Unicode text.
+        If the table has no such column, or a cell is no string, or contains a lone
+        surrogate (half of a character beyond U+FFFF, from a json file), which is not
+        Unicode text.
 
     Examples
     --------
@@ -55,24 +56,24 @@ def texts_of(table: Table, column: str) -> list[str]:
     >>> texts_of(Table("x.csv", pd.DataFrame({"text": ["good", ""]}), [2, 3]), "text")
     ['good', '']
     """
-    texts: list[str] = table.frame[column].tolist()
+    texts: list[str] = table.column(column, "text_column").tolist()
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
-                f"{table.where(row)}, column {quoted(column)}: the text is {type_name(text)}, but "
-                f"must be a string; mend the row, take it out, or name another --text-column."
+                f"{table.where(row)}, column {quoted(column)}: the text is {type_name(text)}; "
+                f"every text must be a string. Mend or remove the row, or name another column of "
+                f"texts."
             )
         _check_unicode(table, row, column, text)
     return texts
 
 
-def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
+def labels_of(table: Table, column: str) -> np.ndarray:
     """Return the labels of a column, each a class.
 
     Parameters
     ----------
     table : Table
-        The table.
     column : str
         The column's name.
 
@@ -81,14 +82,20 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
     numpy.ndarray of shape (n_rows,)
         From tsv and csv, int64 if each label is an integer as one writes it (at most 18
         digits, no leading zeros), else strings. From jsonl and parquet, strings, booleans
-        and integers as they are; whole floats become integers. Strings come with dtype
-        object, which scikit-learn takes and which cannot cut off a longer one.
+        and integers as they are; whole floats become integers. Strings have dtype object,
+        which scikit-learn accepts and which cannot cut off a longer one.
 
     Raises
     ------
     InputError
-        If a label is missing (empty, nan or null), is no class (a fraction, a list), or
-        is not of the same type as the others, or holds a lone surrogate.
+        If the table has no such column, or a label is missing (empty, nan or null), is no
+        class (a fraction, a list), differs in type from the others, or contains a lone
+        surrogate.
+
+    Warns
+    -----
+    LabelWarning
+        If two labels differ only in case or surrounding spaces.
 
     Examples
     --------
@@ -98,30 +105,31 @@ def labels_of(table: Table, column: str) -> np.ndarray[Any, Any]:
     >>> labels_of(Table("x.csv", pd.DataFrame({"y": ["1", "01"]}), [2, 3], True), "y")
     array(['1', '01'], dtype=object)
     """
-    labels = table.frame[column]
-    written = table.header is not None  # in a text file, where every cell is a string
-    missing = labels.str.strip().isin(["", "nan", "NaN"]) if written else labels.isna()
+    labels = table.column(column, "label_column")
+    all_strings = table.header is not None  # every cell of a tsv or csv file is one
+    missing = labels.str.strip().isin(["", "nan", "NaN"]) if all_strings else labels.isna()
     if missing.any():
         row = int(missing.to_numpy().argmax())
         raise InputError(
             f"{table.where(row)}, column {quoted(column)}: the label is missing "
-            f"({missing.sum():,} of {len(missing):,} are); label each row or take it out."
+            f"({missing.sum():,} of {len(missing):,} are); label each row or remove it."
         )
-    if written and labels.str.fullmatch(_INTEGER).all():
+    if all_strings and labels.str.fullmatch(_INTEGER).all():
         return np.asarray(labels.astype("int64"))
 
-    values = [
+    values: list[Any] = [
         int(value) if isinstance(value, float) and value.is_integer() else value
         for value in labels.tolist()
     ]
-    kinds = set(map(type, values))
-    if kinds == {str}:
+    types = set(map(type, values))
+    if types == {str}:
         for row, value in enumerate(values):
-            _check_unicode(table, row, column, str(value))
+            _check_unicode(table, row, column, value)
+        _warn_of_similar(table, column, values)
         return np.array(values, dtype=object)
-    if kinds == {bool}:
+    if types == {bool}:
         return np.array(values)
-    if kinds == {int} and min(values) >= -(2**63) and max(values) < 2**63:
+    if types == {int} and min(values) >= -(2**63) and max(values) < 2**63:
         return np.array(values, dtype=np.int64)
     no_class = (
         row
@@ -142,18 +150,17 @@ def label_sets_of(
     separator: str | None = None,
     known: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return many labels a text: a column of 0 and 1 for each label.
+    """Return the labels of texts that may have several: a column of 0 and 1 for each label.
 
     Parameters
     ----------
     table : Table
-        The table.
     columns : str or sequence of str
-        Several columns that hold 0 or 1 each; or one of lists of labels.
+        Several columns that contain 0 or 1 each; or one of lists of labels.
     separator : str, optional
-        What stands between the labels of a list in a text, such as "|".
+        The string between the labels of one cell, such as "|".
     known : sequence of str, optional
-        The only labels that a list may hold, in the order of the result's columns.
+        The only labels that a list may contain, in the order of the result's columns.
 
     Returns
     -------
@@ -162,7 +169,13 @@ def label_sets_of(
     Raises
     ------
     InputError
-        If a cell is not what it has to be.
+        If the table lacks a column, or a cell is neither 0 nor 1, no list of labels, or
+        contains a label that is not known.
+
+    Warns
+    -----
+    LabelWarning
+        If two labels differ only in case or surrounding spaces.
 
     Examples
     --------
@@ -175,9 +188,13 @@ def label_sets_of(
         return pd.DataFrame({column: _flags_of(table, column) for column in columns})
     sets = [
         _labels_in(table, row, columns, cell, separator)
-        for row, cell in enumerate(table.frame[columns].tolist())
+        for row, cell in enumerate(table.column(columns, "label_column").tolist())
     ]
-    names = sorted(set().union(*sets)) if known is None else list(known)
+    if known is None:
+        names = sorted(set().union(*sets))
+        _warn_of_similar(table, columns, names)
+    else:
+        names = list(known)
     places = {name: place for place, name in enumerate(names)}
     flags = np.zeros((len(sets), len(names)), dtype=np.int64)
     for row, labels in enumerate(sets):
@@ -191,90 +208,114 @@ def label_sets_of(
 
 
 def probabilities_of(table: Table, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the probabilities of the classes, one column each; their sum in a row is 1.
+    """Return the probabilities of the classes, one column each, with a sum of 1 in each row.
 
     Parameters
     ----------
     table : Table
     columns : sequence of str
-        One is the probability of the second of two classes, "not" and that column's name.
+        The name of a class each. A single one is the second of two classes; the first is
+        then called "not" and that name.
+
+    Returns
+    -------
+    pandas.DataFrame of float64, shape (n_rows, n_classes)
 
     Raises
     ------
     InputError
-        If a cell is no number from 0 to 1, or a row's sum is not 1.
+        If the table lacks a column, a cell is no number from 0 to 1, or a row's sum differs
+        from 1 by more than 0.01.
     """
-    found = table.frame[list(columns)].apply(pd.to_numeric, errors="coerce")
-    wrong = np.argwhere(~found.ge(0).to_numpy() | ~found.le(1).to_numpy())
+    cells = pd.DataFrame({name: table.column(name, "label_column") for name in columns})
+    numbers = cells.apply(pd.to_numeric, errors="coerce")
+    wrong = np.argwhere(~numbers.ge(0).to_numpy() | ~numbers.le(1).to_numpy())
     if len(wrong):
         row, place = wrong[0]
         raise InputError(
             f"{table.where(int(row))}, column {quoted(columns[place])}: "
-            f"{quoted(table.frame[columns[place]].iloc[row])} is no probability, which is a number "
-            f"from 0 to 1."
+            f"{quoted(cells.iloc[row, place])} is no probability, which is a number from 0 to 1."
         )
     if len(columns) == 1:
-        positive = found[columns[0]]
+        positive = numbers[columns[0]]
         return pd.DataFrame({f"not {columns[0]}": 1 - positive, columns[0]: positive})
-    sums = found.sum(axis=1).to_numpy()
+    sums = numbers.sum(axis=1).to_numpy()
     if len(off := np.flatnonzero(abs(sums - 1) > 0.01)):
         raise InputError(
             f"{table.where(int(off[0]))}: the probabilities of the classes sum to "
             f"{sums[off[0]]:.3f} and not to 1."
         )
-    return found / sums[:, None]
+    return numbers / sums[:, None]
 
 
-def unknown_label(table: Table, row: int, label: Any, known: Sequence[Any]) -> InputError:
-    """Return the error of a label that was not trained on."""
+def unknown_label(table: Table, row: int, label: object, known: Sequence[object]) -> InputError:
+    """Return the error for a label that the training rows lack."""
     listed = ", ".join(map(quoted, known[:20])) + (" and others" if len(known) > 20 else "")
     return InputError(
-        f"{table.where(row)}: the label {quoted(label)} does not stand in the training rows, whose "
+        f"{table.where(row)}: the label {quoted(label)} does not occur in the training rows, whose "
         f"labels are {listed}."
     )
 
 
 def has_lists(table: Table, column: str) -> bool:
-    """Tell whether the cells of a column are lists, as jsonl and parquet can hold."""
-    return bool(table.frame[column].map(_is_list).any())
+    """Tell whether a column contains lists, as jsonl and parquet can."""
+    return bool(table.column(column).map(_is_list).any())
 
 
-def _is_list(cell: Any) -> bool:
+def _is_list(cell: object) -> bool:
     return isinstance(cell, list | tuple | np.ndarray)
 
 
-def _flags_of(table: Table, column: str) -> np.ndarray[Any, Any]:
-    legal = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-    flags = [legal.get(str(cell).strip().lower()) for cell in table.frame[column].tolist()]
+def _flags_of(table: Table, column: str) -> np.ndarray:
+    cells = table.column(column, "label_column").tolist()
+    flags = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
     if None in flags:
         row = flags.index(None)
         raise InputError(
-            f"{table.where(row)}, column {quoted(column)}: {quoted(table.frame[column].iloc[row])} "
-            f"is neither 0 nor 1, which columns of labels hold when there are several; name one "
-            f"column alone if it holds classes."
+            f"{table.where(row)}, column {quoted(column)}: {quoted(cells[row])} is neither 0 nor "
+            f"1; several columns of labels contain 0 or 1 each. Name one column alone if it "
+            f"contains classes."
         )
     return np.array(flags, dtype=np.int64)
 
 
-def _labels_in(table: Table, row: int, column: str, cell: Any, separator: str | None) -> set[str]:
+def _labels_in(
+    table: Table, row: int, column: str, cell: object, separator: str | None
+) -> set[str]:
     if isinstance(cell, str) and separator is not None:
-        found = {part.strip() for part in cell.split(separator)} - {""}
-    elif _is_list(cell) and all(isinstance(label, str) for label in cell):
-        found = set(cell)
+        labels = {part.strip() for part in cell.split(separator)} - {""}
+    elif isinstance(cell, list | tuple | np.ndarray) and all(isinstance(x, str) for x in cell):
+        labels = set(cell)
     else:
-        wanted = "a list of strings" if separator is None else f"labels with {separator!r} between"
+        wanted = "a list of strings" if separator is None else f"labels separated by {separator!r}"
         raise InputError(
-            f"{table.where(row)}, column {quoted(column)}: the labels are {type_name(cell)}, but must "
-            f"be {wanted}, as in other rows."
+            f"{table.where(row)}, column {quoted(column)}: the labels are {type_name(cell)}, but "
+            f"must be {wanted}, as in other rows."
         )
-    for label in found:
+    for label in labels:
         _check_unicode(table, row, column, label)
-    return found
+    return labels
 
 
 def _check_unicode(table: Table, row: int, column: str, cell: str) -> None:
     if not cell.isascii() and _SURROGATE.search(cell):
         raise InputError(
-            f"{table.where(row)}, column {quoted(column)}: holds half of a surrogate pair, which is "
-            f"no character; mend the row or take it out."
+            f"{table.where(row)}, column {quoted(column)}: holds half of a surrogate pair, "
+            f"which is no character; mend the row or remove it."
+        )
+
+
+def _warn_of_similar(table: Table, column: str, labels: Iterable[str]) -> None:
+    spellings = defaultdict[str, list[str]](list)
+    for label in sorted(set(labels)):
+        spellings[label.strip().casefold()].append(label)
+    similar = [" and ".join(map(quoted, group)) for group in spellings.values() if len(group) > 1]
+    if similar:
+        more = f" (and {len(similar) - 3} more such groups)" if len(similar) > 3 else ""
+        warnings.warn(
+            f"{table.path}, column {quoted(column)}: the labels {'; '.join(similar[:3])}{more} "
+            f"differ only in case or surrounding spaces, but are separate classes; write them "
+            f"alike if they mean the same.",
+            LabelWarning,
+            stacklevel=3,
         )

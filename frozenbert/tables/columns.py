@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..errors import InputError
-from .table import Table, quoted
+from .table import Table, list_columns, quoted
 
 __all__ = ["find_columns", "is_header"]
 
@@ -16,11 +16,8 @@ _TEXT_NAMES = {
     "text", "texts", "sentence", "review", "tweet", "comment", "content", "message", "post",
     "document",
 }  # fmt: skip
-
 _LABEL_NAMES = {"label", "labels", "class", "sentiment", "target", "category", "y"}
-
 _HEADER_NAMES = _TEXT_NAMES | _LABEL_NAMES | {"id", "prediction"}
-
 _COLUMN_NAME = re.compile(r"[^\W\d][\w .()#-]{0,39}(?<![. ])")
 
 
@@ -31,34 +28,34 @@ def find_columns(
     *,
     need_label: bool,
 ) -> tuple[str, str | Sequence[str] | None]:
-    """Find the column of texts and that of labels, if there is only one sensible choice.
+    """Find the column of texts and that of labels, if only one choice is sensible.
 
     Parameters
     ----------
     table : Table
-        The table.
     text_column : str, optional
-        Its name, where the user gave it.
+        The name of the column of texts, if the user gave it.
     label_column : str or sequence of str, optional
-        Likewise; several hold 0 or 1 each.
+        The name of the column of labels, if the user gave it; several columns contain 0 or
+        1 each.
     need_label : bool
         Whether to look for a column of labels if none was given.
 
     Returns
     -------
     text_column : str
-        The one given; or the only column there is besides a given label; or the only one
-        with a usual name for texts, such as "text" or "review"; or the only one of prose;
-        or, of two columns, the one beside a usual name for labels.
+        The one given; or the only column besides a given label; or the only one with a
+        usual name for texts, such as "text" or "review"; or the only one of prose; or, of
+        two columns, the one beside a usual name for labels.
     label_column : str, sequence of str or None
-        What was given; or, if needed, the only other column; or the only one with a usual
+        The one given; or, if needed, the only other column; or the only one with a usual
         name for labels, such as "label" or "class".
 
     Raises
     ------
     InputError
-        If a given column is not there, or none was given and there is more than one
-        choice, or none.
+        If the table lacks a given column, or none was given and more than one choice is
+        sensible, or none.
 
     Examples
     --------
@@ -72,17 +69,19 @@ def find_columns(
     """
     names = list(table.frame.columns)
     label_columns = _as_tuple(label_column)
-    for given in (text_column, *label_columns):
-        if given is not None and given not in names:
-            raise InputError(
-                f"{table.path}: there is no column {quoted(given)}; {_columns_of(table)}."
-            )
+    if text_column is not None:
+        table.column(text_column, "text_column")
+    for name in label_columns:
+        table.column(name, "label_column")
     if len(set(label_columns)) < len(label_columns):
-        raise InputError(f"{table.path}: a column of labels is named twice.")
+        raise InputError(
+            f"{table.path}: a column of labels is named twice.", parameter="label_column"
+        )
     if text_column is not None and text_column in label_columns:
         raise InputError(
             f"{table.path}: column {quoted(text_column)} cannot be both the texts and the labels; "
-            f"{_columns_of(table)}."
+            f"{list_columns(table)}.",
+            parameter="label_column",
         )
     if text_column is None:
         text_column = _find_text(table, [name for name in names if name not in label_columns])
@@ -98,7 +97,7 @@ def _as_tuple(columns: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bool:
-    """Tell whether the first row of a file surely holds the columns' names.
+    """Tell whether the first row of a file surely contains the columns' names.
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bo
     below : pandas.DataFrame
         The rows below it.
     asked : sequence of str
-        Names of columns that the caller is going to ask for.
+        Names of columns that the caller expects.
 
     Examples
     --------
@@ -119,11 +118,11 @@ def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bo
     names = {name for name in asked if not name.isdigit()}
     if names and names <= set(first):
         return True
-    # pandas leaves the name of the index empty
-    if len(set(first)) < len(first) or not all(map(_is_name, first[1:] if not first[0] else first)):
+    # pandas leaves the name of the index empty.
+    if not all(map(_is_name, first if first[0] else first[1:])):
         return False
     for name, (_, column) in zip(first, below.items(), strict=True):
-        # A label may have such a name too, but then it comes again.
+        # A label may be such a word too, but then other rows have it as well.
         if name.casefold() in _HEADER_NAMES and not (column == name).any():
             return True
         if name and len(column) and pd.to_numeric(column, errors="coerce").notna().all():
@@ -151,7 +150,8 @@ def _find_text(table: Table, names: list[str]) -> str:
         if choice:
             break
     raise InputError(
-        f"{table.path}: which column holds the texts? Say --text-column NAME; {_columns_of(table)}."
+        f"{table.path}: which column holds the texts? Name it; {list_columns(table)}.",
+        parameter="text_column",
     )
 
 
@@ -161,22 +161,15 @@ def _find_label(table: Table, names: list[str]) -> str:
         if len(choice) == 1:
             return choice[0]
     raise InputError(
-        f"{table.path}: which column holds the labels? Say --label-column NAME; "
-        f"{_columns_of(table)}."
+        f"{table.path}: which column holds the labels? Name it; {list_columns(table)}.",
+        parameter="label_column",
     )
 
 
 def _is_prose(column: pd.Series) -> bool:
-    """Whether the cells are mostly distinct strings of more than three words on average."""
+    """Tell whether the cells are mostly distinct strings of more than 3 words on average."""
     cells = column.head(1000).tolist()
     if not all(isinstance(cell, str) for cell in cells):
         return False
     n_words = sum(len(cell.split()) for cell in cells)
     return n_words > 3 * len(cells) and len(set(cells)) > len(cells) / 2
-
-
-def _columns_of(table: Table) -> str:
-    names = [quoted(name) for name in table.frame.columns]
-    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    unnamed = " (named by position, as the file was read without a header; --header forces one)"
-    return f"the columns are {listed or 'none'}{unnamed if table.header is False else ''}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 from array import array
@@ -14,36 +13,41 @@ import pandas as pd
 
 from ..errors import InputError
 from .columns import is_header
+from .delimiters import SAMPLE, check_delimiter, find_dialect
 from .parquet import parquet_blocks, read_parquet
-from .records import is_quoted, objects, records
+from .records import RowReader, objects
 from .table import Table, TableFile, Upload, check_distinct, table_format
 
 __all__ = ["read_blocks", "read_table"]
 
-_Record = TypeVar("_Record")
-
-_DELIMITERS = {"tsv": "\t", "csv": ","}
-
-_GUESS_ROWS = 1000  # that a guess at the header looks at
+_Row = TypeVar("_Row")
 
 
 def read_table(
-    path: str | os.PathLike[str], *, header: bool | None = None, columns: Iterable[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    header: bool | None = None,
+    columns: Iterable[str] = (),
+    delimiter: str | None = None,
 ) -> Table:
-    r"""Read a table of texts; its format is told by the end of its name.
+    r"""Read a table of texts; the end of its name tells its format.
 
     Text files are UTF-8, with or without a byte order mark; lines end in LF, CRLF or CR.
 
     Parameters
     ----------
     path : str, path-like or frozenbert.tables.table.Upload
-        A .tsv, .csv, .jsonl, .ndjson (each may have .gz after it) or .parquet file.
+        A .tsv, .csv, .jsonl, .ndjson (each may be followed by .gz) or .parquet file.
     header : bool, optional
-        Whether the first row of a tsv or csv file holds the columns' names. By default
-        that is guessed, and taken for data in doubt. Says nothing about other formats.
+        Whether the first row of a tsv or csv file contains the columns' names. By default
+        that is guessed; in doubt the row is data. Without effect on other formats.
     columns : iterable of str, optional
-        Names of columns that the caller is going to ask for: a first row that holds them
-        all is a header. (Numbers are positions and prove nothing.)
+        Names of columns that the caller expects: a first row that contains them all is a
+        header. (Numbers are positions and prove nothing.) A column that is missing is an
+        error as soon as it is asked for, by `find_columns`, `texts_of` or `labels_of`.
+    delimiter : str, optional
+        The character between the fields of a tsv or csv file, or "tab". By default a tab in
+        a .tsv file; in a .csv file it is recognised. Without effect on other formats.
 
     Returns
     -------
@@ -53,14 +57,21 @@ def read_table(
     Raises
     ------
     InputError
-        If the file cannot be read, is no such table, or has no rows.
+        If the file cannot be read, is malformed, has no rows, or more than one delimiter
+        fits.
 
     Notes
     -----
-    A csv file is read after RFC 4180. A tsv file is read literally, as a `"` has no
-    meaning in many of them, unless all of it is well-formed with quotes and either the
-    rows do not fit together without them, or there are as many rows both ways, or
-    every single field is quoted. So a stray quote never swallows rows.
+    The delimiter of a csv file is the only one of `,` `;` tab and `|` that splits each of
+    the first 1,000 rows into the same number of fields, at least 2. If none does, each row
+    is one field; but a table with a few damaged rows is an error that names the first one.
+    A first line such as `sep=;`, as Excel writes it, names the delimiter and is no data,
+    also in a tsv file; the parameter `delimiter` overrides it.
+
+    A csv file is read after RFC 4180, whatever its delimiter. A tsv file is read literally,
+    because a `"` has no meaning in many of them, unless all of it is well-formed with quotes
+    and either the rows have unequal numbers of fields without them, or there are as many
+    rows both ways, or every single field is quoted. So a stray quote never swallows rows.
 
     Blank lines before the first and after the last row do not count. Between rows they
     are empty texts in a file of one column, and are skipped in others.
@@ -68,13 +79,17 @@ def read_table(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.tsv"
-    >>> _ = file.write_text('a "great" film\t1\nso-so\t007\n', encoding="utf-8")
-    >>> table = read_table(file)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "x.tsv").write_text('a "great" film\t1\nso-so\t007\n', encoding="utf-8")
+    >>> table = read_table(folder / "x.tsv")
     >>> table.header, table.frame.to_dict("list")
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
+    >>> _ = (folder / "x.csv").write_text("text;stars\nso, so;2,5\n", encoding="utf-8")
+    >>> table = read_table(folder / "x.csv")
+    >>> table.delimiter, table.frame.to_dict("list")
+    (';', {'text': ['so, so'], 'stars': ['2,5']})
     """
-    [table] = _blocks(path, header, list(columns), None)
+    [table] = _blocks(path, header, list(columns), delimiter, None)
     return table
 
 
@@ -84,20 +99,21 @@ def read_blocks(
     *,
     header: bool | None = None,
     columns: Iterable[str] = (),
+    delimiter: str | None = None,
 ) -> Iterator[Table]:
     r"""Read a table that may be larger than memory, block by block.
 
-        What `read_table` says of files holds here too, but for two things: the columns of a
-        jsonl block are the keys in that block, and those of a parquet file have Arrow's types,
-        in which it loses nothing.
+    Files are read as by `read_table`, with two exceptions: the columns of a jsonl block are
+    the keys in that block, and those of a parquet file have Arrow's types, which preserve
+    every value.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, path-like or frozenbert.tables.table.Upload
         As for `read_table`.
     rows : int
         Rows of each block; the last may have fewer.
-    header, columns
+    header, columns, delimiter
         As for `read_table`.
 
     Yields
@@ -108,7 +124,7 @@ def read_blocks(
     Raises
     ------
     InputError
-        As by `read_table`; of a wrong row, when its block is asked for.
+        As by `read_table`; for a malformed row, when its block is reached.
 
     Examples
     --------
@@ -118,75 +134,81 @@ def read_blocks(
     >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
     [['fine', 'so-so'], ['dull']]
     """
-    return _blocks(path, header, list(columns), rows)
+    return _blocks(path, header, list(columns), delimiter, rows)
 
 
 def _blocks(
-    path: str | os.PathLike[str], header: bool | None, columns: Sequence[str], rows: int | None
+    path: str | os.PathLike[str],
+    header: bool | None,
+    columns: Sequence[str],
+    delimiter: str | None,
+    rows: int | None,
 ) -> Iterator[Table]:
     path = path if isinstance(path, Upload) else Path(path)
+    delimiter = check_delimiter(delimiter)
     match table_format(path):
         case "parquet":
             blocks = iter([read_parquet(path)]) if rows is None else parquet_blocks(path, rows)
         case "jsonl":
             blocks = _jsonl_blocks(path, rows)
-        case delimited:
-            blocks = _delimited_blocks(path, _DELIMITERS[delimited], header, columns, rows)
+        case _:
+            blocks = _delimited_blocks(path, header, columns, delimiter, rows)
     for number, table in enumerate(blocks):
         if not number:
+            check_distinct(path, table.frame.columns)
             if not len(table.frame):
-                found = "has a header and no rows" if table.header else "is empty"
-                raise InputError(f"{path}: the table {found}; it needs at least one row of data.")
-            check_distinct(path, list(table.frame.columns))
+                reason = "has a header and no rows" if table.header else "is empty"
+                raise InputError(f"{path}: the table {reason}; it needs at least one row of data.")
         yield table
 
 
 def _delimited_blocks(
     path: TableFile,
-    delimiter: str,
     header: bool | None,
     columns: Sequence[str],
+    delimiter: str | None,
     rows: int | None,
 ) -> Iterator[Table]:
-    quoted = delimiter == "," or is_quoted(path)
-    dialect = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
-    found = records(path, delimiter, **dialect)
-    first = list(itertools.islice(found, 1 + _GUESS_ROWS))
+    dialect, delimiter_guessed = find_dialect(path, delimiter, columns)
+    rest = RowReader(path, dialect).records()
+    first = list(itertools.islice(rest, 1 + SAMPLE))
     if not first:
         yield Table(path, pd.DataFrame(), [])
         return
     names = [str(position) for position in range(len(first[0][1]))]
-    guessed = header is None
+    header_guessed = header is None
     if header is None:
-        _, frame = _block(first, names)
+        _, frame = _frame(first, names)
         header = is_header(first[0][1], frame.iloc[1:], columns)
     if header:
         names = first.pop(0)[1]
-    for block in _batches(itertools.chain(first, found), rows):
-        lines, frame = _block(block, names)
-        yield Table(path, frame, lines, header, guessed)
+    for block in _batches(itertools.chain(first, rest), rows):
+        lines, frame = _frame(block, names)
+        yield Table(
+            path, frame, lines, header, header_guessed, dialect.delimiter, delimiter_guessed
+        )
 
 
-def _block(
+def _frame(
     numbered: Iterable[tuple[int, list[str]]], names: list[str]
 ) -> tuple[Sequence[int], pd.DataFrame]:
     lines, rows = array("q"), []
     for line, row in numbered:
         lines.append(line)
         rows.append(row)
-    # Renamed after, because two names may be the same, which is said in plain words later.
+    # Renamed afterwards, because two names may be equal; `check_distinct` reports them.
     frame = pd.DataFrame(rows, columns=range(len(names)), dtype="str")
     return lines, frame.set_axis(names, axis="columns")
 
 
-def _batches(found: Iterator[_Record], rows: int | None) -> Iterator[Iterable[_Record]]:
-    """Cut into lists of so many, and into at least one."""
-    if rows is None:
-        yield found
+def _batches(rows: Iterator[_Row], size: int | None) -> Iterator[Iterable[_Row]]:
+    """Cut rows into batches, at least one; without a size, into exactly one."""
+    if size is None:
+        yield rows
         return
-    batch = list(itertools.islice(found, rows))
+    batch = list(itertools.islice(rows, size))
     yield batch
-    while batch := list(itertools.islice(found, rows)):
+    while batch := list(itertools.islice(rows, size)):
         yield batch
 
 
@@ -197,9 +219,9 @@ def _jsonl_blocks(path: TableFile, rows: int | None) -> Iterator[Table]:
             lines.append(line)
             found.append(row)
         try:
-            # object, because pandas would make floats of integers where a key is missing
+            # object, because pandas would turn integers into floats where a key is missing.
             yield Table(path, pd.DataFrame(found, dtype=object), lines)
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError:
             raise InputError(
-                f"{path}: a key holds a lone surrogate; keys must be Unicode."
-            ) from error
+                f"{path}: a key contains a lone surrogate; keys must be Unicode."
+            ) from None

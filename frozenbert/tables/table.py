@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..errors import InputError
 
-__all__ = ["Table", "TableFile", "Upload", "check_distinct", "quoted", "table_format", "type_name"]
+__all__ = [
+    "Table",
+    "TableFile",
+    "Upload",
+    "check_distinct",
+    "list_columns",
+    "quoted",
+    "table_format",
+    "type_name",
+]
 
-_FORMATS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-
-_FORMATS |= {f"{end}.gz": kind for end, kind in _FORMATS.items()} | {".parquet": "parquet"}
+_TEXT_FORMATS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_FORMATS = {
+    **_TEXT_FORMATS,
+    **{f"{suffix}.gz": name for suffix, name in _TEXT_FORMATS.items()},
+    ".parquet": "parquet",
+}
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A table that came as bytes and stands in no file.
+    """A table that arrived as bytes, without a file.
 
     Attributes
     ----------
     name : str
-        For messages; its end tells the format.
+        The name in messages; its suffix tells the format.
     content : bytes
     """
 
@@ -45,23 +56,30 @@ TableFile = Path | Upload
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table and where in its file each row stands.
+    """The rows of a table, and the line of its file on which each row starts.
 
     Attributes
     ----------
     path : pathlib.Path or frozenbert.tables.table.Upload
-        The file, as it was named.
+        The file, as the caller named it.
     frame : pandas.DataFrame
-        The rows. Every cell of a tsv or csv file is a string, exactly as it stands
-        there ("007" stays "007", an empty cell is ""). The values of jsonl and
-        parquet are left as they are; a key that a json line lacks is null.
+        The rows. Every cell of a tsv or csv file is a string, exactly as in the file
+        ("007" stays "007", an empty cell is ""). The values of jsonl and parquet keep
+        their types; a key that a json line lacks is null.
     lines : sequence of int
         The line on which each row starts, counted from 1; for parquet the row's number.
     header : bool or None
-        Whether the first row of a tsv or csv file was taken as the columns' names. If not,
-        they are named "0", "1", ... None for jsonl and parquet, which name their columns.
+        Whether the first row of a tsv or csv file was read as the columns' names. Without
+        a header the columns are named "0", "1", ... None for jsonl and parquet, which name
+        their columns.
     header_guessed : bool
-        Whether nobody said so, and `header` is a guess.
+        Whether `header` is a guess, because the caller did not say.
+    delimiter : str or None
+        The character between the fields of a tsv or csv file. None for jsonl and parquet,
+        and for a csv file of one column that was read without a delimiter.
+    delimiter_guessed : bool
+        Whether `delimiter` was recognised from the rows: neither the caller, nor the
+        suffix .tsv, nor a first line such as `sep=;` names it.
     """
 
     path: TableFile
@@ -69,9 +87,11 @@ class Table:
     lines: Sequence[int]
     header: bool | None = None
     header_guessed: bool = False
+    delimiter: str | None = None
+    delimiter_guessed: bool = False
 
     def where(self, row: int) -> str:
-        """Name a row's place in the file, for messages.
+        """Return a row's place in the file, for messages.
 
         Parameters
         ----------
@@ -95,9 +115,30 @@ class Table:
         """Return the table's first `n` rows, or all if it has fewer."""
         return replace(self, frame=self.frame.iloc[:n], lines=self.lines[:n])
 
+    def column(self, name: str, parameter: str | None = None) -> pd.Series:
+        """Return one column.
+
+        Parameters
+        ----------
+        name : str
+        parameter : str, optional
+            The parameter that named the column, for the error.
+
+        Raises
+        ------
+        InputError
+            If the table has no column of that name.
+        """
+        if name not in self.frame.columns:
+            raise InputError(
+                f"{self.path}: there is no column {quoted(name)}; {list_columns(self)}.",
+                parameter=parameter,
+            )
+        return self.frame[name]
+
 
 def table_format(path: str | os.PathLike[str]) -> str:
-    """Tell the format of a table from the end of its name, upper or lower case.
+    """Return the format of a table, told by the end of its name in upper or lower case.
 
     Parameters
     ----------
@@ -112,8 +153,8 @@ def table_format(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     InputError
-        If the name ends in none of .tsv, .csv, .jsonl, .ndjson (each may have .gz after
-        it) and .parquet.
+        If the name ends in none of .tsv, .csv, .jsonl, .ndjson (each may be followed by
+        .gz) and .parquet.
 
     Examples
     --------
@@ -126,12 +167,12 @@ def table_format(path: str | os.PathLike[str]) -> str:
             return kind
     raise InputError(
         f"{path}: the name of a table must end in .tsv, .csv, .jsonl, .ndjson "
-        f"(each also with .gz after it) or .parquet."
+        f"(each may be followed by .gz) or .parquet."
     )
 
 
-def check_distinct(path: TableFile, names: list[str]) -> None:
-    """Raise `InputError` if two columns have one name."""
+def check_distinct(path: TableFile, names: Iterable[str]) -> None:
+    """Raise `InputError` if two columns have the same name."""
     seen = set[str]()
     for name in names:
         if name in seen:
@@ -141,14 +182,25 @@ def check_distinct(path: TableFile, names: list[str]) -> None:
         seen.add(name)
 
 
-def quoted(name: Any) -> str:
+def list_columns(table: Table) -> str:
+    """List the names of a table's columns, at most 20, for messages."""
+    names = [quoted(name) for name in table.frame.columns]
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    unnamed = (
+        " (named by position, because the table was read without a header; if its first row "
+        "holds the names, say that it has a header)"
+    )
+    return f"the columns are {listed or 'none'}{unnamed if table.header is False else ''}"
+
+
+def quoted(name: object) -> str:
     """Quote a name or a label, cut to 60 characters: it may be a text by mistake."""
     name = str(name)
     return repr(name if len(name) <= 60 else name[:59] + "…")
 
 
-def type_name(value: Any) -> str:
-    """Say what a cell is. A string may be someone's text, so it is not shown."""
+def type_name(value: object) -> str:
+    """Describe a cell's type, with the value of a number. A string may be someone's text."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "null"
     if isinstance(value, (bool, int, float)):
