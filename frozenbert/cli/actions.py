@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..bulk.cluster import cluster, describe_workers, embed_partitions
 from ..bulk.stream import (
     FORMATS,
-    Written,
+    EmbedResult,
     embed_partition,
     embed_table,
     partition_targets,
@@ -192,7 +192,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
         ) from error
 
 
-def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any) -> Any:
+def _attempt(function: Callable[..., EmbedResult], *arguments: Any, **settings: Any) -> Any:
     """Return what a function returns, or the error it ends with."""
     try:
         return function(*arguments, **settings)
@@ -201,9 +201,9 @@ def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any)
 
 
 def _collect(
-    done: Iterable[tuple[Path, Written | Exception]], total: int
-) -> tuple[list[Written], dict[Path, Exception]]:
-    written, failed, n_texts = list[Written](), dict[Path, Exception](), 0
+    done: Iterable[tuple[Path, EmbedResult | Exception]], total: int
+) -> tuple[list[EmbedResult], dict[Path, Exception]]:
+    written, failed, n_texts = list[EmbedResult](), dict[Path, Exception](), 0
     with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
         for path, result in done:
             if isinstance(result, Exception):

@@ -237,7 +237,11 @@ def test_columns_that_are_asked_for_make_a_header(put):
         ("x.csv", "text,id,text\na,1,b\n", "two columns named 'text'"),
         ("x.csv", "text,text\n", "two columns named 'text'"),
         ("x.tsv", "text\tlabel\ttext\na\t1\tb\n", "two columns named 'text'"),
-        ("x.jsonl", '{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}', "line 2: an object has two keys 'c'"),
+        (
+            "x.jsonl",
+            '{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}',
+            "line 2: an object has two keys 'c'",
+        ),
         ("x.jsonl", '{"a": 1}\n{"a": 1\n', "line 2, column 8: is not JSON"),
         ("x.jsonl", '{"a": 1}\n[1]\n', "line 2: is of type list, but each line must be one whole"),
         ("x.jsonl", "[" * 100_000, "line 1: cannot be read"),
