@@ -286,7 +286,9 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
     ):
         embed_partition(other, tmp_path / "a.csv", out)
     write_table(frame(21), tmp_path / "a.csv")
-    with pytest.raises(InputError, match=r"a\.parquet already exists, with vectors from another table"):
+    with pytest.raises(
+        InputError, match=r"a\.parquet already exists, with vectors from another table"
+    ):
         embed_partition(embed, tmp_path / "a.csv", out)
     assert out.read_bytes() == content
     write_table(frame(3), out)
