@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 __all__ = [
+    "CLEAN",
     "DEFAULT_CACHE",
     "ENCODERS",
     "Parser",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 DEFAULT_CACHE = "artifacts/cache"
+CLEAN = "leave web addresses and @mentions out of the texts, and turn HTML entities into text"
 ENCODERS = (
     "a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); "
     "default: distilbert-base-uncased, or the packaged one where the hub cannot be reached"

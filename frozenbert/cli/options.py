@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
 from ..tables.columns import (
@@ -24,6 +25,7 @@ from ..tables.columns import (
 )
 from ..tables.reading import read_table
 from ..utils.files import check_can_write
+from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "read_rows",
     "read_soft_rows",
     "read_test_rows",
+    "vectorizers",
 ]
 
 # `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
@@ -153,3 +156,17 @@ def cache_dir(arguments: argparse.Namespace) -> str | Path | None:
     if arguments.no_cache:
         return None
     return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir or DEFAULT_CACHE)
+
+
+def vectorizers(model: Any, encoder: str | None) -> list[DistilBertVectorizer]:
+    """Return a model's vectorizers, told where their encoder is if `--encoder` says so."""
+    several = list(find_steps(model, DistilBertVectorizer))
+    if encoder is not None:
+        if len({embed.encoder_hash_ for embed in several}) > 1:
+            raise InputError(
+                "--encoder: this model has several encoders, one for each expert; put their "
+                "folders beside it, or under $FROZENBERT_ENCODERS."
+            )
+        for embed in several:
+            embed.set_params(model_name=encoder)
+    return several

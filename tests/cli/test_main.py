@@ -126,7 +126,7 @@ def handed_over(run, tiny, monkeypatch):
             handed.labels, handed.test_labels = labels.tolist(), test_labels.tolist()
             raise InputError("that will do")
 
-        monkeypatch.setattr("frozenbert.cli.training_actions.train_model", instead)
+        monkeypatch.setattr("frozenbert.training.train", instead)
         code, handed.out, err = run(train, "--model", tiny, *arguments)
         assert code == 2
         assert err.endswith(": that will do\n")
@@ -442,7 +442,7 @@ def test_what_is_in_the_folder_already(succeeds, refuses, tiny):
 
 
 def test_a_model_is_saved_before_it_is_shown(run, tiny, monkeypatch):
-    monkeypatch.setattr("frozenbert.cli.training_actions.print_training", None)  # calling it fails
+    monkeypatch.setattr("frozenbert.cli.output.print_training", None)  # calling it fails
     options = ["--data", "train.tsv", "--model", tiny, "--C", 0.1, "--cv", 2]
     assert run(train, *options)[0] == 1
     assert set(os.listdir("artifacts/train")) == FILES
@@ -1012,7 +1012,7 @@ def test_other_failures(run, monkeypatch, tiny, debug):
     def broken(*_, **__):
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr("frozenbert.cli.training_actions.train_model", broken)
+    monkeypatch.setattr("frozenbert.training.train", broken)
     options = ["--data", "train.tsv", "--model", tiny] + ["--debug"] * debug
     code, _, err = run(train, *options)
     assert code == 1

@@ -1,137 +1,87 @@
-"""What the commands do that train: a classifier, one from few labels, an encoder."""
+"""Train on few labels and many texts without: experts, and students that they teach."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+from ...errors import InputError
+from ..arguments import CLEAN, add_encoder, add_table, jobs, positive, seed
 
-from ..bulk.cluster import cluster, describe_workers, searched_on
-from ..embed import DistilBertVectorizer
-from ..encoders.sources import find_encoder
-from ..errors import InputError
-from ..fewshot.learning import FewShot, finetuned_experts, learn
-from ..finetune.finetuning import Recipe, n_trained_on
-from ..finetune.finetuning import finetune as finetune_encoder
-from ..heads.words import make_words_baseline
-from ..persistence import save_model
-from ..pipeline import make_text_classifier
-from ..reports.metrics import score, short
-from ..reports.sidecar import describe_encoder, versions, write_json
-from ..tables.columns import find_columns, labels_of, texts_of
-from ..tables.reading import read_table, table_format, write_table
-from ..training import check_classes, hold_out, save_training
-from ..training import train as train_model
-from ..utils.cleaning import clean_texts
-from ..utils.files import check_can_write, sha256_of_file
-from ..utils.steps import find_step
-from .options import (
-    check_can_write_file,
-    encoder_name,
-    encoder_settings,
-    read_labels,
-    read_rows,
-    read_soft_rows,
-    read_test_rows,
-)
-from .output import count, describe_table, of_epoch, print_training, say, say_encoder
+if TYPE_CHECKING:
+    from ...fewshot.learning import FewShot
 
-__all__ = ["fewshot", "finetune", "train"]
+__all__ = ["add_arguments", "run"]
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train, measure and save; print what came out."""
-    started = time.perf_counter()
-    data = Path(arguments.data)
-    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
-    out = Path(arguments.out or Path("artifacts") / name)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; a folder's name is needed.")
-    check_can_write(out / "model.joblib")
-
-    table, text_column, label_column = read_rows(arguments, data, need_label=True)
-    assert label_column is not None  # was needed
-    texts = texts_of(table, text_column)
-    labels = read_labels(arguments, table, label_column)
-    source = {
-        "file": data.name,
-        "sha256": sha256_of_file(data),
-        "text_column": text_column,
-        "label_column": label_column,
-    }
-    say("data", describe_table(table, text_column, label_column))
-    if arguments.test is None:
-        texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
-        test: dict[str, Any] = {
-            "description": f"a stratified quarter of {data.name} (seed {arguments.seed})"
-        }
-        test_described = f"{len(test_texts):,} rows, {test['description']}"
-    else:
-        table, test_texts, test_labels = read_test_rows(
-            arguments, arguments.test, text_column, label_column, labels
-        )
-        test = {
-            "description": f"all of {Path(arguments.test).name}",
-            "file": Path(arguments.test).name,
-            "sha256": sha256_of_file(arguments.test),
-        }
-        test_described = describe_table(table, text_column, label_column)
-    check_classes(labels, arguments.cv)
-    say("train", f"{len(texts):,} rows; {count(labels)}")
-    say("test", test_described)
-    if arguments.model is not None:
-        seen = clean_texts(test_texts) if arguments.clean else test_texts
-        if trained_on := n_trained_on(arguments.model, seen):
-            test["n_trained_on"] = trained_on
-            print(
-                f"warning: the encoder was fine-tuned on {trained_on:,} of the {len(seen):,} test "
-                f"rows: the figures say nothing about new texts. Measure on others, with --test.",
-                file=sys.stderr,
-            )
-
-    settings, notice = encoder_settings(arguments)
-    model = make_text_classifier(
-        **settings,
-        search=arguments.search,
-        with_tfidf=arguments.with_tfidf,
-        clean=arguments.clean,
-        multi_label=np.ndim(labels) == 2,
-        calibrate=arguments.calibrate,
-        class_weight=arguments.class_weight,
-        scoring=arguments.scoring,
-        C=arguments.C,
-        cv=arguments.cv,
-        random_state=arguments.seed,
-        n_jobs=arguments.n_jobs,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--data", required=True, metavar="FILE", help="texts and labels")
+    parser.add_argument(
+        "--unlabelled", required=True, metavar="FILE", help="the pool: texts of the same kind"
     )
-    reading = time.perf_counter() - started
-    with contextlib.ExitStack() as stack:
-        if arguments.workers or arguments.scheduler:
-            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
-            say("cluster", describe_workers(client))
-            stack.enter_context(searched_on(client))
-        training = train_model(
-            model, texts, labels, test_texts, test_labels, examples=not arguments.no_examples
-        )
-    training.seconds = {"reading": reading, **training.seconds}
-    # Saved before it is shown: whoever reads our output may be gone by now.
-    save_training(training, out, {"notice": notice, "training": source, "test": test})
-    print_training(training)
-    say("in all", f"{time.perf_counter() - started:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+    parser.add_argument("--test", metavar="FILE", help="rows to measure on")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="where teacher.joblib, student.joblib and student_words.joblib go",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N labelled rows")
+    parser.add_argument("--clean", action="store_true", help=CLEAN)
+    parser.add_argument(
+        "--suggest", type=positive, metavar="N", help="write the N texts to label next, suggest.csv"
+    )
+    parser.add_argument(
+        "--soft-labels", metavar="FILE", help="write the pool with the teacher's probabilities"
+    )
+    experts = parser.add_argument_group("experts")
+    experts.add_argument(
+        "--experts",
+        choices=("frozen", "finetuned"),
+        default="frozen",
+        help="heads on frozen vectors (default), or a fine-tuned encoder for each",
+    )
+    experts.add_argument("--n-experts", type=positive, default=8, metavar="N", help="default: 8")
+    experts.add_argument(
+        "--epochs", type=positive, default=8, help="of fine-tuned experts; default: 8"
+    )
+    experts.add_argument(
+        "--batch-size", type=positive, default=8, help="of fine-tuned experts; default: 8"
+    )
+    experts.add_argument("--seed", type=seed, default=0, help="default: 0")
+    experts.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the experts")
+    add_table(parser)
+    add_encoder(parser)
 
 
-def fewshot(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Train experts on few labels and students on a pool; print what they are worth."""
+    import numpy as np
+    import pandas as pd
+
+    from ...embed import DistilBertVectorizer
+    from ...encoders.sources import find_encoder
+    from ...fewshot.learning import finetuned_experts, learn
+    from ...finetune.finetuning import Recipe
+    from ...persistence import save_model
+    from ...reports.metrics import short
+    from ...reports.sidecar import describe_encoder, versions, write_json
+    from ...tables.columns import labels_of, texts_of
+    from ...tables.reading import table_format, write_table
+    from ...training import check_classes
+    from ...utils.cleaning import clean_texts
+    from ...utils.files import check_can_write
+    from ...utils.steps import find_step
+    from ..options import check_can_write_file, encoder_settings, read_rows, read_test_rows
+    from ..output import count, describe_table, of_epoch, say, say_encoder
+
     started = time.perf_counter()
     out = Path(arguments.out)
     check_can_write(out / "teacher.joblib")
@@ -251,6 +201,10 @@ def fewshot(arguments: argparse.Namespace) -> None:
 
 
 def _read_pool(arguments: argparse.Namespace, text_column: str) -> list[str]:
+    from ...tables.columns import find_columns, texts_of
+    from ...tables.reading import read_table
+    from ..output import describe_table, say
+
     table = read_table(arguments.unlabelled, header=arguments.header, columns=[text_column])
     column = text_column if text_column in table.frame.columns else arguments.text_column
     column, _ = find_columns(table, column, None, need_label=False)
@@ -260,6 +214,8 @@ def _read_pool(arguments: argparse.Namespace, text_column: str) -> list[str]:
 
 def _check_suggestions(path: Path, label_column: str) -> None:
     """Raise `InputError` if somebody has begun to fill in the labels of a former run."""
+    import pandas as pd
+
     if not path.is_file():
         return
     before = pd.read_csv(path, keep_default_na=False, dtype=str)
@@ -292,6 +248,13 @@ def _few_figures(
     test_labels: Any,
 ) -> dict[str, Any]:
     """Score the models, and what is there without a pool, on the test rows."""
+    import numpy as np
+
+    from ...heads.words import make_words_baseline
+    from ...reports.metrics import score
+    from ...utils.cleaning import clean_texts
+    from ..output import say
+
     seen, asked = texts, test_texts
     if arguments.clean:
         seen, asked = clean_texts(texts), clean_texts(test_texts)
@@ -305,56 +268,3 @@ def _few_figures(
     for name, found in figures.items():
         say("", f"{name:18}{found['accuracy']:8.4f}  {found['macro_f1']:8.4f}")
     return figures
-
-
-def finetune(arguments: argparse.Namespace) -> None:
-    """Fine-tune an encoder; print each epoch's figures."""
-    out = Path(arguments.out)
-    check_can_write(out / "config.json")
-    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
-    soft = arguments.soft_label_column
-    if soft and (arguments.label_column or arguments.label_separator):
-        raise InputError("--soft-label-column stands in place of labels: leave those options out.")
-
-    if soft:
-        table, text_column, labels = read_soft_rows(arguments, arguments.data)
-        texts = texts_of(table, text_column)
-    else:
-        table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
-        assert label_column is not None  # was needed
-        say("data", describe_table(table, text_column, label_column))
-        texts, labels = texts_of(table, text_column), read_labels(arguments, table, label_column)
-    if arguments.valid is None:
-        texts, valid_texts, labels, valid_labels = hold_out(texts, labels, arguments.seed, parts=10)
-    elif soft:
-        table, _, valid_labels = read_soft_rows(arguments, arguments.valid, text_column)
-        valid_texts = texts_of(table, text_column)
-    else:
-        assert label_column is not None
-        _, valid_texts, valid_labels = read_test_rows(
-            arguments, arguments.valid, text_column, label_column, labels
-        )
-    say("train", f"{len(texts):,} rows")
-    say("valid", f"{len(valid_texts):,} rows{'' if arguments.valid else ', one of ten'}")
-    name, _ = encoder_name(arguments)
-    files = find_encoder(name, arguments.revision, local_files_only=arguments.offline)
-    done = finetune_encoder(
-        files,
-        texts,
-        labels,
-        valid_texts,
-        valid_labels,
-        out,
-        recipe,
-        clean=arguments.clean,
-        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", of_epoch(epoch)),
-        progress=sys.stderr.isatty(),
-    )
-    if done.skipped:
-        say("before", "the same training was done already")
-    say("kept", f"epoch {done.metrics['epoch']}: {of_epoch(done.metrics)}")
-    if not done.skipped:
-        say("in all", f"{done.seconds:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
-    clean = " --clean" if arguments.clean else ""
-    say("next", f"pipeline.py --data {arguments.data} --test OTHER_ROWS --model {out}{clean}")
