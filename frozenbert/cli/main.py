@@ -1,4 +1,4 @@
-"""Run a command: exit codes, warnings and errors in the words of the command line."""
+"""Run a command: its exit code, its warnings and its errors in the words of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import TextIO
 
 from .. import __version__
 from ..errors import FrozenbertWarning, InputError
@@ -20,10 +20,34 @@ from .arguments import Parser
 __all__ = ["main", "run_command"]
 
 COMMANDS = ("train", "classify", "compare", "embed", "fewshot", "finetune", "serve", "cache")
+# Options that are not named like the parameter they set; the first that a command has counts.
+OPTIONS = {
+    "encoder": ("encoder", "encoder_path"),
+    "folder": ("out",),
+    "local_files_only": ("offline",),
+    "max_bytes": ("max_size",),
+    "model_name": ("encoder", "encoder_path"),
+    "n_workers": ("workers",),
+    "pool": ("unlabelled",),
+    "random_state": ("seed",),
+    "separator": ("label_separator",),
+    "unlabelled": ("unlabelled",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `frozenbert COMMAND`, the installed command."""
+    """Run `frozenbert COMMAND`, the installed command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code, as of `run_command`.
+    """
     parser = Parser(
         prog="frozenbert",
         description="Text classification with frozen encoders and scikit-learn.",
@@ -31,27 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        about = str(_module(name).__doc__)
-        subparsers.add_parser(name, help=about.splitlines()[0], add_help=False)
+        subparsers.add_parser(name, help=_about(_module(name)).splitlines()[0], add_help=False)
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = parser.parse_args(arguments[:1])
     return run_command(known.command, arguments[1:], prog=f"frozenbert {known.command}")
 
 
 def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run a command; 0 done, 2 the input is wrong, 1 something else failed.
+    """Run one command.
 
     Parameters
     ----------
     name : str
-        The command's, such as "train".
+        Such as "train".
     argv : sequence of str, optional
-        Its arguments; by default the process's.
+        Its arguments; by default those of the process.
     prog : str, optional
-        What its messages begin with; by default the name of the file that was run.
+        What its messages begin with; by default the name of the file that runs.
+
+    Returns
+    -------
+    int
+        0 done, 2 the user's input is wrong, 1 anything else failed, 130 interrupted.
     """
     command = _module(name)
-    parser = Parser(prog=prog, description=" ".join(str(command.__doc__).split()))
+    parser = Parser(prog=prog, description=" ".join(_about(command).split()))
     command.add_arguments(parser)
     arguments = parser.parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
@@ -60,25 +88,17 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     try:
         with warnings.catch_warnings():
             if not arguments.debug:
-                warnings.showwarning = _show_warning  # type: ignore[assignment]
+                warnings.showwarning = _print_warning
             command.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted{_kept(name, arguments)}.", file=sys.stderr)
+        print(f"{parser.prog}: interrupted{_what_remains(name, arguments)}.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # whoever read our output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if arguments.debug:
-            traceback.print_exc()
-        message = " ".join(str(error).split())
-        if isinstance(error, InputError):
-            print(f"{parser.prog}: {message}", file=sys.stderr)
-            return 2
-        where = "" if arguments.debug else " (--debug shows where)"
-        print(f"{parser.prog}: {type(error).__name__}: {message}{where}", file=sys.stderr)
-        return 1
+        return _report(error, parser.prog, arguments)
     return 0
 
 
@@ -86,8 +106,41 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{__package__}.commands.{name}")
 
 
-def _kept(name: str, arguments: argparse.Namespace) -> str:
-    """Say what an interrupted command leaves behind."""
+def _about(command: ModuleType) -> str:
+    assert command.__doc__ is not None
+    return command.__doc__
+
+
+def _report(error: Exception, prog: str, arguments: argparse.Namespace) -> int:
+    """Print an error on one line of stderr, after its traceback if asked; return the exit code."""
+    if arguments.debug:
+        traceback.print_exc()
+    if isinstance(error, InputError):
+        message = error.worded(functools.partial(_as_option, arguments, error))
+        print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    where = "" if arguments.debug else " (--debug shows where)"
+    message = " ".join(str(error).split())
+    print(f"{prog}: {type(error).__name__}: {message}{where}", file=sys.stderr)
+    return 1
+
+
+def _as_option(
+    arguments: argparse.Namespace, error: InputError, parameter: str, value: str | None
+) -> str:
+    """Return what a command calls a library's parameter, and the value that it was given."""
+    for name in OPTIONS.get(parameter, (parameter,)):
+        if name in arguments:
+            option = f"--{name.replace('_', '-')}"
+            given = getattr(arguments, name)
+            if isinstance(given, list | tuple):
+                value = value and ",".join(map(str, given))
+            return option if value is None or isinstance(given, bool) else f"{option} {value}"
+    return str(error).removesuffix(f": {error.message}")  # as Python shows it
+
+
+def _what_remains(name: str, arguments: argparse.Namespace) -> str:
+    """Return what an interrupted command leaves on disk, for its last line."""
     if name == "embed" and (arguments.workers or arguments.scheduler):
         return "; tables that are done are kept"
     if name == "finetune":
@@ -97,8 +150,15 @@ def _kept(name: str, arguments: argparse.Namespace) -> str:
     return "; vectors computed so far are kept"
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    # What a user can act on; libraries' notes to programmers are for --debug.
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning that a user can act on; `--debug` shows all others."""
     from sklearn.exceptions import InconsistentVersionWarning
 
     ours = category is UserWarning or issubclass(category, FrozenbertWarning)

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from frozenbert import InputError, load_model
-from frozenbert.cli.main import classify, embed, train
 from frozenbert.tables.columns import has_lists, label_sets_of
 from frozenbert.tables.reading import Table, read_table, write_table
 
@@ -27,20 +26,6 @@ def comments(n: int = 96) -> pd.DataFrame:
         words = [word for kind, word in KINDS.items() if flags[kind]]
         rows.append({"comment": f"{' '.join(words)} film {i} so and so", **flags})
     return pd.DataFrame(rows)
-
-
-@pytest.fixture
-def run(tiny, tmp_path, monkeypatch, capsys):
-    """Run a command here and return its exit code, what it printed, and its errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FROZENBERT_ENCODERS", str(Path(tiny).parent))  # for saved models
-
-    def run(command, *arguments):
-        code = command([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 OPTIONS = ["--cv", 2, "--C", "0.01,1", "--pooling", "mean", "--out", "model"]
@@ -62,7 +47,7 @@ def test_many_labels_from_file_to_file(run, tiny, form):
         write_table(frame, data)
         labels = ["--label-column", "tags"]
         labels += ["--label-separator", "|"] if form == "separated" else []
-    code, out, err = run(train, "--data", data, "--model", tiny, *labels, *OPTIONS)
+    code, out, err = run("train", "--data", data, "--encoder", tiny, *labels, *OPTIONS)
     assert (code, err) == (0, "")
     assert re.search(r"^train    72 rows; (toxic|insult|spam): 3\d, ", out, re.MULTILINE)
     assert "macro F1   micro F1  all right" in out
@@ -81,7 +66,7 @@ def test_many_labels_from_file_to_file(run, tiny, form):
     assert "macro F1 of the baseline" in page
 
     write_table(comments(8)[["comment"]], "new.csv")
-    code, out, _ = run(classify, "--model", "model", "--data", "new.csv", "--out", "out.csv")
+    code, out, _ = run("classify", "--model", "model", "--data", "new.csv", "--out", "out.csv")
     assert code == 0
     assert re.search(r"^found    prediction_\w+: \d+, ", out, re.MULTILINE)
     found = pd.read_csv("out.csv")
@@ -93,7 +78,7 @@ def test_many_labels_from_file_to_file(run, tiny, form):
     np.testing.assert_array_equal(
         found.iloc[:, 1:4].to_numpy(), model.predict(found["comment"].tolist())
     )
-    code, out, _ = run(classify, "--model", "model", "--text", "bad slow film 5 so and so")
+    code, out, _ = run("classify", "--model", "model", "--text", "bad slow film 5 so and so")
     assert re.search(r"^prediction_toxic\t1$", out, re.MULTILINE)
     assert re.search(r"^prediction_insult\t0$", out, re.MULTILINE)
     assert re.search(r"^proba_spam\t0\.\d{4}$", out, re.MULTILINE)
@@ -105,12 +90,14 @@ def test_a_test_file_of_many_labels(run, tiny):
     write_table(frame[["comment", "tags"]][:72], "train.csv")
     write_table(frame[["comment", "tags"]][72:], "test.csv")
     options = ["--label-column", "tags", "--label-separator", "|", *OPTIONS]
-    code, *_ = run(train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *options)
+    code, *_ = run(
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *options
+    )
     assert code == 0
     frame.loc[90, "tags"] = "toxic|rude"
     write_table(frame[["comment", "tags"]][72:], "test.csv")
     code, _, err = run(
-        train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *options
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *options
     )
     assert code == 2
     assert "test.csv, line 20: the label 'rude' does not stand in the training rows" in err
@@ -143,7 +130,7 @@ def test_what_is_wrong_with_labels(run, tiny, change, arguments, match):
     for column, value in change.items():
         frame.loc[2, column] = value
     write_table(frame, "train.csv")
-    code, _, err = run(train, "--data", "train.csv", "--model", tiny, "--cv", 2, *arguments)
+    code, _, err = run("train", "--data", "train.csv", "--encoder", tiny, "--cv", 2, *arguments)
     assert code == 2
     assert match in err
     assert err.count("\n") == 1
@@ -157,7 +144,7 @@ def test_a_label_with_one_row_is_a_warning(run, tiny):
     columns = [*COLUMNS, "--label-column", "threat"]
     write_table(comments(16).assign(threat=0), "test.csv")
     code, _, err = run(
-        train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *columns, *OPTIONS
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *columns, *OPTIONS
     )
     assert code == 0
     assert "warning: label 'threat' has 1 training rows with it, too few for 2 folds" in err
@@ -193,7 +180,7 @@ def test_all_options_at_once(run, tiny):
     options = ["--search", "features", "--with-tfidf", "--calibrate", "isotonic"]
     options += ["--scoring", "f1_macro", "--long-text", "windows"]
     code, out, err = run(
-        train, "--data", "train.csv", "--model", tiny, *options, "--cv", 2, "--C", "0.01,1",
+        "train", "--data", "train.csv", "--encoder", tiny, *options, "--cv", 2, "--C", "0.01,1",
         "--out", "model",
     )  # fmt: skip
     assert (code, err) == (0, "")
@@ -208,7 +195,7 @@ def test_all_options_at_once(run, tiny):
     assert sidecar["encoder"]["long_text"] == "windows"
     assert Path("model/features.png").exists()
     # A simpler model in the same folder leaves no plot of this one.
-    code, *_ = run(train, "--data", "train.csv", "--model", tiny, "--cv", 2, "--out", "model")
+    code, *_ = run("train", "--data", "train.csv", "--encoder", tiny, "--cv", 2, "--out", "model")
     assert code == 0
     assert not Path("model/features.png").exists()
 
@@ -216,13 +203,13 @@ def test_all_options_at_once(run, tiny):
 def test_a_model_reads_long_texts_as_it_was_trained(run, tiny):
     write_table(comments()[["comment", "toxic"]], "train.csv")
     options = ["--long-text", "windows", *OPTIONS]
-    assert run(train, "--data", "train.csv", "--model", tiny, *options)[0] == 0
+    assert run("train", "--data", "train.csv", "--encoder", tiny, *options)[0] == 0
     text = "bad " * 30 + "good film " * 60
     pd.DataFrame({"comment": [text]}).to_csv("long.csv", index=False)
     call = ["--model", "model", "--data", "long.csv", "--out", "out.csv"]
-    code, _, err = run(classify, *call)
+    code, _, err = run("classify", *call)
     assert (code, err) == (0, "")  # nothing is cut, so there is no warning
-    code, _, err = run(classify, *call, "--long-text", "truncate")
+    code, _, err = run("classify", *call, "--long-text", "truncate")
     assert code == 2
     assert "--long-text truncate: this model was trained with windows" in err
 
@@ -237,7 +224,7 @@ def test_texts_in_the_report_are_escaped_or_left_out(run, tiny):
     frame = comments()[["comment", "toxic"]]
     frame["comment"] = [f"{HOSTILE} {i}" for i in range(len(frame))]  # nothing can be told apart
     write_table(frame.rename(columns={"toxic": "label"}), "train.csv")
-    assert run(train, "--data", "train.csv", "--model", tiny, *OPTIONS)[0] == 0
+    assert run("train", "--data", "train.csv", "--encoder", tiny, *OPTIONS)[0] == 0
     page = Path("model/report.html").read_text("utf-8")
     assert "<script" not in page
     assert "<img src=x" not in page
@@ -246,7 +233,7 @@ def test_texts_in_the_report_are_escaped_or_left_out(run, tiny):
     assert "Labels to look at" in page
     for name in ("metrics.json", "model.json"):
         assert "<script" not in Path("model", name).read_text("utf-8")
-    code, *_ = run(train, "--data", "train.csv", "--model", tiny, *OPTIONS, "--no-examples")
+    code, *_ = run("train", "--data", "train.csv", "--encoder", tiny, *OPTIONS, "--no-examples")
     assert code == 0
     page = Path("model/report.html").read_text("utf-8")
     assert "alert" not in page
@@ -260,8 +247,8 @@ def test_the_report_says_what_to_know_of_the_data(run, tiny):
     frame.loc[20, "comment"] = "a film " * 60
     write_table(frame, "train.csv")
     write_table(frame[:6], "test.csv")
-    arguments = ["--data", "train.csv", "--test", "test.csv", "--model", tiny, *OPTIONS]
-    assert run(train, *arguments)[0] == 0
+    arguments = ["--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *OPTIONS]
+    assert run("train", *arguments)[0] == 0
     metrics = json.loads(Path("model/metrics.json").read_text("utf-8"))
     data = metrics["data"]
     assert (data["n_duplicates"], data["n_contradictions"]) == (2, 1)
@@ -325,7 +312,7 @@ def make_byte_encoder(folder: Path) -> Path:
 @pytest.mark.parametrize("form", ["csv", "tsv.gz", "jsonl", "parquet"])
 def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
     encoder = str(make_byte_encoder(tmp_path / "multilingual"))
-    windows = ["--model", encoder, "--long-text", "windows", "--pooling", "mean"]
+    windows = ["--encoder", encoder, "--long-text", "windows", "--pooling", "mean"]
     capsys.readouterr()  # transformers' bar
     rows = [
         {"text": text.format(i), "label": label}
@@ -335,7 +322,7 @@ def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
     ]
     frame = pd.DataFrame(rows)
     write_table(frame, f"train.{form}")
-    code, out, err = run(train, "--data", f"train.{form}", *windows, *OPTIONS)
+    code, out, err = run("train", "--data", f"train.{form}", *windows, *OPTIONS)
     assert (code, err) == (0, "")
     assert "한국어: 24" in out
     metrics = json.loads(Path("model/metrics.json").read_text("utf-8"))
@@ -343,12 +330,14 @@ def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
     assert set(metrics["per_class"]) == set(SCRIPTS)
     page = Path("model/report.html").read_text("utf-8")
     assert all(label in page for label in SCRIPTS)
-    code, *_ = run(classify, "--model", "model", "--data", f"train.{form}", "--out", f"out.{form}")
+    code, *_ = run(
+        "classify", "--model", "model", "--data", f"train.{form}", "--out", f"out.{form}"
+    )
     assert code == 0
     found = read_table(f"out.{form}", header="sv" in form or None).frame
     assert found["text"].tolist() == frame["text"].tolist()
     assert (found["prediction"] == frame["label"]).mean() > 0.9
-    code, *_ = run(embed, "--data", f"train.{form}", *windows, "--out", "x.npy",
+    code, *_ = run("embed", "--data", f"train.{form}", *windows, "--out", "x.npy",
                    "--label-column", "label")  # fmt: skip
     assert code == 0
     vectors = np.load("x.npy")

@@ -1,20 +1,22 @@
-"""Show trained models side by side, and say which to use."""
+"""Show trained models side by side, and say which one to use."""
 
 from __future__ import annotations
 
 import argparse
+
+from ..arguments import add_debug
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("models", nargs="+", metavar="FOLDER", help="of models, as from training")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("models", nargs="+", metavar="FOLDER", help="folders of trained models")
+    add_debug(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print models side by side."""
+    """Print a table of the models and a verdict."""
     from ...reports.comparison import compare_models
 
     print("\n".join(compare_models(arguments.models)))

@@ -1,4 +1,4 @@
-"""Train on few labels and many texts without: experts, and students that they teach."""
+"""Train on few labels and many unlabelled texts: experts teach student models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ..arguments import CLEAN, add_encoder, add_table, jobs, positive, seed
+from ..arguments import (
+    add_cache,
+    add_clean,
+    add_debug,
+    add_encoder,
+    add_fine_tuning,
+    add_limit,
+    add_n_jobs,
+    add_seed,
+    add_table,
+    positive,
+)
 
 if TYPE_CHECKING:
     from ...fewshot.learning import FewShot
@@ -22,43 +33,50 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("--data", required=True, metavar="FILE", help="texts and labels")
+    parser.add_argument("--data", required=True, metavar="FILE", help="table of texts and labels")
     parser.add_argument(
-        "--unlabelled", required=True, metavar="FILE", help="the pool: texts of the same kind"
+        "--unlabelled",
+        required=True,
+        metavar="FILE",
+        help="table of texts of the same kind, without labels: the pool",
     )
-    parser.add_argument("--test", metavar="FILE", help="rows to measure on")
+    parser.add_argument("--test", metavar="FILE", help="table to evaluate on")
     parser.add_argument(
         "--out",
         required=True,
         metavar="FOLDER",
         help="where teacher.joblib, student.joblib and student_words.joblib go",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N labelled rows")
-    parser.add_argument("--clean", action="store_true", help=CLEAN)
+    add_limit(parser)
+    add_clean(parser)
+    add_seed(parser)
+    add_n_jobs(parser)
     parser.add_argument(
-        "--suggest", type=positive, metavar="N", help="write the N texts to label next, suggest.csv"
+        "--suggest",
+        type=positive,
+        metavar="N",
+        help="write the N texts of the pool to label next into suggest.csv",
     )
     parser.add_argument(
-        "--soft-labels", metavar="FILE", help="write the pool with the teacher's probabilities"
+        "--soft-labels",
+        metavar="FILE",
+        help="table to write: the pool with the teacher's probabilities",
     )
+    add_debug(parser)
     experts = parser.add_argument_group("experts")
     experts.add_argument(
         "--experts",
         choices=("frozen", "finetuned"),
         default="frozen",
-        help="heads on frozen vectors (default), or a fine-tuned encoder for each",
-    )
-    experts.add_argument("--n-experts", type=positive, default=8, metavar="N", help="default: 8")
-    experts.add_argument(
-        "--epochs", type=positive, default=8, help="of fine-tuned experts; default: 8"
+        help="classifiers on vectors of a frozen encoder (default), or a fine-tuned encoder each",
     )
     experts.add_argument(
-        "--batch-size", type=positive, default=8, help="of fine-tuned experts; default: 8"
+        "--n-experts", type=positive, default=8, metavar="N", help="number of experts; default: 8"
     )
-    experts.add_argument("--seed", type=seed, default=0, help="default: 0")
-    experts.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the experts")
+    add_fine_tuning(parser)
     add_table(parser)
     add_encoder(parser)
+    add_cache(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -73,28 +91,27 @@ def run(arguments: argparse.Namespace) -> None:
     from ...persistence import save_model
     from ...reports.metrics import short
     from ...reports.sidecar import describe_encoder, versions, write_json
-    from ...tables.columns import labels_of, texts_of
     from ...tables.reading import table_format, write_table
     from ...training import check_classes
     from ...utils.cleaning import clean_texts
     from ...utils.files import check_can_write
     from ...utils.steps import find_step
-    from ..options import check_can_write_file, encoder_settings, read_rows, read_test_rows
-    from ..output import count, describe_table, of_epoch, say, say_encoder
+    from ..options import check_output, encoder_settings, read_rows, read_test_rows, read_texts
+    from ..output import count, describe_epoch, describe_files, describe_table, say, say_encoder
 
     started = time.perf_counter()
     out = Path(arguments.out)
     check_can_write(out / "teacher.joblib")
     if arguments.soft_labels is not None:
         table_format(arguments.soft_labels)
-        check_can_write_file(Path(arguments.soft_labels))
-        for read in (arguments.data, arguments.unlabelled, arguments.test):
-            if read is not None and Path(read).resolve() == Path(arguments.soft_labels).resolve():
-                raise InputError(f"--soft-labels {read}: is read from; name another file.")
-    table, text_column, label_column = read_rows(arguments, Path(arguments.data), True)
-    if not isinstance(label_column, str):
-        raise InputError("--label-column: one here; fewshot takes texts with one class each.")
-    texts, labels = texts_of(table, text_column), labels_of(table, label_column)
+        check_output(arguments, "soft_labels")
+    rows = read_rows(arguments, arguments.data)
+    table, text_column, label_column = rows.table, rows.text_column, rows.label_column
+    if not isinstance(label_column, str) or not isinstance(rows.labels, np.ndarray):
+        raise InputError(
+            "name one column; fewshot takes one class for each text.", parameter="label_column"
+        )
+    texts, labels = rows.texts, rows.labels
     rare, n = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
     if n < 2:
         raise InputError(f"the class {short(rare)!r} has one row; label another of it, or drop it.")
@@ -102,13 +119,14 @@ def run(arguments: argparse.Namespace) -> None:
     _check_suggestions(out / "suggest.csv", label_column)
     say("data", describe_table(table, text_column, label_column))
     say("labels", count(labels))
-    pool = _read_pool(arguments, text_column)
+    table, column, pool = read_texts(arguments, arguments.unlabelled, text_column)
+    pool = list(dict.fromkeys(pool))
+    say("pool", describe_table(table, column))
     test_texts, test_labels = list[str](), np.array([])
     if arguments.test is not None:
-        table, test_texts, test_labels = read_test_rows(
-            arguments, arguments.test, text_column, label_column, labels
-        )
-        say("test", describe_table(table, text_column, label_column))
+        test_rows = read_test_rows(arguments, arguments.test, rows)
+        test_texts, test_labels = test_rows.texts, test_rows.labels
+        say("test", describe_table(test_rows.table, text_column, label_column))
     seen = clean_texts if arguments.clean else list
     pool = _left_out(pool, texts, seen, f"labelled in {Path(arguments.data).name}")
     pool = _left_out(pool, test_texts, seen, f"rows of {arguments.test}, which is measured on")
@@ -137,8 +155,8 @@ def run(arguments: argparse.Namespace) -> None:
     experts = None
     if arguments.experts == "finetuned":
         recipe = Recipe(
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
+            epochs=arguments.epochs or 8,
+            batch_size=arguments.batch_size or 8,
             max_length=arguments.max_length,
             pooling=arguments.pooling or "auto",
             device=arguments.device,
@@ -153,7 +171,7 @@ def run(arguments: argparse.Namespace) -> None:
             recipe,
             arguments.n_experts,
             arguments.seed,
-            on_expert=lambda name, figures: say(name, of_epoch(figures)),
+            on_expert=lambda name, figures: say(name, describe_epoch(figures)),
             **{key: settings[key] for key in passed_on if key in settings},
         )
     learned = learn(
@@ -197,19 +215,7 @@ def run(arguments: argparse.Namespace) -> None:
     facts["seconds"] = time.perf_counter() - started
     write_json(facts, out / "fewshot.json")
     say("in all", f"{facts['seconds']:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
-
-
-def _read_pool(arguments: argparse.Namespace, text_column: str) -> list[str]:
-    from ...tables.columns import find_columns, texts_of
-    from ...tables.reading import read_table
-    from ..output import describe_table, say
-
-    table = read_table(arguments.unlabelled, header=arguments.header, columns=[text_column])
-    column = text_column if text_column in table.frame.columns else arguments.text_column
-    column, _ = find_columns(table, column, None, need_label=False)
-    say("pool", describe_table(table, column, None))
-    return list(dict.fromkeys(texts_of(table, column)))
+    say("written", describe_files(out))
 
 
 def _check_suggestions(path: Path, label_column: str) -> None:

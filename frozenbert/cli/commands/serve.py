@@ -1,7 +1,7 @@
-"""Serve a saved model: a page to try it on, and an API.
+"""Serve a trained classifier: a web page to try it on, and an API.
 
-Of a model's two forms the safe one is taken, where it is there. Beyond loopback, a token is
-demanded: $FROZENBERT_TOKEN.
+Takes the safe form of the model (.skops) if there is one. An address that other machines can
+reach requires a token: $FROZENBERT_TOKEN.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from ...errors import InputError
-from ..arguments import age, positive, size
+from ..arguments import add_cache, add_debug, add_model, age, port, positive, size
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,89 +18,83 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a model's folder, or a file in it"
+        "--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this machine only"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any that is free")
+    parser.add_argument(
+        "--port", type=port, default=8000, metavar="N", help="default: 8000; 0: any free port"
+    )
     parser.add_argument(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name that the service is called by (the Host header)",
+        help="another name that clients use for the service (in the Host header)",
     )
+    add_debug(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument(
-        "--max-body", type=size, default="10MB", metavar="SIZE", help="of a request; default: 10MB"
+        "--max-body",
+        type=size,
+        default="10MB",
+        metavar="SIZE",
+        help="size of a request; default: 10MB",
     )
     limits.add_argument(
         "--max-texts",
         type=positive,
         default=10_000,
         metavar="N",
-        help="of a request; default: 10,000",
+        help="texts in a request; default: 10,000",
     )
     limits.add_argument(
         "--max-characters",
         type=positive,
         default=10_000,
         metavar="N",
-        help="of a text; default: 10,000",
+        help="characters in a text; default: 10,000",
     )
     limits.add_argument(
         "--max-waiting",
         type=positive,
         default=1024,
         metavar="N",
-        help="texts in the queue; beyond them requests are refused (503); default: 1,024",
+        help="texts in the queue, beyond which requests are refused (503); default: 1,024",
     )
     limits.add_argument(
         "--timeout",
         type=age,
         default="60s",
         metavar="TIME",
-        help="for the next 64 texts of an answer; default: 60s",
+        help="for the next 64 texts of a response; default: 60s",
     )
-    encoder = parser.add_argument_group("encoder")
-    encoder.add_argument(
-        "--encoder", metavar="NAME", help="where the model's encoder is now: a folder or a name"
-    )
-    encoder.add_argument("--device", help="a torch device, cpu or cuda")
-    encoder.add_argument("--offline", action="store_true", help="never ask the hub")
-    encoder.add_argument(
-        "--cache-dir", metavar="FOLDER", help="keep vectors of requests there; default: nowhere"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(no_cache=False)
+    add_model(parser)
+    add_cache(parser, default="none; vectors of requests are not stored", optional=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve a model until told to stop."""
+    from ...embed import DistilBertVectorizer
     from ...persistence import SAFE, load_model, safest
     from ...pipeline import predict
     from ...serve.app import Service, make_app
     from ...serve.guard import Limits
     from ...serve.process import bind, host_names, run, token_for
-    from ..options import cache_dir, vectorizers
+    from ...utils.steps import find_steps
+    from ..options import cache_dir, move_here
     from ..output import say
 
-    for name, value in (("--max-body", arguments.max_body), ("--timeout", arguments.timeout)):
-        if not value > 0:
-            raise InputError(f"{name}: must be above 0.")
+    for name in ("max_body", "timeout"):
+        if not getattr(arguments, name) > 0:
+            raise InputError("must be above 0.", parameter=name)
     hosts = host_names(arguments.host, arguments.allowed_host)
     token = token_for(arguments.host)
     path = safest(arguments.model)
     with bind(arguments.host, arguments.port) as listening:
         model = load_model(path)
         model = getattr(model, "best_estimator_", model)
-        for embed in vectorizers(model, arguments.encoder):
-            embed.set_params(
-                cache_dir=None if arguments.cache_dir is None else cache_dir(arguments),
-                local_files_only=arguments.offline,
-                progress=False,
-            )
-            if arguments.device is not None:
-                embed.set_params(device=arguments.device)
+        move_here(model, arguments, None if arguments.cache_dir is None else cache_dir(arguments))
+        for embed in find_steps(model, DistilBertVectorizer):
+            embed.set_params(progress=False)
             if embed.precision == "bfloat16":
                 # It rounds otherwise in other batches; so that no answer depends on the others,
                 # each text is one.

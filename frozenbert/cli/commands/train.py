@@ -1,156 +1,136 @@
-"""Train a text classifier on a file of texts and labels, measure it and save it."""
+"""Train a text classifier on a table of texts and labels, evaluate it and save it."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import re
-import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ..arguments import (
-    CLEAN,
+    add_cache,
+    add_clean,
     add_cluster,
+    add_debug,
     add_encoder,
+    add_label_separator,
+    add_limit,
+    add_n_jobs,
+    add_seed,
     add_table,
     folds,
-    jobs,
     parse_c_values,
-    positive,
-    seed,
 )
+
+if TYPE_CHECKING:
+    from ..options import Rows
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("--data", required=True, metavar="FILE", help="texts and labels")
+    parser.add_argument("--data", required=True, metavar="FILE", help="table of texts and labels")
     parser.add_argument(
-        "--test", metavar="FILE", help="rows to measure on; without it a stratified quarter"
-    )
-    parser.add_argument("--out", metavar="FOLDER", help="default: artifacts/NAME of the data file")
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N rows only")
-    parser.add_argument("--cv", type=folds, default=5, metavar="FOLDS", help="default: 5")
-    parser.add_argument(
-        "--C",
-        type=parse_c_values,
-        metavar="VALUES",
-        help="values to try, separated by commas; default: 20 from 1e-5 to 10 (many labels: 7)",
+        "--test",
+        metavar="FILE",
+        help="table to evaluate on; default: a stratified quarter of --data",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="of the split and the folds; default 0"
+        "--out", metavar="FOLDER", help="where the model goes; default: artifacts/NAME of --data"
     )
-    parser.add_argument("--n-jobs", type=jobs, metavar="N", help="processes for the search")
-    parser.add_argument(
-        "--no-examples", action="store_true", help="no text of a row stands in the report"
-    )
-    parser.add_argument("--clean", action="store_true", help=CLEAN)
+    add_limit(parser)
+    add_clean(parser)
+    add_seed(parser)
+    add_n_jobs(parser)
+    parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
+    add_debug(parser)
+    _add_classifier(parser)
+    add_table(parser)
+    add_encoder(parser)
+    add_cache(parser)
+    add_cluster(parser)
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
     head = parser.add_argument_group("classifier")
     head.add_argument(
         "--search",
         choices=("head", "features"),
         default="head",
-        help="choose C alone (default), or layers and pooling too",
+        help="what cross-validation chooses: C alone (head, the default), or also layers and "
+        "pooling (features)",
     )
     head.add_argument(
-        "--with-tfidf", action="store_true", help="words and pairs of words beside the vectors"
+        "--with-tfidf", action="store_true", help="add TF-IDF of words and word pairs"
     )
     head.add_argument(
         "--calibrate",
         choices=("sigmoid", "isotonic"),
-        help="map probabilities, out of fold, to shares of rows",
+        help="calibrate the probabilities on out-of-fold predictions",
     )
     head.add_argument(
-        "--class-weight", choices=("balanced",), help="rare classes count as much as frequent ones"
+        "--class-weight",
+        choices=("balanced",),
+        help="weight rows so that all classes count the same",
     )
     head.add_argument(
         "--scoring",
         metavar="NAME",
-        help="a scikit-learn scorer; default: accuracy, and average precision of many labels",
+        help="scikit-learn scorer for the search; default: accuracy, or average precision if "
+        "a text has several labels",
     )
     head.add_argument(
-        "--label-separator",
-        metavar="SEP",
-        help="the label column holds lists such as a|b: any number of labels a text",
+        "--cv", type=folds, default=5, metavar="FOLDS", help="folds of the search; default: 5"
     )
-    add_table(parser)
-    add_encoder(parser)
-    add_cluster(parser)
+    head.add_argument(
+        "--C",
+        type=parse_c_values,
+        metavar="VALUES",
+        help="values to try, separated by commas; default: 20 from 1e-5 to 10, or 7 if a text has "
+        "several labels",
+    )
+    add_label_separator(head)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train, measure and save; print what came out."""
+    """Train, evaluate and save a classifier; print its figures."""
     import numpy as np
 
-    from ...bulk.cluster import cluster, describe_workers, searched_on
-    from ...finetune.finetuning import n_trained_on
     from ...pipeline import make_text_classifier
-    from ...tables.columns import texts_of
-    from ...training import check_classes, hold_out, save_training, train
-    from ...utils.cleaning import clean_texts
-    from ...utils.files import check_can_write, sha256_of_file
-    from ..options import encoder_settings, read_labels, read_rows, read_test_rows
-    from ..output import count, describe_table, print_training, say
+    from ...training import check_classes, save_training, train
+    from ..options import encoder_settings, read_rows
+    from ..output import count, describe_files, describe_table, print_training, say
 
     started = time.perf_counter()
-    data = Path(arguments.data)
-    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
-    out = Path(arguments.out or Path("artifacts") / name)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; a folder's name is needed.")
-    check_can_write(out / "model.joblib")
-
-    table, text_column, label_column = read_rows(arguments, data, need_label=True)
-    assert label_column is not None  # was needed
-    texts = texts_of(table, text_column)
-    labels = read_labels(arguments, table, label_column)
+    out = _folder(arguments)
+    rows = read_rows(arguments, arguments.data)
+    say("data", describe_table(rows.table, rows.text_column, rows.label_column))
     source = {
-        "file": data.name,
-        "sha256": sha256_of_file(data),
-        "text_column": text_column,
-        "label_column": label_column,
+        **_file(arguments.data),
+        "text_column": rows.text_column,
+        "label_column": rows.label_column,
     }
-    say("data", describe_table(table, text_column, label_column))
+    rows, test_rows, test = _split(arguments, rows)
+    check_classes(rows.labels, arguments.cv)
+    say("train", f"{len(rows.texts):,} rows; {count(rows.labels)}")
     if arguments.test is None:
-        texts, test_texts, labels, test_labels = hold_out(texts, labels, arguments.seed)
-        test: dict[str, Any] = {
-            "description": f"a stratified quarter of {data.name} (seed {arguments.seed})"
-        }
-        test_described = f"{len(test_texts):,} rows, {test['description']}"
+        say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
-        table, test_texts, test_labels = read_test_rows(
-            arguments, arguments.test, text_column, label_column, labels
-        )
-        test = {
-            "description": f"all of {Path(arguments.test).name}",
-            "file": Path(arguments.test).name,
-            "sha256": sha256_of_file(arguments.test),
-        }
-        test_described = describe_table(table, text_column, label_column)
-    check_classes(labels, arguments.cv)
-    say("train", f"{len(texts):,} rows; {count(labels)}")
-    say("test", test_described)
-    if arguments.model is not None:
-        seen = clean_texts(test_texts) if arguments.clean else test_texts
-        if trained_on := n_trained_on(arguments.model, seen):
-            test["n_trained_on"] = trained_on
-            print(
-                f"warning: the encoder was fine-tuned on {trained_on:,} of the {len(seen):,} test "
-                f"rows: the figures say nothing about new texts. Measure on others, with --test.",
-                file=sys.stderr,
-            )
-
+        say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
+    _warn_of_leakage(arguments, test_rows.texts, test)
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
         search=arguments.search,
         with_tfidf=arguments.with_tfidf,
         clean=arguments.clean,
-        multi_label=np.ndim(labels) == 2,
+        multi_label=np.ndim(rows.labels) == 2,
         calibrate=arguments.calibrate,
         class_weight=arguments.class_weight,
         scoring=arguments.scoring,
@@ -160,17 +140,86 @@ def run(arguments: argparse.Namespace) -> None:
         n_jobs=arguments.n_jobs,
     )
     reading = time.perf_counter() - started
-    with contextlib.ExitStack() as stack:
-        if arguments.workers or arguments.scheduler:
-            client = stack.enter_context(cluster(arguments.scheduler, arguments.workers))
-            say("cluster", describe_workers(client))
-            stack.enter_context(searched_on(client))
+    with _searching(arguments):
         training = train(
-            model, texts, labels, test_texts, test_labels, examples=not arguments.no_examples
+            model,
+            rows.texts,
+            rows.labels,
+            test_rows.texts,
+            test_rows.labels,
+            examples=not arguments.no_examples,
         )
     training.seconds = {"reading": reading, **training.seconds}
-    # Saved before it is shown: whoever reads our output may be gone by now.
+    # Saved before it is printed: whoever reads our output may close the pipe.
     save_training(training, out, {"notice": notice, "training": source, "test": test})
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
-    say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
+    say("written", describe_files(out))
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder to write; raise `InputError` if that is not possible."""
+    from ...utils.files import check_can_write
+
+    data = Path(arguments.data)
+    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
+    out = Path(arguments.out or Path("artifacts") / name)
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file; name a folder.", parameter="out", value=out)
+    check_can_write(out / "model.joblib")
+    return out
+
+
+def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Return the rows to train on, those to test on, and what `model.json` says of the latter."""
+    from ...training import hold_out
+    from ..options import read_test_rows
+
+    if arguments.test is not None:
+        test = {"description": f"all of {Path(arguments.test).name}", **_file(arguments.test)}
+        return rows, read_test_rows(arguments, arguments.test, rows), test
+    texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    name = Path(arguments.data).name
+    return (
+        replace(rows, texts=texts, labels=labels),
+        replace(rows, texts=test_texts, labels=test_labels),
+        {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
+    )
+
+
+def _file(path: str) -> dict[str, str]:
+    from ...utils.files import sha256_of_file
+
+    return {"file": Path(path).name, "sha256": sha256_of_file(path)}
+
+
+def _warn_of_leakage(arguments: argparse.Namespace, texts: list[str], test: dict[str, Any]) -> None:
+    """Warn of test rows that the encoder was fine-tuned on, and note their number."""
+    from ...finetune.finetuning import n_trained_on
+    from ...utils.cleaning import clean_texts
+    from ..output import warn
+
+    if arguments.encoder is None:
+        return
+    seen = clean_texts(texts) if arguments.clean else texts
+    if n := n_trained_on(arguments.encoder, seen):
+        test["n_trained_on"] = n
+        warn(
+            f"the encoder was fine-tuned on {n:,} of the {len(seen):,} test rows, so the figures "
+            f"say nothing about new texts; give other rows with --test."
+        )
+
+
+@contextlib.contextmanager
+def _searching(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let the search run on a cluster, if one is asked for."""
+    if not (arguments.workers or arguments.scheduler):
+        yield
+        return
+    from ...bulk.cluster import cluster, describe_workers, searched_on
+    from ..output import say
+
+    with cluster(arguments.scheduler, arguments.workers) as client:
+        say("cluster", describe_workers(client))
+        with searched_on(client):
+            yield
