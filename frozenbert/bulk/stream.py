@@ -20,8 +20,11 @@ import pyarrow.parquet
 
 from ..errors import InputError
 from ..reports.sidecar import describe_encoder, versions, write_json
-from ..tables.columns import find_columns, shown, texts_of
-from ..tables.reading import Table, arrow_table, read_blocks, table_format
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_blocks
+from ..tables.table import Table, quoted, table_format
+from ..tables.writing import arrow_table
 from ..utils.files import sha256_of_file, writing
 from ..vectors.cache import LEFTOVERS_AFTER
 from ..vectors.job import Reading, block_rows
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "Source",
+    "CheckedTable",
     "Written",
     "embed_partition",
     "embed_table",
@@ -48,7 +51,7 @@ _Write = Callable[[pd.DataFrame, np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class CheckedTable:
     """A table of texts, looked through once.
 
     Attributes
@@ -108,7 +111,7 @@ def validate(
     label_column: str | Sequence[str] | None = None,
     limit: int | None = None,
     for_parquet: bool = False,
-) -> Source:
+) -> CheckedTable:
     """Find the texts of a table, and check and count all rows before hours are spent on them.
 
     Parameters
@@ -136,7 +139,7 @@ def validate(
         if source is None:
             found, _ = find_columns(block, text_column, label_column, need_label=False)
             asked = _asked(header=header, text_column=text_column, label_column=label_column)
-            source = Source(block, found, 0, asked)
+            source = CheckedTable(block, found, 0, asked)
         texts_of(_with_texts(block, source.text_column), source.text_column)
         schema = _unified(source, block) if for_parquet else None
         source = replace(source, n_rows=source.n_rows + len(block.frame), schema=schema)
@@ -147,7 +150,7 @@ def validate(
 
 
 def embed_table(
-    vectorizer: DistilBertVectorizer, source: Source, out: Path, facts: dict[str, Any]
+    vectorizer: DistilBertVectorizer, source: CheckedTable, out: Path, facts: dict[str, Any]
 ) -> Written:
     """Write the vectors of a table's texts, whole or not at all.
 
@@ -155,7 +158,7 @@ def embed_table(
     ----------
     vectorizer : DistilBertVectorizer
         Fitted.
-    source : Source
+    source : CheckedTable
     out : pathlib.Path
         A `.npy`: float32 (n_rows, n_features). A `.parquet`: the table's columns, and
         `vector` with lists of that length; a row group for each block.
@@ -298,12 +301,12 @@ def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
 class _Texts(Iterator[str]):
     """The texts of a table, with their number; the rows they stand in are set aside."""
 
-    def __init__(self, source: Source, rows: int, frames: deque[pd.DataFrame]) -> None:
+    def __init__(self, source: CheckedTable, rows: int, frames: deque[pd.DataFrame]) -> None:
         self._length = source.n_rows
         self._texts = self._read(source, rows, frames)
 
     @staticmethod
-    def _read(source: Source, rows: int, frames: deque[pd.DataFrame]) -> Iterator[str]:
+    def _read(source: CheckedTable, rows: int, frames: deque[pd.DataFrame]) -> Iterator[str]:
         for block in source.blocks(rows):
             block = _with_texts(block, source.text_column)
             frames.append(block.frame)
@@ -323,7 +326,7 @@ def _with_texts(block: Table, column: str) -> Table:
     return replace(block, frame=block.frame.assign(**{column: None}))
 
 
-def _unified(source: Source, block: Table) -> pa.Schema:
+def _unified(source: CheckedTable, block: Table) -> pa.Schema:
     path = source.first.path
     if VECTOR in block.frame.columns:
         raise InputError(
@@ -340,13 +343,13 @@ def _unified(source: Source, block: Table) -> pa.Schema:
         names = [n for n in schema.names if n in source.schema.names]
         differ = [n for n in names if schema.field(n).type != source.schema.field(n).type]
         raise InputError(
-            f"{path}: parquet cannot hold column {shown(differ[0])}, whose values are of several "
+            f"{path}: parquet cannot hold column {quoted(differ[0])}, whose values are of several "
             f"types; make them one, or leave the column out."
         ) from None
 
 
 @contextlib.contextmanager
-def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
+def _npy(out: Path, source: CheckedTable, facts: dict[str, Any]) -> Iterator[_Write]:
     shape = (source.n_rows, facts["encoder"]["n_features"])
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with writing(out) as temporary, writing(out.with_suffix(".json")) as beside:
@@ -361,7 +364,7 @@ def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
 
 
 @contextlib.contextmanager
-def _parquet(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
+def _parquet(out: Path, source: CheckedTable, facts: dict[str, Any]) -> Iterator[_Write]:
     assert source.schema is not None
     width = facts["encoder"]["n_features"]
     columns = source.schema

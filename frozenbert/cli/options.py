@@ -16,8 +16,7 @@ from sklearn.base import BaseEstimator
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
-from ..tables.columns import (
-    find_columns,
+from ..tables.cells import (
     has_lists,
     label_sets_of,
     labels_of,
@@ -25,7 +24,9 @@ from ..tables.columns import (
     texts_of,
     unknown_label,
 )
-from ..tables.reading import Table, read_table
+from ..tables.columns import find_columns
+from ..tables.reading import read_table
+from ..tables.table import Table
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE

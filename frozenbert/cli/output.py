@@ -16,7 +16,7 @@ from ..reports.metrics import score_as_text, short
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
-    from ..tables.reading import Table
+    from ..tables.table import Table
     from ..training import Training
     from .options import Labels
 

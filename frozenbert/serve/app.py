@@ -20,9 +20,10 @@ from ..heads.stacking import MultiLabelClassifier
 from ..persistence import joblib_hash
 from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
-from ..tables.columns import find_columns, texts_of
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
 from ..tables.reading import read_blocks
-from ..tables.records import Upload
+from ..tables.table import Upload
 from ..utils.steps import find_step
 from .guard import HEADERS, Guard, Limits
 from .queue import Batcher, Columns, QueueFullError

@@ -24,7 +24,8 @@ from frozenbert.bulk.stream import (
     partition_targets,
     validate,
 )
-from frozenbert.tables.reading import read_blocks, read_table, write_table
+from frozenbert.tables.reading import read_blocks, read_table
+from frozenbert.tables.writing import write_table
 
 TEXTS = [f"{i} good film" + " very" * (i % 5) for i in range(100)]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from frozenbert.cli.main import main
-from frozenbert.tables.reading import write_table
+from frozenbert.tables.writing import write_table
 
 SECRET = "zyzzyva"  # in every text, and never on a console
 FILES = {

@@ -12,7 +12,7 @@ import pytest
 
 from frozenbert import DistilBertVectorizer, load_model
 from frozenbert.encoders.encoder import Encoder
-from frozenbert.tables.reading import write_table
+from frozenbert.tables.writing import write_table
 
 from .conftest import SECRET, put, rows
 

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from frozenbert import InputError, load_model
-from frozenbert.tables.columns import has_lists, label_sets_of
-from frozenbert.tables.reading import Table, read_table, write_table
+from frozenbert.tables.cells import has_lists, label_sets_of
+from frozenbert.tables.reading import read_table
+from frozenbert.tables.table import Table
+from frozenbert.tables.writing import write_table
 
 KINDS = {"toxic": "bad", "insult": "dull", "spam": "slow"}
 

@@ -19,7 +19,7 @@ from frozenbert import load_model
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.errors import InputError
 from frozenbert.reports.plots import plot_confusion_matrix
-from frozenbert.tables.reading import write_table
+from frozenbert.tables.writing import write_table
 from frozenbert.utils.files import sha256_of_file
 
 from .conftest import FILES, SECRET, put, rows, tree

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from frozenbert.errors import InputError
-from frozenbert.tables.columns import find_columns, labels_of, texts_of
-from frozenbert.tables.reading import read_table, write_table
+from frozenbert.tables.cells import labels_of, texts_of
+from frozenbert.tables.columns import find_columns
+from frozenbert.tables.reading import read_table
+from frozenbert.tables.writing import write_table
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def test_columns_are_found_if_there_is_one_choice(put, content, found):
     table = read_table(put("x.csv", content))
     if found is None:
         assert re.search(
-            r"which column holds the (texts|labels)\? Say --(text|label)-column NAME; the columns "
-            r"are '\w+', '\w+', '\w+'",
+            r"(text|label)_column: .*which column holds the \1s\? Name it; the columns are '\w+', "
+            r"'\w+', '\w+'",
             complaint(find_columns, table, need_label=True),
         )
     else:
@@ -80,7 +82,7 @@ def test_columns_that_cannot_be(put):
     with pytest.raises(InputError, match="'a' cannot be both the texts and the labels"):
         find_columns(table, "a", "a", need_label=True)
     unnamed = read_table(put("y.csv", "x y z,1\n"))
-    with pytest.raises(InputError, match=r"the columns are '0', '1' \(.*; --header forces one\)"):
+    with pytest.raises(InputError, match=r"the columns are '0', '1' \(.* that it has a header\)"):
         find_columns(unnamed, "review", need_label=False)
     one = read_table(put("z.csv", "text\na\n"))
     with pytest.raises(InputError, match="which column holds the labels"):
@@ -115,7 +117,7 @@ def test_texts(put):
 def test_texts_that_are_none(put, row, kind):
     path = put("x.jsonl", f'{{"t": "good"}}\n{row}\n')
     message = complaint(texts_of, read_table(path), "t")
-    assert message.startswith(f"{path}, line 2, column 't': the text is {kind}, but must be a str")
+    assert message.startswith(f"{path}, line 2, column 't': the text is {kind}; every text must be")
 
 
 def test_nested_or_null_texts_in_parquet(tmp_path):

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Label the rows of a table, or one text."""
     from ...persistence import load_model
-    from ...tables.reading import table_format
+    from ...tables.table import table_format
     from ..options import cache_dir, check_output, move_here
 
     if arguments.data is not None and arguments.out is None:
@@ -62,7 +62,7 @@ def _label_table(model: object, arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     from ...pipeline import column_names, predict
-    from ...tables.reading import write_table
+    from ...tables.writing import write_table
     from ..options import label_columns, read_texts
     from ..output import count, describe_table, say
 

@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ...persistence import save_model
     from ...reports.metrics import short
     from ...reports.sidecar import describe_encoder, versions, write_json
-    from ...tables.reading import table_format, write_table
+    from ...tables.table import table_format
+    from ...tables.writing import write_table
     from ...training import check_classes
     from ...utils.cleaning import clean_texts
     from ...utils.files import check_can_write
