@@ -63,6 +63,12 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         help="column of labels; given several times: columns of 0 and 1, one for each label",
     )
     table.add_argument(
+        "--delimiter",
+        metavar="CHAR",
+        help="between the fields of a csv: ',' ';' '|' tab; default: recognise it, and print it "
+        "if it is not a comma",
+    )
+    table.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
         help="whether the first row of a tsv or csv names the columns; default: guess, and print "

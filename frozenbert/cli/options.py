@@ -237,7 +237,12 @@ def read_texts(
 
 
 def _read(arguments: argparse.Namespace, path: str, columns: Iterable[str | None]) -> Table:
-    return read_table(path, header=arguments.header, columns=[name for name in columns if name])
+    return read_table(
+        path,
+        header=arguments.header,
+        columns=[name for name in columns if name],
+        delimiter=arguments.delimiter,
+    )
 
 
 def _labels(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Labels:

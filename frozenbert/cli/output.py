@@ -13,6 +13,7 @@ import pandas as pd
 from ..embed import DistilBertVectorizer
 from ..heads.words import WordScores
 from ..reports.metrics import score_as_text, short
+from ..tables.table import table_format
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ __all__ = [
 
 
 def say(what: str, value: str) -> None:
-    """Print a line at once; two spaces follow its first word, however long that is."""
-    print(f"{what:7}  {value}", flush=True)
+    """Print a line at once: two columns, with two spaces between them at least."""
+    print(f"{what:11}  {value}", flush=True)
 
 
 def warn(message: str) -> None:
@@ -70,9 +71,14 @@ def describe_table(
     n_rows: int | None = None,
 ) -> str:
     """Return how a table was read, and which columns are used."""
-    header = {True: "first row is the header", False: "no header", None: None}[table.header]
     parts = [f"{len(table.frame) if n_rows is None else n_rows:,} rows"]
-    if header:
+    usual = {"csv": ",", "tsv": "\t"}.get(table_format(table.path))
+    if table.delimiter not in (None, usual):
+        name = "tab" if table.delimiter == "\t" else f"'{table.delimiter}'"
+        guess = " (recognised; else --delimiter)" if table.delimiter_guessed else ""
+        parts.append(f"delimiter {name}{guess}")
+    if table.header is not None:
+        header = "first row is the header" if table.header else "no header"
         option = "--no-header" if table.header else "--header"
         parts.append(header + (f" (a guess; else {option})" if table.header_guessed else ""))
     parts.append(f"text in column {text_column!r}")

@@ -30,7 +30,7 @@ def test_classify_adds_columns(succeeds, trained):
     probabilities = found[["proba_bad", "proba_good"]].to_numpy()
     assert probabilities == pytest.approx(model.predict_proba(frame["review"]), abs=1e-5)
     assert probabilities.sum(axis=1) == pytest.approx(1)
-    assert "data     new.csv: 9 rows, first row is the header (a guess; else --no-header)" in out
+    assert "data  new.csv: 9 rows, first row is the header (a guess; else --no-header)" in out
     counts = found["prediction"].value_counts()
     assert all(f"{label}: {n}" in out for label, n in counts.items())
     assert "written  deep/out.csv\n" in out
@@ -81,44 +81,39 @@ def test_classify_remembers_the_column(succeeds, refuses, trained):
 def test_classify_overwrites_no_column(refuses, trained, monkeypatch, name):
     write_table(rows(5).rename(columns={"label": name}), "new.csv")
     monkeypatch.setattr(Encoder, "encode", None)  # said before anything is computed
-    says = f"new.csv has a column '{name}' already, .*: rename it"
+    says = f"new.csv: column '{name}' exists already, .* rename it"
     refuses(says, "classify", "--model", trained, "--data", "new.csv", "--out", "out.csv")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ("--pooling mean", "--pooling mean: this model was trained with cls; leave the option out"),
-        ("--pooling cls,mean", "--pooling cls,mean: this model was trained with cls;"),
-        ("--layers 1", "--layers 1: this model was trained with 3;"),
-        ("--max-length 7", "--max-length 7: this model was trained with 40;"),
-        ("--precision int8", "--precision int8: this model was trained with float32;"),
-        ("--revision main", "--revision main: this model was trained with None;"),
-        ("--backend x", "backend='x': one of 'auto', 'torch', 'openvino'"),
-    ],
+    "option",
+    ["revision", "pooling", "layers", "max-length", "precision", "backend", "long-text"],
 )
-def test_classify_with_options_of_another_model(refuses, trained, options, says):
-    refuses(says, "classify", "--model", trained, "--text", "a film", *options.split())
+def test_classify_takes_no_options_that_the_model_settled(refuses, trained, option):
+    says = f"unrecognized arguments: --{option} 1"
+    refuses(says, "classify", "--model", trained, "--text", "a film", f"--{option}", "1")
 
 
-def test_classify_with_options_of_the_model(succeeds, trained):
-    options = [
-        "--pooling",
-        "cls",
-        "--layers",
-        "3",
-        "--max-length",
-        "40",
-        "--precision",
-        "float32",
-        "--device",
-        "cpu",
-    ]
-    plain = succeeds("classify", "--model", trained, "--text", "a film", "--no-cache")
+def test_classify_on_a_device_with_and_without_a_cache(succeeds, refuses, trained):
+    options = ["--model", trained, "--text", "a film"]
+    plain = succeeds("classify", *options, "--no-cache")
     assert not Path("artifacts").exists()
-    assert succeeds("classify", "--model", trained, "--text", "a film", *options) == plain
+    assert succeeds("classify", *options, "--device", "cpu", "--offline") == plain
     assert Path("artifacts/cache/vectors").is_dir()
-    assert succeeds("classify", "--model", trained, "--text", "a film", "--layers", -1) == plain
+    refuses("--device nonsense: ", "classify", *options, "--device", "nonsense", "--no-cache")
+
+
+def test_the_output_has_the_delimiter_of_the_input(succeeds, trained):
+    frame = rows(9)[["text"]].rename(columns={"text": "review"}).assign(note="a, b | c")
+    frame.to_csv("new.csv", sep=";", index=False)
+    options = ["--model", trained, "--data", "new.csv", "--out"]
+    out = succeeds("classify", *options, "out.csv")
+    assert "delimiter ';' (recognised; else --delimiter)" in out
+    found = pd.read_csv("out.csv", sep=";")
+    assert found.columns.tolist()[:3] == ["review", "note", "prediction"]
+    assert found[["review", "note"]].equals(frame)
+    assert "delimiter ';'," in succeeds("classify", *options, "out.tsv", "--delimiter", ";")
+    assert pd.read_table("out.tsv")[["review", "note"]].equals(frame)
 
 
 def test_classify_with_the_encoder_elsewhere(
@@ -129,13 +124,16 @@ def test_classify_with_the_encoder_elsewhere(
     shutil.copytree(trained, away / "model")
     shutil.copytree(tiny, away / "renamed")
     model = ["--model", away / "model", "--text", "a film", "--no-cache"]
-    refuses("encoder 'tiny': there is no such folder", "classify", *model)
-    plain = succeeds("classify", *model, "--encoder", away / "renamed")
+    refuses("'tiny': .*no such folder", "classify", *model)
+    plain = succeeds("classify", *model, "--encoder-path", away / "renamed")
+    assert succeeds("classify", *model, "--encoder", away / "renamed") == plain  # its former name
     shutil.copytree(tiny, away / "model" / "tiny")  # beside the model it is found unasked
     assert succeeds("classify", *model) == plain
     config = away / "renamed" / "config.json"
     config.write_text(config.read_text().replace('"dropout": 0.1', '"dropout": 0.2'))
-    refuses("but this vectorizer was fitted", "classify", *model, "--encoder", away / "renamed")
+    refuses("fitted", "classify", *model, "--encoder-path", away / "renamed")
+    both = ["--encoder-path", tiny, "--encoder", tiny]
+    refuses("argument --encoder: not allowed with argument", "classify", *model, *both)
 
 
 def test_classify_with_a_search_over_the_whole_pipeline(succeeds, tiny):
@@ -199,8 +197,8 @@ def test_model_files_that_are_none(refuses, trained, tiny, name, says):
 def test_data_out_and_text_of_classify(refuses, trained):
     for options, says in (
         ([], "one of the arguments --data --text is required"),
-        (["--data", "train.tsv"], "--out is missing"),
-        (["--text", "a", "--out", "x.csv"], "--out goes with --data"),
+        (["--data", "train.tsv"], "--out: name the file to write"),
+        (["--text", "a", "--out", "x.csv"], "--out: requires --data"),
         (["--text", "a", "--data", "train.tsv"], "not allowed with argument"),
     ):
         refuses(says, "classify", "--model", trained, *options)

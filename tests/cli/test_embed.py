@@ -65,14 +65,14 @@ def test_embed_many_tables(succeeds, run, tiny):
         put(f"{name}.csv", rows(n), header=True)
     options = ["--data", "?.csv", "--out", "out", "--encoder", tiny, "--text-column", "text"]
     out = succeeds("embed", *options)
-    assert "data     ?.csv: 2 tables\n" in out
+    assert "data  ?.csv: 2 tables\n" in out
     assert "written  out: 2 parquet files, 14 texts\n" in out
     assert sorted(os.listdir("out")) == ["a.parquet", "b.parquet"]
     put("c.csv", pd.DataFrame({"text": ["fine"], "label": ["x"]}), header=True)
     Path("d.csv").write_text("text,label\nfine,x,y\n")
     code, out, err = run("embed", *options)
     assert code == 2
-    assert "before   2 tables were done already\n" in out
+    assert "skipped  2 tables" in out
     assert "1 of 4 tables failed, the others are done." in err
     assert "d.csv, line 2: the number of fields is 3, but 2" in err
     assert sorted(os.listdir("out")) == ["a.parquet", "b.parquet", "c.parquet"]
@@ -83,10 +83,10 @@ def test_embed_many_tables(succeeds, run, tiny):
     [
         (
             ["--data", "none*.csv", "--out", "out"],
-            r"--data none\*\.csv: no file's name is like that",
+            r"--data none\*\.csv: no file has such a name",
         ),
         (["--data", "*.tsv", "--out", "x.npy"], r"--out x\.npy: the vectors of several tables"),
-        (["--data", "*.tsv", "--out", "out", "--limit", 3], "--limit: goes with one table"),
+        (["--data", "*.tsv", "--out", "out", "--limit", 3], "--limit: requires a single table"),
         (["--data", "train.tsv", "--out", "out"], r"--out out: the vectors of one table go into"),
     ],
 )

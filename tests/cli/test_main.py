@@ -93,10 +93,10 @@ def test_commands_share_their_options(run):
 def test_documented_defaults_of_fine_tuning_are_those_of_the_library(run):
     from frozenbert.finetune.finetuning import Recipe
 
-    text = " ".join(run("finetune", "--help")[1].split())
+    text = run("finetune", "--help")[1].partition("fine-tuning (")[2]
     for name in ("epochs", "batch_size", "lr", "head_lr", "dropout", "weight_decay"):
-        said = re.search(rf"--{name.replace('_', '-')} [A-Z]+ .*?default: ([\d.e-]+\d)", text)
-        assert float(said[1]) == getattr(Recipe(), name)
+        said = re.search(rf"--{name.replace('_', '-')} [A-Z]+\s[^-]*default:\s+([\d.e-]+)", text)
+        assert float(said[1].rstrip(".")) == getattr(Recipe(), name)
 
 
 def test_main(run, capsys, monkeypatch, trained):

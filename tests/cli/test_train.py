@@ -61,21 +61,20 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     assert search["folds"] == 3
     assert search["best_score"] == max(search["mean_score"])
     for line in (
-        "data     train.tsv: 48 rows, no header (a guess; else --header), text in column '0', "
+        "data  train.tsv: 48 rows, no header (a guess; else --header), text in column '0', "
         "label in column '1'",
-        "train    36 rows; ",
+        "train  36 rows; ",
         "0: 18",
-        "test     12 rows, a stratified quarter of train.tsv (seed 0)",
+        "test  12 rows, a stratified quarter of train.tsv (seed 0)",
         f"encoder  tiny (folder, content {model['encoder']['content_hash'][:12]}): pooling cls, "
         "layer 3, at most 40 tokens, float32",
-        f"head     C = {search['best_C']:.3g}, the best of 2: accuracy {search['best_score']:.4f}",
-        f"tiny + logistic regression       {metrics['accuracy']:.4f}     "
-        f"{metrics['macro_f1']:.4f}\n",
-        "TF-IDF + logistic regression     1.0000     1.0000\n",
+        f"head  C = {search['best_C']:.3g}, the best of 2: accuracy {search['best_score']:.4f}",
+        f"tiny + logistic regression  {metrics['accuracy']:.4f}  {metrics['macro_f1']:.4f}\n",
+        "TF-IDF + logistic regression  1.0000  1.0000\n",
         f"calibration  Brier score {metrics['calibration']['brier']:.4f}, calibration error ",
         f"95 % of resampled test rows: accuracy {metrics['intervals']['accuracy'][0]:.4f} to ",
-        "precision    recall  f1-score   support",
-        "time     reading ",
+        "precision  recall  f1-score  support",
+        "time  reading ",
         "vectors of the training texts ",
         "search ",
         "baseline of words ",
@@ -207,8 +206,8 @@ def test_test_file(handed_over):
     assert handed.texts == rows()["text"].tolist()
     assert handed.test_texts == rows(10)["text"].tolist()
     assert handed.test_labels == [0, 1] * 5
-    assert "train    48 rows; 0: 24, 1: 24\n" in handed.out
-    says = "test     test.csv: 10 rows, first row is the header (a guess; else --no-header), text"
+    assert "train  48 rows; 0: 24, 1: 24\n" in handed.out
+    says = "test  test.csv: 10 rows, first row is the header (a guess; else --no-header), text"
     assert says in handed.out
 
 
@@ -252,7 +251,7 @@ def test_one_value_of_c_and_one_test_row(succeeds, tiny):
     put("test.tsv", rows(1))
     options = ["--data", "train.tsv", "--test", "test.tsv", "--encoder", tiny]
     out = succeeds("train", *options, "--cv", 2, "--C", 0.1, "--out", "one")
-    assert "head     C = 0.1, the best of 1: accuracy" in out
+    assert "head  C = 0.1, the best of 1: accuracy" in out
     assert json.loads(Path("one/metrics.json").read_text())["n_test"] == 1
 
 
@@ -284,7 +283,7 @@ def test_many_classes(succeeds, tiny):
     put("train.tsv", rows(176, tuple(f"class {i}" for i in range(22))))
     options = ["--encoder", tiny, "--C", 0.01, "--cv", 2]
     out = succeeds("train", "--data", "train.tsv", *options)
-    assert re.search(r"train    132 rows; (class \d+: 6, ){19}class \d+: 6 and 2 more\n", out)
+    assert re.search(r"train  132 rows; (class \d+: 6, ){19}class \d+: 6 and 2 more\n", out)
     page = Path("artifacts/train/report.html").read_text("utf-8")
     figures = page.partition("<h2>Class by class</h2>")[2].partition("<h2>")[0]
     assert figures.count('<td class="wrap">class') == 22

@@ -76,7 +76,9 @@ def _label_table(model: object, arguments: argparse.Namespace) -> None:
                 f"overwrite it; rename it."
             )
     found = pd.DataFrame(predict(model, texts))
-    write_table(pd.concat([table.frame, found], axis="columns"), arguments.out)
+    write_table(
+        pd.concat([table.frame, found], axis="columns"), arguments.out, delimiter=table.delimiter
+    )
     say("data", describe_table(table, text_column))
     answers = [name for name in found.columns if name.startswith("prediction_")]
     say("labels", count(found[answers] if answers else found["prediction"].to_numpy()))

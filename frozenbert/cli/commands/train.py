@@ -176,8 +176,9 @@ def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[
     from ..options import read_test_rows
 
     if arguments.test is not None:
-        test = {"description": f"all of {Path(arguments.test).name}", **_file(arguments.test)}
-        return rows, read_test_rows(arguments, arguments.test, rows), test
+        test_rows = read_test_rows(arguments, arguments.test, rows)
+        described = f"all of {Path(arguments.test).name}"
+        return rows, test_rows, {"description": described, **_file(arguments.test)}
     texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
     name = Path(arguments.data).name
     return (
