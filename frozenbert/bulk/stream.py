@@ -23,8 +23,9 @@ from ..reports.sidecar import describe_encoder, versions, write_json
 from ..tables.columns import find_columns, shown, texts_of
 from ..tables.reading import Table, arrow_table, read_blocks, table_format
 from ..utils.files import sha256_of_file, writing
-from ..vectors.cache import LEFTOVERS_AFTER
-from ..vectors.job import Reading, block_rows
+from ..vectors.entries import LEFTOVERS_AFTER
+from ..vectors.job import block_rows
+from ..vectors.results import Reading
 
 if TYPE_CHECKING:
     from ..embed import DistilBertVectorizer

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..utils.files import names_in
-from .cache import KEYS, LEFTOVERS_AFTER, VECTORS
+from .entries import KEYS, LEFTOVERS_AFTER, VECTORS
 
 __all__ = ["Holding", "Piece", "holdings", "pieces", "prune", "size_text"]
 

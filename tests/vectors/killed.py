@@ -142,7 +142,7 @@ def row_of(embed, texts, ids, known={}):  # noqa: B006
 
 def kept(embed, texts):
     """Return what a new process would find: vectors, NaN where there is none."""
-    from frozenbert.vectors.cache import text_keys
+    from frozenbert.vectors.results import text_keys
 
     cache = embed._cache()
     assert isinstance(cache, VectorCache)

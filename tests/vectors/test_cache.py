@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 
 from frozenbert.vectors import cache as cache_module
 from frozenbert.vectors import claims as claims_module
-from frozenbert.vectors.cache import KEYS, MERGE_AT, VECTORS, VectorCache, cache_root, text_keys
+from frozenbert.vectors.cache import VectorCache, cache_root
+from frozenbert.vectors.entries import KEYS, MERGE_AT, VECTORS
+from frozenbert.vectors.results import text_keys
 
 WIDTH = 8
 SETTINGS = {"encoder": "abc", "layers": (-1,)}

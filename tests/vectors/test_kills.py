@@ -16,7 +16,9 @@ import pytest
 from conftest import make_encoder
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.vectors.cache import KEYS, VECTORS, VectorCache, text_keys
+from frozenbert.vectors.cache import VectorCache
+from frozenbert.vectors.entries import KEYS, VECTORS
+from frozenbert.vectors.results import text_keys
 
 HERE = Path(__file__).parent
 OFF = "the vector cache is turned off, vectors are not kept: .* cannot be written"

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from frozenbert.cli.main import main
-from frozenbert.vectors.cache import KEYS, LEFTOVERS_AFTER, VECTORS, VectorCache, text_keys
+from frozenbert.vectors.cache import VectorCache
+from frozenbert.vectors.entries import KEYS, LEFTOVERS_AFTER, VECTORS
 from frozenbert.vectors.pruning import holdings, pieces, prune
+from frozenbert.vectors.results import text_keys
 
 DAY = 86_400.0
 
