@@ -57,7 +57,7 @@ def make_encoder(name: str, work: Path) -> EncoderFolder:
         pooling, max_length = "cls", MAX_LENGTH
     else:
         shutil.copytree(source.folder, target)
-        pooling = (source.declared_pooling or ("cls",))[0]
+        pooling = (source.fetch_declared_pooling() or ("cls",))[0]
         max_length = min(MAX_LENGTH, source.max_length)
     if pooling not in ("cls", "mean"):
         raise InputError(f"encoder {name!r} declares the pooling {pooling!r}: only cls and mean.")

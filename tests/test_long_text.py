@@ -66,7 +66,7 @@ def test_windows_are_averaged(tiny: str, pooling: str) -> None:
     encoder = load_encoder(find_encoder(tiny), "cpu")
     found = embed(tiny, pooling=pooling, long_text="windows", cache_dir=None).fit_transform(LONG)
     for text, vector in zip(LONG, found, strict=True):
-        whole = encoder.tokenizer.encode(text).ids
+        whole = encoder.tokenizer.backend.encode(text).ids
         windows = fit_in(np.array(whole), 1, len(whole) - 1, 40, "windows")
         assert len(windows) > 1
         expected = np.mean([encoder.encode([w], [pooling], [3])[0] for w in windows], axis=0)
@@ -113,7 +113,7 @@ def test_long_texts_that_were_never_cut_are_found_again(tiny: str, long_text: st
 
 def windows_of(encoder: str, texts: list[str], long_text: str) -> list[list[np.ndarray]]:
     loaded = load_encoder(find_encoder(encoder), "cpu")
-    return [loaded.tokenize(text, 40, long_text)[0] for text in texts]
+    return [loaded.tokenizer.split(text, 40, long_text)[0] for text in texts]
 
 
 def test_a_very_long_text_never_makes_a_larger_batch(tiny: str, monkeypatch) -> None:

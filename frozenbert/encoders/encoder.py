@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
-from .batching import fit_in, of_one_length
+from .batching import of_one_length
 from .packed import can_be_packed, hidden_states, last_layer_of_first_position, unpack
 from .sources import EncoderFiles, quiet_transformers
+from .tokenizing import TextTokenizer, load_tokenizer
 
 __all__ = ["Encoder", "choose_device", "load_encoder", "set_threads", "usable_cores"]
 
@@ -28,62 +29,16 @@ class Encoder:
     ----------
     model : transformers.PreTrainedModel
         The encoder's weights, float32, in evaluation mode.
-    tokenizer : tokenizers.Tokenizer or transformers.PreTrainedTokenizer
-        Rust tokenizers are used directly, those in Python through their methods.
-    pad_token_id : int
-        Fills the short rows of a batch.
+    tokenizer : TextTokenizer
     device : str
         A torch device.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, pad_token_id: int, device: str) -> None:
+    def __init__(self, model: Any, tokenizer: TextTokenizer, device: str) -> None:
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer
-        self.pad_token_id = pad_token_id
         self.device = device
         self._pooled: dict[Any, Any] = {}
-
-    def tokenize(
-        self, text: str, max_length: int, long_text: str = "truncate"
-    ) -> tuple[list[np.ndarray], int]:
-        """Turn one text into token ids, in one piece or, of a long text, in several.
-
-        One text a call, on the caller's thread: tokenizing takes a hundredth of what the
-        encoder takes, and the tokenizer's own thread pool does not survive a fork.
-
-        Parameters
-        ----------
-        text : str
-        max_length : int
-            Longest piece. What is cut is the text; special tokens stay at both ends.
-        long_text : {"truncate", "head_tail", "windows"}
-            As for `frozenbert.encoders.batching.fit_in`.
-
-        Returns
-        -------
-        pieces : list of numpy.ndarray of int32, each of shape (n_piece,)
-            At most `max_length` tokens each.
-        n_tokens : int
-            The length before cutting, special tokens included.
-        """
-        if isinstance(self.tokenizer, _rust_tokenizer()):
-            encoding = self.tokenizer.encode(text)
-            ids, special = encoding.ids, None
-            if len(ids) > max_length:
-                special = encoding.special_tokens_mask
-        else:
-            encoding = self.tokenizer(text, return_special_tokens_mask=True, verbose=False)
-            ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
-        n_tokens = len(ids)
-        if not ids:  # an empty text, and a tokenizer that adds no special tokens
-            ids = [self.pad_token_id]
-        whole = np.asarray(ids, dtype=np.int32)
-        if n_tokens <= max_length or special is None:
-            return [whole], n_tokens
-        body = np.flatnonzero(np.asarray(special) == 0)
-        # Special tokens that the text itself spells out are part of the body.
-        first, last = (int(body[0]), int(body[-1]) + 1) if len(body) else (0, n_tokens)
-        return fit_in(whole, first, last, max_length, long_text), n_tokens
 
     def encode(
         self,
@@ -155,23 +110,17 @@ class Encoder:
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all that `from_arrays` needs, as strings, numbers and NumPy arrays."""
-        if not isinstance(self.tokenizer, _rust_tokenizer()):
-            raise InputError(
-                "store_weights=True: this encoder's tokenizer is written in Python and cannot be "
-                "stored as data; use store_weights=False and keep the encoder's folder."
-            )
         weights = {k: v.cpu().numpy() for k, v in self.model.state_dict().items()}
         return {
             "config": self.model.config.to_json_string(use_diff=False),
-            "tokenizer": self.tokenizer.to_str(),
-            "pad_token_id": self.pad_token_id,
+            "tokenizer": self.tokenizer.to_json(),
+            "pad_token_id": self.tokenizer.pad_token_id,
             "weights": weights,
         }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any], device: str) -> Encoder:
         """Build the encoder that `to_arrays` took apart, without touching the disk."""
-        import tokenizers
         import torch
         from transformers import AutoConfig, AutoModel
 
@@ -182,8 +131,8 @@ class Encoder:
             model = model.get_encoder()
         weights = {k: torch.from_numpy(np.array(v)) for k, v in arrays["weights"].items()}
         model.load_state_dict(weights)
-        tokenizer = tokenizers.Tokenizer.from_str(arrays["tokenizer"])
-        return cls(model.float(), tokenizer, arrays["pad_token_id"], device)
+        tokenizer = TextTokenizer.from_json(arrays["tokenizer"], arrays["pad_token_id"])
+        return cls(model.float(), tokenizer, device)
 
 
 def load_encoder(files: EncoderFiles, device: str | None = None) -> Encoder:
@@ -229,8 +178,9 @@ def choose_device(device: str | None) -> str:
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
+    tokenizer = load_tokenizer(files)
     try:
         with quiet_transformers():
             model, report = AutoModel.from_pretrained(
@@ -240,9 +190,6 @@ def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
-            )
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                files.folder, trust_remote_code=False, local_files_only=True
             )
     except Exception as error:
         raise EncoderNotFoundError(
@@ -259,12 +206,7 @@ def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
         )
     if _has_decoder(model):
         model = model.get_encoder()
-    pad_token_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    if tokenizer.is_fast:
-        tokenizer = tokenizer.backend_tokenizer
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-    return Encoder(model, tokenizer, pad_token_id, device)
+    return Encoder(model, tokenizer, device)
 
 
 def _has_decoder(model: Any) -> bool:
@@ -353,9 +295,3 @@ def set_threads(number: int) -> None:
 
 
 _setting_threads = threading.Lock()
-
-
-def _rust_tokenizer() -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer

@@ -257,7 +257,7 @@ def _sample(encoder: Encoder) -> list[np.ndarray]:
         positions -= (1 if config.pad_token_id is None else config.pad_token_id) + 1
     if positions > 0:
         longest = min(longest, positions)
-    return [encoder.tokenize(text, longest)[0][0].astype(np.int64) for text in SAMPLE]
+    return [encoder.tokenizer.split(text, longest)[0][0].astype(np.int64) for text in SAMPLE]
 
 
 def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -> None:

@@ -175,9 +175,15 @@ class EncoderFiles:
             )
         return limit
 
-    @property
-    def declared_pooling(self) -> tuple[str, ...] | None:
-        """The pooling in sentence-transformers' `1_Pooling/config.json`; None without one.
+    def fetch_declared_pooling(self) -> tuple[str, ...] | None:
+        """Return the pooling that sentence-transformers' `1_Pooling/config.json` declares.
+
+        If the file is not on disk and `may_ask_hub` is true, the hub is asked for it once.
+
+        Returns
+        -------
+        tuple of {"cls", "mean", "max"} or None
+            None if the encoder declares no pooling.
 
         Raises
         ------

@@ -168,7 +168,7 @@ def finetune(
 
     def rows(several: Sequence[str], answers: np.ndarray) -> list[dict[str, Any]]:
         return [
-            {"input_ids": encoder.tokenize(text, longest)[0][0], "labels": answer}
+            {"input_ids": encoder.tokenizer.split(text, longest)[0][0], "labels": answer}
             for text, answer in zip(several, answers, strict=True)
         ]
 

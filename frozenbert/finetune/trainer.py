@@ -206,7 +206,7 @@ def fit(
     trainer = Trainer(
         model,
         arguments,
-        data_collator=_collator(encoder.pad_token_id),
+        data_collator=_collator(encoder.tokenizer.pad_token_id),
         train_dataset=rows,
         eval_dataset=valid_rows,
         # The Trainer groups validation rows by length, too: their order is its own.

@@ -371,7 +371,7 @@ def test_transform_iter_is_transform_in_blocks(embed: DistilBertVectorizer) -> N
         assert (np.concatenate(blocks) == expected).all()
     [(vectors, n_tokens)] = embed.transform_iter(TEXTS, return_n_tokens=True)
     assert (vectors == expected).all()
-    assert n_tokens.tolist() == [embed._encoder().tokenize(t, 40)[1] for t in TEXTS]
+    assert n_tokens.tolist() == [embed._encoder().tokenizer.split(t, 40)[1] for t in TEXTS]
 
 
 def test_transform_iter_takes_no_more_than_a_block_ahead(embed: DistilBertVectorizer) -> None:

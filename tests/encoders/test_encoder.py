@@ -177,7 +177,7 @@ def encode_each(
     encoder: Encoder, texts: list[str], pooling: tuple[str, ...], layers: tuple[int, ...]
 ) -> np.ndarray:
     """Vectors of texts of any lengths, one text a call."""
-    ids = [encoder.tokenize(text, 40)[0][0] for text in texts]
+    ids = [encoder.tokenizer.split(text, 40)[0][0] for text in texts]
     return np.concatenate([encoder.encode([row], pooling, layers) for row in ids])
 
 
@@ -213,7 +213,7 @@ def test_the_first_position_alone(families: dict[str, Path], family: str) -> Non
 def test_the_first_position_alone_in_a_batch(families: dict[str, Path], family: str) -> None:
     encoder = load_encoder(find_encoder(str(families[family])), "cpu")
     texts = ["a good film", "a film good", "good a film"]
-    ids = [encoder.tokenize(text, 40)[0][0][:5] for text in texts]
+    ids = [encoder.tokenizer.split(text, 40)[0][0][:5] for text in texts]
     together = encoder.encode(ids, ("cls",), (3,))
     each = np.concatenate([encoder.encode([row], ("cls",), (3,)) for row in ids])
     np.testing.assert_allclose(together, each, rtol=0, atol=1e-5)
@@ -265,7 +265,7 @@ def test_what_is_not_needed_is_left_out(
 ) -> None:
     """One pass, however many layers and poolings, and no layer above the last asked for."""
     encoder = load_encoder(find_encoder(str(families[family])), "cpu")
-    ids = [encoder.tokenize(text, 40)[0][0] for text in ["a good film"] * 2 + ["a film"]]
+    ids = [encoder.tokenizer.split(text, 40)[0][0] for text in ["a good film"] * 2 + ["a film"]]
     rows: list[list[int]] = [[], [], []]
     stack = getattr(encoder.model, STACKS[encoder.model.config.model_type]).layer
     for place, layer in enumerate(stack):
@@ -291,7 +291,7 @@ def test_a_batch_too_large_for_the_device_is_halved(
     import torch
 
     encoder = load_encoder(find_encoder(tiny), "cpu")
-    ids = [encoder.tokenize(f"a good film {i}", 40)[0][0] for i in range(10)]
+    ids = [encoder.tokenizer.split(f"a good film {i}", 40)[0][0] for i in range(10)]
     expected = encoder.encode(ids, ("mean",), (3,))
     pooled, sizes, room = encoder.pooled(("mean",), (3,)), [], 3
 
@@ -358,7 +358,7 @@ def test_every_pooling_and_layer(
 @pytest.mark.parametrize("max_length", [1, 2, 3, 4])
 def test_hardly_any_room(tiny: str, max_length: int) -> None:
     encoder = load_encoder(find_encoder(tiny), "cpu")
-    (ids,), n_tokens = encoder.tokenize("a good film", max_length)
+    (ids,), n_tokens = encoder.tokenizer.split("a good film", max_length)
     assert n_tokens == 5
     assert len(ids) == max_length
     if max_length > 2:
@@ -374,7 +374,7 @@ def test_truncation_keeps_special_tokens_of_the_text_apart(tiny: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     for text in ["[SEP] a [CLS] good [SEP] film [SEP]", "[CLS] " * 20, "good [PAD] " * 9]:
         for max_length in (5, 6, 9):
-            (ids,), n_tokens = encoder.tokenize(text, max_length)
+            (ids,), n_tokens = encoder.tokenizer.split(text, max_length)
             cut = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
             assert ids.tolist() == cut
             assert n_tokens == len(tokenizer(text)["input_ids"])
@@ -399,7 +399,7 @@ def test_a_tokenizer_that_adds_nothing_gives_an_empty_text_one_token(tmp_path: P
     content["post_processor"] = None
     (folder / "tokenizer.json").write_text(json.dumps(content))
     encoder = load_encoder(find_encoder(str(folder)), "cpu")
-    (ids,), n_tokens = encoder.tokenize("", 8)
+    (ids,), n_tokens = encoder.tokenizer.split("", 8)
     assert (ids.tolist(), n_tokens) == ([0], 0)
     assert np.isfinite(encoder.encode([ids], POOLINGS, [3])).all()
 
@@ -429,7 +429,10 @@ def test_arrays_hold_all_of_the_encoder(
     again = Encoder.from_arrays(arrays, "cpu")
     assert all(isinstance(weight, np.ndarray) for weight in arrays["weights"].values())
     for text in TEXTS:
-        assert again.tokenize(text, 40)[0][0].tolist() == encoder.tokenize(text, 40)[0][0].tolist()
+        assert (
+            again.tokenizer.split(text, 40)[0][0].tolist()
+            == encoder.tokenizer.split(text, 40)[0][0].tolist()
+        )
     np.testing.assert_array_equal(encode_each(again, TEXTS, POOLINGS, (0, 2, 3)), expected)
 
 

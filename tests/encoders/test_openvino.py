@@ -639,7 +639,7 @@ def test_without_openvino_the_error_says_what_to_install(tiny, monkeypatch, sett
 def test_on_another_device_than_the_cpu_it_is_an_error(tiny, monkeypatch, settings):
     embed = DistilBertVectorizer(tiny, cache_dir=None, **settings).fit(TEXTS)
     encoder = load_encoder(find_encoder(tiny), "cpu")
-    fake = Encoder(encoder.model, encoder.tokenizer, encoder.pad_token_id, "cpu")
+    fake = Encoder(encoder.model, encoder.tokenizer, "cpu")
     fake.device = "cuda:0"
     monkeypatch.setattr(DistilBertVectorizer, "_encoder", lambda self: fake)
     with pytest.raises(InputError, match=r"device='cuda:0'.*runs on the CPU here"):

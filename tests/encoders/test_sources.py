@@ -54,7 +54,7 @@ def test_what_a_folder_says(tiny: str) -> None:
         None,
     )
     assert (files.n_layers, files.hidden_size, files.max_length) == (3, 32, 40)
-    assert files.declared_pooling is None
+    assert files.fetch_declared_pooling() is None
 
 
 def files_with(folder: Path, config: dict[str, Any], tokenizer: dict[str, Any]) -> EncoderFiles:
@@ -147,7 +147,7 @@ def test_a_family_takes_just_that_many_tokens(tmp_path: Path, family: str) -> No
 def test_declared_pooling(tmp_path: Path, content: dict[str, Any], expected: Any) -> None:
     (tmp_path / "1_Pooling").mkdir()
     change_json(tmp_path / "1_Pooling" / "config.json", **content)
-    assert EncoderFiles("some", tmp_path, "folder").declared_pooling == expected
+    assert EncoderFiles("some", tmp_path, "folder").fetch_declared_pooling() == expected
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_packaged_encoder(packaged: str) -> None:
     files = find_encoder(packaged)
     assert (files.name, files.source, files.revision) == (PACKAGED_ENCODER, "package", None)
     assert (files.n_layers, files.hidden_size, files.max_length) == (6, 384, 512)
-    assert files.declared_pooling == ("mean",)
+    assert files.fetch_declared_pooling() == ("mean",)
     assert find_encoder(f"sentence-transformers/{packaged}") == files
 
 
@@ -608,7 +608,7 @@ except ValueError as error:
 else:
     print(json.dumps({{
         "name": files.name, "source": files.source, "revision": files.revision,
-        "hash": files.content_hash, "pooling": files.declared_pooling,
+        "hash": files.content_hash, "pooling": files.fetch_declared_pooling(),
     }}))
 """
 
