@@ -56,7 +56,7 @@ def texts_of(table: Table, column: str) -> list[str]:
     >>> texts_of(Table("x.csv", pd.DataFrame({"text": ["good", ""]}), [2, 3]), "text")
     ['good', '']
     """
-    texts: list[str] = table.column(column, "text_column").tolist()
+    texts = _values(table, table.column(column, "text_column"))
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
@@ -119,7 +119,7 @@ def labels_of(table: Table, column: str) -> np.ndarray:
 
     values: list[Any] = [
         int(value) if isinstance(value, float) and value.is_integer() else value
-        for value in labels.tolist()
+        for value in _values(table, labels)
     ]
     types = set(map(type, values))
     if types == {str}:
@@ -188,7 +188,7 @@ def label_sets_of(
         return pd.DataFrame({column: _flags_of(table, column) for column in columns})
     sets = [
         _labels_in(table, row, columns, cell, separator)
-        for row, cell in enumerate(table.column(columns, "label_column").tolist())
+        for row, cell in enumerate(_values(table, table.column(columns, "label_column")))
     ]
     if known is None:
         names = sorted(set().union(*sets))
@@ -262,12 +262,21 @@ def has_lists(table: Table, column: str) -> bool:
     return bool(table.column(column).map(_is_list).any())
 
 
+def _values(table: Table, column: pd.Series) -> list[Any]:
+    try:
+        return column.tolist()
+    except (OverflowError, ValueError):  # such as a date after the year 9999
+        raise InputError(
+            f"{table.path}, column {quoted(column.name)}: a value is outside the range of its type."
+        ) from None
+
+
 def _is_list(cell: object) -> bool:
     return isinstance(cell, list | tuple | np.ndarray)
 
 
 def _flags_of(table: Table, column: str) -> np.ndarray:
-    cells = table.column(column, "label_column").tolist()
+    cells = _values(table, table.column(column, "label_column"))
     flags = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
     if None in flags:
         row = flags.index(None)

@@ -86,14 +86,17 @@ def write_table(
                 case "jsonl":
                     _write_jsonl(frame, file)
                 case "tsv":
-                    _write_delimited(frame, file, "\t")
+                    _write_delimited(frame, file, "\t", guessed=False)
                 case "csv":
-                    _write_delimited(frame, file, delimiter)
+                    _write_delimited(frame, file, delimiter, guessed=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
-def _write_delimited(frame: pd.DataFrame, file: IO[bytes], delimiter: str) -> None:
+def _write_delimited(
+    frame: pd.DataFrame, file: IO[bytes], delimiter: str, *, guessed: bool
+) -> None:
+    """Write a tsv or csv file; `guessed` tells whether a reader has to guess the delimiter."""
     numeric = pd.api.types.is_numeric_dtype
     frame = pd.DataFrame(
         {
@@ -106,7 +109,7 @@ def _write_delimited(frame: pd.DataFrame, file: IO[bytes], delimiter: str) -> No
     # Quotes around every field tell `read_table` that lines of a tsv file belong together,
     # and before Python 3.13 csv does not see that a CR needs them.
     quote_all = _any_matches(_LINE_END, itertools.chain(names, *texts))
-    if delimiter != "\t":
+    if guessed:
         # They also keep another character from looking like the delimiter.
         others = re.compile(f"[{''.join(set(CANDIDATES) - {delimiter})}]")
         looks_alike = itertools.chain(names, *(texts if len(names) == 1 else []))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from frozenbert.errors import InputError
-from frozenbert.tables.cells import labels_of, texts_of
+from frozenbert.errors import InputError, LabelWarning
+from frozenbert.tables.cells import label_sets_of, labels_of, texts_of
 from frozenbert.tables.columns import find_columns
-from frozenbert.tables.reading import read_table
+from frozenbert.tables.reading import read_blocks, read_table
 from frozenbert.tables.writing import write_table
 
 
@@ -198,6 +201,45 @@ def test_labels_in_parquet(tmp_path):
         labels_of(table, "n")
     with pytest.raises(InputError, match="row 1, column 'd': the label is of type Timestamp"):
         labels_of(table, "d")
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([" 1", "1", "2"], "' 1' and '1'"),
+        (["Good", "good", "GOOD ", "bad"], "'GOOD ' and 'Good' and 'good'"),
+        (["ß", "SS"], "'SS' and 'ß'"),
+        (["a", "A", "b", "B", "c", "C", "d", "D"], "'A' and 'a'; .* (and 1 more such groups)"),
+    ],
+)
+def test_labels_that_look_alike_are_warned_about(put, cells, names):
+    says = (
+        rf"x\.csv, column '1': the labels {names.replace('(', '.').replace(')', '.')} differ only"
+    )
+    with pytest.warns(LabelWarning, match=says):
+        found = labels_from(put, cells, "csv")
+    assert found.tolist() == cells
+    path = put("y.jsonl", "".join(json.dumps({"tags": [cell, "x"]}) + "\n" for cell in cells))
+    with pytest.warns(LabelWarning, match=r"y\.jsonl, column 'tags': the labels .* differ only"):
+        flags = label_sets_of(read_table(path), "tags")
+    assert flags.shape == (len(cells), len(cells) + 1)
+
+
+def test_other_labels_are_not_warned_about(put, recwarn):
+    labels_from(put, ["1", "2", "a b", "ab", "A-b"], "csv")
+    labels_from(put, ['"a"', '"b"'], "jsonl")
+    # Spaces around a separator mean nothing.
+    table = read_table(put("z.csv", "text,tags\na,x | y\nb,y\n"))
+    label_sets_of(table, "tags", "|")
+    assert not recwarn.list
+
+
+def test_dates_beyond_pythons_are_an_input_error(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"when": pa.array([0, 2**60], pa.timestamp("us"))}), path)
+    [block] = read_blocks(path, 10)
+    with pytest.raises(InputError, match="column 'when': a value is outside the range"):
+        labels_of(block, "when")
 
 
 def test_no_text_is_quoted(put):

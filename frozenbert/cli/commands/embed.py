@@ -16,7 +16,7 @@ from ...errors import InputError
 from ..arguments import add_cache, add_cluster, add_debug, add_encoder, add_limit, add_table
 
 if TYPE_CHECKING:
-    from ...bulk.stream import Written
+    from ...bulk.stream import EmbedResult
     from ...embed import DistilBertVectorizer
     from ..options import EncoderSettings
 
@@ -29,6 +29,7 @@ class _Columns(TypedDict):
     header: bool | None
     text_column: str | None
     label_column: str | list[str] | None
+    delimiter: str | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +92,7 @@ def _columns(arguments: argparse.Namespace) -> _Columns:
         "header": arguments.header,
         "text_column": arguments.text_column,
         "label_column": label_columns(arguments),
+        "delimiter": arguments.delimiter,
     }
 
 
@@ -179,7 +181,7 @@ def _make_absolute(settings: EncoderSettings, arguments: argparse.Namespace) -> 
 @contextlib.contextmanager
 def _embedded(
     arguments: argparse.Namespace, vectorizer: DistilBertVectorizer, targets: Mapping[Path, Path]
-) -> Iterator[Iterable[tuple[Path, Written | Exception]]]:
+) -> Iterator[Iterable[tuple[Path, EmbedResult | Exception]]]:
     """Embed the tables here or on a cluster; yield what became of each."""
     from ...bulk.cluster import cluster, describe_workers, embed_partitions
     from ...bulk.stream import embed_partition
@@ -197,7 +199,7 @@ def _embedded(
         yield embed_partitions(client, vectorizer, targets, **columns)
 
 
-def _attempt(function: Callable[[], Written]) -> Written | Exception:
+def _attempt(function: Callable[[], EmbedResult]) -> EmbedResult | Exception:
     try:
         return function()
     except Exception as error:
@@ -205,11 +207,11 @@ def _attempt(function: Callable[[], Written]) -> Written | Exception:
 
 
 def _collect(
-    done: Iterable[tuple[Path, Written | Exception]], total: int
-) -> tuple[list[Written], dict[Path, Exception]]:
+    done: Iterable[tuple[Path, EmbedResult | Exception]], total: int
+) -> tuple[list[EmbedResult], dict[Path, Exception]]:
     from tqdm import tqdm
 
-    written: list[Written] = []
+    written: list[EmbedResult] = []
     failed: dict[Path, Exception] = {}
     n_texts = 0
     with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
