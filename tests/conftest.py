@@ -10,6 +10,18 @@ import pytest
 # Before anything imports the hub's client: no test may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Folders and files whose tests compare computed numbers: `make test-cpus` runs them with the
+# instruction sets of several CPUs.
+NUMERIC = (
+    "encoders",
+    "heads",
+    "vectors",
+    "test_embed.py",
+    "test_estimators.py",
+    "test_long_text.py",
+    "test_persistence.py",
+)
+
 WORDS = (
     "a an the this film movie plot actor scene is was not very so and but or of in to "
     "good great fine fun warm funny stirring bad dull poor slow cold boring hollow "
@@ -58,6 +70,14 @@ def make_encoder(folder: Path, seed: int = 0, **config: int) -> Path:
     model.save_pretrained(folder)
     make_tokenizer(folder, settings["max_position_embeddings"])
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests in `NUMERIC`."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in NUMERIC:
+            item.add_marker(pytest.mark.numeric)
 
 
 @pytest.fixture(scope="session")

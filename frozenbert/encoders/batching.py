@@ -1,4 +1,4 @@
-"""Cut long texts into pieces and pieces into batches, and compute batches side by side."""
+"""Cut long texts into pieces, plan batches of texts, and compute batches in parallel."""
 
 from __future__ import annotations
 
@@ -20,27 +20,32 @@ LONG_TEXT = ("truncate", "head_tail", "windows")
 def fit_in(
     ids: np.ndarray, first: int, last: int, max_length: int, long_text: str
 ) -> list[np.ndarray]:
-    """Make pieces of at most `max_length` tokens of a text that has more.
+    """Cut a text with more than `max_length` tokens into pieces.
 
     Parameters
     ----------
     ids : numpy.ndarray, shape (n_tokens,)
-        The text's tokens; special ones before `first` and from `last` on, which each
-        piece gets.
+        Token ids of the text. The tokens before `first` and from `last` on are special
+        tokens; each piece gets them.
     first, last : int
-        Where the text itself begins and ends.
+        Begin and end of the text itself in `ids`.
     max_length : int
+        Most tokens of a piece, special tokens included.
     long_text : {"truncate", "head_tail", "windows"}
-        "truncate" keeps the beginning. "head_tail" keeps a quarter of the room for the
-        beginning and the rest for the end, near the 128 and 382 tokens that Sun et al.
-        found best on reviews (How to Fine-Tune BERT for Text Classification?, 2019).
-        "windows" takes all, in as few windows as overlap by an eighth or more. They are
-        full and evenly spread, so that each counts the same in their mean.
+        "truncate" keeps the beginning. "head_tail" takes a quarter of the tokens from the
+        beginning and the rest from the end, similar to the 128 and 382 tokens of [1]_.
+        "windows" takes the whole text, in the fewest windows that overlap by an eighth or
+        more. All windows are full and evenly spread, so each has the same weight in a mean.
 
     Returns
     -------
     list of numpy.ndarray
         One piece, or the windows.
+
+    References
+    ----------
+    .. [1] Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?",
+       https://arxiv.org/abs/1905.05583
 
     Examples
     --------
@@ -51,7 +56,7 @@ def fit_in(
     """
     start, body, end = ids[:first], ids[first:last], ids[last:]
     room = max_length - len(start) - len(end)
-    if room <= 0:  # nothing of the text fits
+    if room <= 0:  # the special tokens fill the piece
         return [np.concatenate([start, end])[:max_length]]
     if long_text == "truncate":
         parts = [body[:room]]
@@ -69,21 +74,21 @@ def fit_in(
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     """Order texts by length and cut them into batches of at most `max_tokens` tokens.
 
-    Texts of one length stay together as far as that allows: they are computed without
-    padding, and so without a mask. The longest come first: too large a batch then shows
-    at once, and the time left is at first over- and not underrated.
+    Texts of one length share a batch as far as possible: they are computed together, without
+    padding and mask. The longest texts come first, so that a batch that is too large for the
+    memory fails at once, and the estimate of the remaining time is not too low.
 
     Parameters
     ----------
     lengths : numpy.ndarray of int, shape (n_texts,)
-        Tokens of each text.
+        Number of tokens of each text.
     max_tokens : int
-        Largest size of a batch. A text that is longer by itself gets a batch of its own.
+        Largest size of a batch. A text that is longer gets a batch of its own.
 
     Returns
     -------
     list of numpy.ndarray of int
-        Indices into `lengths`; each index stands in exactly one batch.
+        Indices into `lengths`; each index is in exactly one batch.
 
     Examples
     --------
@@ -106,7 +111,7 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
 
 
 def of_one_length(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Stack neighbours of one length.
+    """Stack neighbours of one length into arrays.
 
     Parameters
     ----------
@@ -114,7 +119,7 @@ def of_one_length(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     Returns
     -------
-    list of numpy.ndarray of int64, each of shape (rows, tokens)
+    list of numpy.ndarray of int64, each of shape (n_rows, n_tokens)
 
     Examples
     --------
@@ -130,31 +135,33 @@ def in_streams(
     n_streams: int,
     prepare: Callable[[], None],
 ) -> Generator[list[tuple[Batch, Result]], None, None]:
-    """Compute batches in threads side by side.
+    """Compute batches in parallel threads.
 
-    On a CPU, streams of one thread each get more done than one stream of several, which
-    wait for each other after each matrix product; the more so when a core has other work.
+    On a CPU, several streams of one thread each are faster than one stream of several threads,
+    which wait for each other after each matrix product.
 
     Parameters
     ----------
     compute : callable
-        From a batch to its result.
+        Function from a batch to its result.
     batches : iterable
-        Drawn from one at a time, when a stream is about to be free. At a None, all that
-        was drawn is finished and yielded before the next is drawn.
+        The next batch is drawn when a stream is about to become free. A None in `batches`
+        is a barrier: all batches drawn so far are finished and yielded before the next one
+        is drawn.
     n_streams : int
+        Number of threads.
     prepare : callable
         Called once in each thread.
 
     Yields
     ------
     list of (batch, result)
-        Those finished since the last time, in no certain order.
+        Batches finished since the last item, in arbitrary order.
 
     Examples
     --------
-    >>> found = in_streams(lambda batch: 2 * batch, [1, 2, 3], n_streams=2, prepare=lambda: None)
-    >>> sorted(result for finished in found for _, result in finished)
+    >>> items = in_streams(lambda batch: 2 * batch, [1, 2, 3], n_streams=2, prepare=lambda: None)
+    >>> sorted(result for finished in items for _, result in finished)
     [2, 4, 6]
     """
     running: dict[Future[Result], Batch] = {}
@@ -169,7 +176,7 @@ def in_streams(
         for batch in batches:
             if batch is not None:
                 running[pool.submit(compute, batch)] = batch
-            # One more than there are streams, so that none waits for the caller.
+            # One more batch than streams, so that no stream waits for the caller.
             yield from finished(n_streams if batch is not None else 0)
         yield from finished(0)
     finally:

@@ -1,4 +1,4 @@
-"""A loaded encoder: texts to token ids, token ids to pooled vectors."""
+"""Load an encoder, and compute pooled vectors from token ids with torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import joblib
 import numpy as np
@@ -19,26 +19,55 @@ from .packed import can_be_packed, hidden_states, last_layer_of_first_position, 
 from .sources import EncoderFiles, quiet_transformers
 from .tokenizing import TextTokenizer, load_tokenizer
 
-__all__ = ["Encoder", "choose_device", "load_encoder", "set_threads", "usable_cores"]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "Encoder",
+    "EncoderArrays",
+    "choose_device",
+    "load_encoder",
+    "set_threads",
+    "usable_cores",
+]
+
+
+class EncoderArrays(TypedDict):
+    """Content of an encoder as strings, numbers and NumPy arrays."""
+
+    config: str
+    tokenizer: str
+    pad_token_id: int
+    weights: dict[str, np.ndarray]
 
 
 class Encoder:
-    """A loaded encoder: texts to token ids, token ids to pooled vectors.
+    """Loaded encoder: a model with its tokenizer, on a device.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        The encoder's weights, float32, in evaluation mode.
+        Model with weights in float32.
     tokenizer : TextTokenizer
     device : str
-        A torch device.
+        Torch device.
+
+    Examples
+    --------
+    >>> from frozenbert.encoders.sources import find_encoder
+    >>> encoder = load_encoder(find_encoder("all-MiniLM-L6-v2"), "cpu")
+    >>> ids, n_tokens = encoder.tokenizer.split("a good film", max_length=512)
+    >>> encoder.encode(ids, pooling=("cls", "mean"), layers=(6,)).shape
+    (1, 768)
     """
 
-    def __init__(self, model: Any, tokenizer: TextTokenizer, device: str) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: TextTokenizer, device: str) -> None:
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer
         self.device = device
-        self._pooled: dict[Any, Any] = {}
+        self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...]], Module] = {}
 
     def encode(
         self,
@@ -47,28 +76,28 @@ class Encoder:
         layers: Sequence[int],
         precision: str = "float32",
     ) -> np.ndarray:
-        """Turn one batch of token ids into vectors.
+        """Compute the vectors of one batch.
 
         Parameters
         ----------
         ids : sequence of numpy.ndarray, each of shape (n_tokens,)
-            Of any lengths; those of one length best stand together.
+            Token ids, of any lengths; neighbours of one length are computed together.
         pooling : sequence of {"cls", "mean", "max"}
         layers : sequence of int
-            Indices into `hidden_states`, 0 (the embeddings) to the number of layers.
+            Indices into `hidden_states`, from 0 (the embeddings) to the number of layers.
         precision : {"float32", "bfloat16"}
-            "bfloat16" lets torch's autocast choose what is computed in it.
+            "bfloat16" is torch's autocast, which chooses the steps to compute in it.
 
         Returns
         -------
         numpy.ndarray of float32, shape (len(ids), len(layers) * len(pooling) * hidden_size)
-            Layer by layer, in each pooling by pooling.
+            Columns go layer by layer, then pooling by pooling.
 
         Raises
         ------
         torch.OutOfMemoryError
-            If the device has no room for a single text. A batch that finds no room is
-            halved until it does.
+            If a single text does not fit into the device's memory. A larger batch that does
+            not fit is halved.
         """
         import torch
 
@@ -83,20 +112,19 @@ class Encoder:
         except torch.OutOfMemoryError:
             if len(ids) == 1:
                 raise
-        # Out of the except block, which keeps what the failed try holds on the device.
+        # Outside the except block, which keeps the tensors of the failed attempt alive.
         middle = len(ids) // 2
         halves = (
             self.encode(part, pooling, layers, precision) for part in (ids[:middle], ids[middle:])
         )
         return np.concatenate(list(halves))
 
-    def pooled(self, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
-        """Return a torch module that shares the weights, from token ids to vectors.
+    def pooled(self, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Module:
+        """Return a torch module from token ids to vectors; it shares the model's weights.
 
-        It takes tensors of shape (rows, tokens), each of texts of one length.
-
-        No layer above the highest asked for is in it, and of the last layer only what the
-        [CLS] vector needs, if that alone is asked for.
+        Its inputs are tensors of shape (n_rows, n_tokens), one for each length. It computes no
+        layer above the highest in `layers`. If only the last layer's [CLS] vector is asked
+        for, it computes the last layer for the first position alone.
         """
         key = (pooling, layers)
         if key not in self._pooled:
@@ -108,19 +136,24 @@ class Encoder:
         """Number of layers."""
         return int(self.model.config.num_hidden_layers)
 
-    def to_arrays(self) -> dict[str, Any]:
-        """Return all that `from_arrays` needs, as strings, numbers and NumPy arrays."""
-        weights = {k: v.cpu().numpy() for k, v in self.model.state_dict().items()}
+    def to_arrays(self) -> EncoderArrays:
+        """Return the content of the encoder, for `from_arrays`.
+
+        Raises
+        ------
+        InputError
+            If the tokenizer is written in Python.
+        """
         return {
             "config": self.model.config.to_json_string(use_diff=False),
             "tokenizer": self.tokenizer.to_json(),
             "pad_token_id": self.tokenizer.pad_token_id,
-            "weights": weights,
+            "weights": {k: v.cpu().numpy() for k, v in self.model.state_dict().items()},
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Any], device: str) -> Encoder:
-        """Build the encoder that `to_arrays` took apart, without touching the disk."""
+    def from_arrays(cls, arrays: EncoderArrays, device: str) -> Encoder:
+        """Rebuild an encoder from the result of `to_arrays`, without reading any file."""
         import torch
         from transformers import AutoConfig, AutoModel
 
@@ -136,41 +169,53 @@ class Encoder:
 
 
 def load_encoder(files: EncoderFiles, device: str | None = None) -> Encoder:
-    """Load an encoder's weights and tokenizer; the last two stay loaded for the next call.
+    """Load an encoder's weights and tokenizer; the last two stay loaded.
 
     Parameters
     ----------
     files : EncoderFiles
     device : str or None
-        A torch device; None is "cuda" where torch has it, else "cpu".
+        Torch device; None is "cuda" if torch can use it, else "cpu".
+
+    Returns
+    -------
+    Encoder
 
     Raises
     ------
     EncoderNotFoundError
-        If transformers cannot load it, or its file lacks some of its weights.
+        If transformers cannot load the encoder, or the files lack some of its weights.
     InputError
-        If `device` is none that torch knows.
+        If torch cannot use the device.
     """
     with _loading:
         return _load_once(files.content_hash, files, choose_device(device))
 
 
-_loading = threading.Lock()  # or two threads would both load the same weights
+_loading = threading.Lock()  # `lru_cache` alone lets two threads load the same weights
 
 
 def choose_device(device: str | None) -> str:
-    """Check a torch device's name; None gives "cuda" where torch has it, else "cpu"."""
+    """Return the name of a torch device that works; None chooses "cuda" if available, else "cpu".
+
+    Raises
+    ------
+    InputError
+        If torch cannot compute on the device.
+    """
     import torch
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         probe = torch.zeros(1, device=device)
-        probe.cpu()  # "meta" computes nothing
-    except Exception as error:
+        probe.cpu()  # fails on "meta", which computes nothing
+    except Exception as error:  # torch raises many kinds, of its backends too
         raise InputError(
-            f"device={device!r}: torch cannot use it here ({first_line(error)}); "
-            f"use 'cpu', or None to let torch choose."
+            f"torch cannot use it here ({first_line(error)}); use 'cpu', or None to let torch "
+            f"choose.",
+            parameter="device",
+            value=device,
         ) from error
     return str(probe.device)
 
@@ -191,30 +236,35 @@ def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except Exception as error:
+    except Exception as error:  # transformers raises many kinds for damaged files
         raise EncoderNotFoundError(
-            f"encoder {files.name!r}: {files.folder} cannot be loaded ({first_line(error)})."
+            f"{files.folder} cannot be loaded ({first_line(error)}).",
+            parameter="model_name",
+            value=files.name,
         ) from error
-    # transformers fills in what the file lacks with random numbers. Only the parts that are
-    # not used here may be absent.
+    # transformers fills missing weights with random numbers. Only unused parts may be missing.
     unused = ("pooler.", "decoder.") if _has_decoder(model) else ("pooler.",)
-    lacking = sorted(key for key in report["missing_keys"] if not key.startswith(unused))
-    if lacking:
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(unused))
+    if missing:
         raise EncoderNotFoundError(
-            f"encoder {files.name!r}: its weights in {files.folder} lack {len(lacking)} of the "
-            f"encoder's tensors (the first: {lacking[0]})."
+            f"the weights in {files.folder} lack {len(missing)} of the encoder's tensors "
+            f"(the first: {missing[0]}).",
+            parameter="model_name",
+            value=files.name,
         )
     if _has_decoder(model):
         model = model.get_encoder()
     return Encoder(model, tokenizer, device)
 
 
-def _has_decoder(model: Any) -> bool:
-    # What config.is_encoder_decoder says is false for the encoder half of a T5 saved alone.
+def _has_decoder(model: PreTrainedModel) -> bool:
+    # `config.is_encoder_decoder` is false for the encoder half of a T5 that is saved alone.
     return "decoder_input_ids" in inspect.signature(model.forward).parameters
 
 
-def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
+def _make_pooled(
+    model: PreTrainedModel, pooling: tuple[str, ...], layers: tuple[int, ...]
+) -> Module:
     import torch
 
     n_layers, top = int(model.config.num_hidden_layers), max(layers)
@@ -224,9 +274,9 @@ def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) 
             super().__init__()
             self.model = model
 
-        def forward(self, *groups: Any) -> Any:
+        def forward(self, *groups: Tensor) -> Tensor:
             if not can_be_packed(model):
-                states = self.plainly(groups)
+                states = self.unpacked_states(groups)
             elif pooling == ("cls",) and layers == (n_layers,):
                 *_, below = hidden_states(model, groups, n_layers - 1)
                 return last_layer_of_first_position(model, below, groups)
@@ -240,11 +290,12 @@ def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) 
             ]
             return torch.cat(columns, dim=1)
 
-        def plainly(self, groups: tuple[Any, ...]) -> dict[int, list[Any]]:
+        def unpacked_states(self, groups: tuple[Tensor, ...]) -> dict[int, list[Tensor]]:
+            """Return each layer's output for each group, computed by the model itself."""
             outputs = [
                 model(
                     input_ids=tokens,
-                    # Without a mask, some families would take the padding id for padding.
+                    # Without a mask, some families treat the padding id as padding.
                     attention_mask=torch.ones_like(tokens),
                     output_hidden_states=layers != (n_layers,),
                     return_dict=True,
@@ -252,7 +303,7 @@ def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) 
                 for tokens in groups
             ]
             return {
-                # A family may norm its last layer's output once more on the way out.
+                # Some families normalize the last layer's output once more.
                 i: [o.last_hidden_state if i == n_layers else o.hidden_states[i] for o in outputs]
                 for i in layers
             }
@@ -260,7 +311,7 @@ def _make_pooled(model: Any, pooling: tuple[str, ...], layers: tuple[int, ...]) 
     return Pooled().eval()
 
 
-POOL: dict[str, Callable[[Any], Any]] = {
+POOL: dict[str, Callable[[Tensor], Tensor]] = {
     "cls": lambda states: states[:, 0],
     "mean": lambda states: states.mean(1),
     "max": lambda states: states.amax(1),
@@ -268,30 +319,35 @@ POOL: dict[str, Callable[[Any], Any]] = {
 
 
 def usable_cores(at_most: int | None = None) -> int:
-    """Return how many cores the process may use, and torch is set to use.
+    """Return the number of cores that the process may use.
 
-    Affinity, a container's share, `OMP_NUM_THREADS` and `torch.set_num_threads` are
-    heeded, and so is joblib's division of the cores among its workers.
+    Without `at_most` this respects the CPU affinity, a container's share, `OMP_NUM_THREADS`,
+    `torch.set_num_threads` and joblib's division of the cores among its workers.
+
+    Parameters
+    ----------
+    at_most : int or None
+        Upper limit that replaces torch's number of threads.
     """
     import torch
 
-    # torch counts cores and heeds affinity; a container's share of them it does not see.
+    # torch counts the cores of the affinity mask, but does not know a container's share.
     cores = min(torch.get_num_threads(), int(joblib.cpu_count()))
     return cores if at_most is None else min(at_most, int(joblib.cpu_count()))
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with `number` threads when called from this thread."""
+    """Let torch compute with `number` threads when it is called from this thread."""
     import torch
 
-    # torch gives each new thread the number that was set last, in whatever thread. So it is
-    # set back in another, or the program's later threads would get ours.
+    # A new thread gets the number that any thread set last. Another thread therefore restores
+    # the former number, for the threads that the program starts later.
     with _setting_threads:
-        others = torch.get_num_threads()
+        former = torch.get_num_threads()
         torch.set_num_threads(number)
-        back = threading.Thread(target=torch.set_num_threads, args=(others,))
-        back.start()
-        back.join()
+        restore = threading.Thread(target=torch.set_num_threads, args=(former,))
+        restore.start()
+        restore.join()
 
 
 _setting_threads = threading.Lock()

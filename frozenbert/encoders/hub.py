@@ -1,4 +1,4 @@
-"""Asking the Hugging Face hub: an answer in time or none, and files in a safe order."""
+"""Download an encoder from the Hugging Face hub, with a limit on the time to an answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EncoderNotFoundError, HubUnreachableError
@@ -14,19 +15,38 @@ from ..utils.console import first_line, is_watched
 
 __all__ = [
     "HUB_ANSWERS_WITHIN",
+    "HubFiles",
     "download",
     "ensure_cached",
     "is_legal_name",
 ]
 
 HUB_ANSWERS_WITHIN = 10.0  # seconds
-TRY_AGAIN_LATER = (408, 429)  # request timeout, too many requests
+TRY_AGAIN_LATER = (408, 429)  # HTTP: request timeout, too many requests
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of an encoder on the hub.
+
+    Attributes
+    ----------
+    small, weights : tuple of str
+        Patterns of file names. The weights are downloaded last: if they are on disk, the
+        small files are, too.
+    optional : str
+        A file that many encoders do not have.
+    """
+
+    small: tuple[str, ...]
+    optional: str
+    weights: tuple[str, ...]
 
 
 def is_legal_name(name: str) -> bool:
-    """Tell whether a model on the hub could have this name."""
+    """Return whether a model on the hub could have this name."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -35,35 +55,24 @@ def is_legal_name(name: str) -> bool:
     return True
 
 
-def download(
-    name: str,
-    revision: str | None,
-    small: Sequence[str],
-    optional: str,
-    weights: Sequence[str],
-    asked: str,
-    ways_out: str,
-) -> None:
-    """Fetch what an encoder needs, once the hub has answered in time.
+def download(name: str, revision: str | None, files: HubFiles, alternatives: str) -> None:
+    """Download an encoder into the hub's cache, once the hub has answered in time.
 
     Parameters
     ----------
     name : str
     revision : str or None
-    small, weights : sequence of str
-        Patterns of the files to fetch. The weights come last: where they are, a
-        download that broke off has left the rest too.
-    optional : str
-        A file of which it is noted on disk if the hub has none.
-    asked, ways_out : str
-        What was asked for and what else could be done, for the messages.
+        Branch, tag or commit; None is the main branch.
+    files : HubFiles
+    alternatives : str
+        What the user can do without the hub, for the error message.
 
     Raises
     ------
     HubUnreachableError
         If the hub does not answer within `HUB_ANSWERS_WITHIN` seconds.
     EncoderNotFoundError
-        If the hub has no such model, or the download broke off.
+        If the hub has no such model, refuses it, or the download breaks off.
     """
     from huggingface_hub import snapshot_download
 
@@ -72,20 +81,43 @@ def download(
         with _quiet_client():
             check_reachable(name, revision)
             begun = True
-            folder = snapshot_download(name, revision=revision, allow_patterns=list(small))
+            folder = snapshot_download(name, revision=revision, allow_patterns=list(files.small))
             commit = Path(folder).name
-            _fetch(name, commit, optional)
-            snapshot_download(name, revision=commit, allow_patterns=list(weights))
-    except Exception as error:
-        raise _explain(error, asked, ways_out, begun) from error
+            _fetch(name, commit, files.optional)
+            snapshot_download(name, revision=commit, allow_patterns=list(files.weights))
+    except Exception as error:  # of the HTTP client, the file system, the hub's library
+        if refusal := _refusal(error, name, revision):
+            raise refusal from error
+        at_revision = f" (revision {revision!r})" if revision else ""
+        if begun:
+            raise EncoderNotFoundError(
+                f"the download{at_revision} from the hub broke off ({first_line(error)}); run it "
+                f"again: it continues with the files that are missing.",
+                parameter="model_name",
+                value=name,
+            ) from error
+        raise HubUnreachableError(
+            f"the encoder{at_revision} is not on disk and the hub does not answer "
+            f"({first_line(error)}): connect once, {alternatives}.",
+            parameter="model_name",
+            value=name,
+        ) from error
 
 
 @functools.cache
 def ensure_cached(name: str, commit: str, file: str) -> None:
-    """Fetch a file unless it is known on disk, or known that the hub has none.
+    """Download a file of the hub into its cache, unless it is there or known not to exist.
 
-    The hub is asked once: its client notes on disk that there is no such file. Where
-    it does not answer, what is on disk has to do.
+    The hub is asked once: its client stores on disk that a file does not exist. If the hub
+    does not answer, nothing is downloaded and no error is raised.
+
+    Parameters
+    ----------
+    name : str
+    commit : str
+        40 hexadecimal digits.
+    file : str
+        Path of the file within the model.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -104,7 +136,15 @@ def _fetch(name: str, commit: str, file: str) -> None:
 
 
 def check_reachable(name: str, revision: str | None) -> None:
-    """Raise unless the hub has the model and says so within `HUB_ANSWERS_WITHIN` seconds."""
+    """Raise an error unless the hub confirms the model within `HUB_ANSWERS_WITHIN` seconds.
+
+    Raises
+    ------
+    TimeoutError
+        If the hub does not answer in time.
+    Exception
+        The error of the hub's client, if the hub refuses.
+    """
     from huggingface_hub import HfApi
 
     answers: queue.Queue[Exception | None] = queue.Queue()
@@ -117,7 +157,7 @@ def check_reachable(name: str, revision: str | None) -> None:
         else:
             answers.put(None)
 
-    # A thread, because a name server that hangs heeds no timeout of the HTTP client.
+    # In a thread, because the HTTP client's timeout does not limit a name server that hangs.
     threading.Thread(target=ask, daemon=True).start()
     try:
         error = answers.get(timeout=HUB_ANSWERS_WITHIN)
@@ -127,7 +167,8 @@ def check_reachable(name: str, revision: str | None) -> None:
         raise error
 
 
-def _explain(error: Exception, asked: str, ways_out: str, begun: bool) -> EncoderNotFoundError:
+def _refusal(error: Exception, name: str, revision: str | None) -> EncoderNotFoundError | None:
+    """Return the error for a refusal by the hub; None for any other failure."""
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -135,33 +176,27 @@ def _explain(error: Exception, asked: str, ways_out: str, begun: bool) -> Encode
     )
 
     if isinstance(error, RevisionNotFoundError):
-        return EncoderNotFoundError(f"{asked}: the hub has no such revision.")
-    if isinstance(error, GatedRepoError):  # comes with the first file, after a friendly answer
         return EncoderNotFoundError(
-            f"{asked}: the hub asks you to accept its terms and log in (hf auth login)."
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return EncoderNotFoundError(
-            f"{asked}: there is no such folder, and no such model on the hub, or it is private "
-            f"(hf auth login)."
+            f"the hub has no such revision of {name!r}.", parameter="revision", value=revision
         )
     status = getattr(getattr(error, "response", None), "status_code", 0)
-    if 400 <= status < 500 and status not in TRY_AGAIN_LATER:
-        return EncoderNotFoundError(f"{asked}: the hub refuses ({first_line(error)}).")
-    if begun:
-        return EncoderNotFoundError(
-            f"{asked}: the download from the hub broke off ({first_line(error)}): "
-            f"run it again, what has arrived is kept."
+    if isinstance(error, GatedRepoError):  # raised for the first file, after a successful check
+        problem = "the hub asks you to accept its terms and log in (hf auth login)."
+    elif isinstance(error, RepositoryNotFoundError):
+        problem = (
+            "there is no such folder, and no such model on the hub, or it is private "
+            "(hf auth login)."
         )
-    return HubUnreachableError(
-        f"{asked} is not on disk and the hub does not answer ({first_line(error)}): connect "
-        f"once, {ways_out}."
-    )
+    elif 400 <= status < 500 and status not in TRY_AGAIN_LATER:
+        problem = f"the hub refuses the request ({first_line(error)})."
+    else:
+        return None
+    return EncoderNotFoundError(problem, parameter="model_name", value=name)
 
 
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Keep the client's warnings off stderr, and its bars where nobody watches them."""
+    """Keep the client's warnings off stderr, and its progress bars if nobody sees them."""
     from huggingface_hub import constants
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars

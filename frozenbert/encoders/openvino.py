@@ -1,9 +1,9 @@
-"""Encoders as OpenVINO graphs: exported once, kept on disk, run in streams.
+"""Run encoders as OpenVINO graphs, which are exported once and stored on disk.
 
-One folder under the cache's `exports/` holds the graph of one encoder under one setting:
-`graph.xml` and `graph.bin` as OpenVINO writes them, and `graph.json`, written last, with
-their hashes and the versions that they were made with. Where anything of that does not fit,
-the graph is made anew.
+One folder under the cache's `exports/` contains the graph of one encoder with one setting:
+`graph.xml` and `graph.bin` in OpenVINO's format, and `graph.json`, which is written last, with
+their hashes and the versions of the libraries. If any of these does not match, the graph is
+exported again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import CacheWarning, InputError, PrecisionWarning
 from ..utils.console import first_line
 from ..utils.files import make_private_folder, note_use, sha256_of_file, writing
 from .batching import of_one_length
@@ -34,14 +34,19 @@ from .encoder import Encoder
 from .quantization import SAMPLE, quantize, scheme
 from .sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from openvino import InferRequest, Model
+
 __all__ = ["Graph", "import_openvino", "load_graph"]
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-TOLERANCE = 1e-5  # of the float32 graph, against torch
-LEAST_COSINE = 0.95  # of a reduced precision on the sample, on average, before it warns
+TOLERANCE = 1e-5  # largest difference between the float32 graph and torch
+LEAST_COSINE = 0.95  # a reduced precision with a lower mean cosine on the sample is warned of
 NAMES = ("graph.xml", "graph.bin")
 VERSIONED = ("openvino", "torch", "transformers")
-# One of these, as torch names them, makes the precision faster than float32.
+# Instruction sets, as torch names them, that make a precision faster than float32.
 INSTRUCTIONS = {
     "bfloat16": ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16"),
     "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "dotprod", "arm_dotprod", "i8mm"),
@@ -49,18 +54,18 @@ INSTRUCTIONS = {
 
 
 class Graph:
-    """An encoder with its pooling as a compiled graph.
+    """Compiled graph of an encoder and its pooling.
 
     Parameters
     ----------
     model : openvino.Model
-        From token ids (rows, tokens), all rows of one length, to vectors.
+        Graph from token ids of shape (n_rows, n_tokens), without padding, to vectors.
     precision : {"float32", "bfloat16", "int8"}
     n_streams : int
-        How many batches may be computed side by side, each with one thread.
+        Number of batches that can be computed in parallel, with one thread each.
     """
 
-    def __init__(self, model: Any, precision: str, n_streams: int) -> None:
+    def __init__(self, model: Model, precision: str, n_streams: int) -> None:
         compiled = (
             import_openvino()
             .Core()
@@ -71,22 +76,20 @@ class Graph:
                     "INFERENCE_PRECISION_HINT": HINTS[precision],
                     "NUM_STREAMS": n_streams,
                     "INFERENCE_NUM_THREADS": n_streams,
-                    # Two processes would be pinned to the same cores.
+                    # Pinning puts two processes on the same cores.
                     "ENABLE_CPU_PINNING": False,
-                    # What is kept of shapes met before; by default ten times as much, which
-                    # takes hundreds of MB with texts of many lengths and is no faster.
+                    # Number of shapes whose kernels are cached. The default of 5,000 takes
+                    # hundreds of MB with texts of many lengths and is not faster.
                     "CPU_RUNTIME_CACHE_CAPACITY": 500,
                 },
             )
         )
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
         for _ in range(n_streams):
             self._requests.put(compiled.create_infer_request())
 
     def encode(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        """Turn one batch of token ids into vectors.
-
-        May be called from several threads at once.
+        """Compute the vectors of one batch; several threads may call it at once.
 
         Parameters
         ----------
@@ -98,7 +101,7 @@ class Graph:
         """
         request = self._requests.get()
         try:
-            # Copied: the next run writes to the same memory.
+            # A copy, because the next run writes to the same memory.
             runs = [np.array(request.infer([group])[0]) for group in of_one_length(ids)]
             return np.concatenate(runs)
         finally:
@@ -114,48 +117,73 @@ def load_graph(
     root: Path | None,
     n_streams: int,
 ) -> Graph:
-    """Load an encoder's graph, made if it is not there; the last two stay loaded.
+    """Load an encoder's graph and export it if necessary; the last two stay loaded.
 
     Parameters
     ----------
     encoder : Encoder
-        On the CPU.
+        Encoder on the CPU.
     content_hash : str
-        What the encoder is known by on disk.
+        The encoder's hash, by which its graph is stored.
     pooling, layers
         As for `Encoder.encode`.
     precision : {"float32", "bfloat16", "int8"}
     root : pathlib.Path or None
-        The cache's folder; None keeps nothing on disk.
+        Folder of the cache; None stores nothing on disk.
     n_streams : int
         As for `Graph`.
+
+    Returns
+    -------
+    Graph
 
     Raises
     ------
     InputError
-        If OpenVINO is not installed, cannot do this encoder, or was used before a fork.
+        If OpenVINO is not installed, does not support this encoder, or was used before a fork.
+
+    Warns
+    -----
+    PrecisionWarning
+        If the precision is slow on this CPU, or changes the vectors of this encoder a lot.
+    CacheWarning
+        If the graph cannot be stored.
     """
-    if _forked:
-        raise InputError(
-            f"precision={precision!r}: this process was forked from one that had computed with "
-            f"OpenVINO, which would hang here. Start processes by 'spawn' or 'forkserver' (joblib "
-            f"does without fork), or use backend='torch' with precision='float32'."
+    if _fork_guard.forked:
+        raise _not_usable(
+            precision,
+            "this process was forked from one that had computed with OpenVINO, which would hang "
+            "here; start processes by 'spawn' or 'forkserver' (joblib does without fork), or use "
+            "the torch backend in float32.",
         )
     with _loading:
         return _load_once(encoder, content_hash, pooling, layers, precision, root, n_streams)
 
 
-_loading = threading.Lock()  # or two threads would both export
-_forked: list[bool] = []
+_loading = threading.Lock()  # `lru_cache` alone lets two threads export the same graph
 
 
-def _note_fork() -> None:
-    if _load_once.cache_info().currsize:
-        _forked.append(True)
+class _ForkGuard:
+    """Whether this process was forked after OpenVINO had run; its threads do not survive that."""
+
+    def __init__(self) -> None:
+        self.in_use = False
+        self.forked = False
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.forked = self.forked or self.in_use
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_note_fork)
+_fork_guard = _ForkGuard()
+
+
+def _not_usable(precision: str, problem: str) -> InputError:
+    """Return an error for the parameter that asks for OpenVINO."""
+    if precision == "float32":
+        return InputError(problem, parameter="backend", value="openvino")
+    return InputError(problem, parameter="precision", value=precision)
 
 
 @functools.lru_cache(maxsize=2)
@@ -171,13 +199,13 @@ def _load_once(
     try:
         import_openvino()
     except ImportError as error:
-        raise InputError(
-            f"precision={precision!r} on the CPU, or backend='openvino', needs OpenVINO: "
-            f'pip install "frozenbert[openvino]".'
+        raise _not_usable(
+            precision, 'OpenVINO is not installed: pip install "frozenbert[openvino]".'
         ) from error
-    _say_if_slow(precision)
-    settings: dict[str, Any] = {"encoder": content_hash, "pooling": pooling, "layers": layers}
-    # OpenVINO makes bfloat16 of the float32 graph when it compiles it.
+    _fork_guard.in_use = True
+    _warn_if_slow(precision)
+    settings: dict[str, object] = {"encoder": content_hash, "pooling": pooling, "layers": layers}
+    # For bfloat16, OpenVINO converts the float32 graph when it compiles it.
     settings["precision"] = "int8" if precision == "int8" else "float32"
     if precision == "int8":
         settings["quantization"] = scheme()
@@ -188,69 +216,85 @@ def _load_once(
     model = None if folder is None else _read(folder)
     if model is not None:
         return Graph(model, precision, n_streams)
-    model = _export(encoder, pooling, layers)
+    model = _export(encoder, pooling, layers, precision)
     exact = Graph(model.clone(), "float32", 1)
     if precision == "int8":
         model = quantize(model, [ids[None] for ids in _sample(encoder)])
     if folder is not None and root is not None:
-        _keep(model, folder, root, settings)
+        _store(model, folder, root, settings)
     graph = Graph(model, precision, n_streams)
     _warn_if_far(graph, exact, encoder, precision)
     return graph
 
 
-def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would tell its maker of the import itself."""
-    name, absent = "openvino_telemetry", "openvino" not in sys.modules
-    kept = sys.modules.get(name)
-    if absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # OpenVINO then takes its own stub
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, which reports the import to Intel."""
+    name, first = "openvino_telemetry", "openvino" not in sys.modules
+    telemetry = sys.modules.get(name)
+    if first:
+        sys.modules[name] = None  # type: ignore[assignment]  # OpenVINO then uses its own stub
     try:
         import openvino
     finally:
-        if absent:
+        if first:
             del sys.modules[name]
-            if kept is not None:
-                sys.modules[name] = kept
+            if telemetry is not None:
+                sys.modules[name] = telemetry
     return openvino
 
 
-def _export(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Any:
-    """Make a graph of an encoder, and see that it does the same."""
-    import_openvino()
-    # Not by `openvino.convert_model`: that tells its maker about each conversion.
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    pooled = encoder.pooled(pooling, layers)
-    encoder.model.requires_grad_(False)  # tracing takes in no weights that could be trained
-    example = np.stack([_sample(encoder)[0]] * 2)
-    problem = ""
+def _export(
+    encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...], precision: str
+) -> Model:
+    """Export an encoder to a float32 graph, and check that its vectors are those of torch."""
     try:
-        with _quiet(), quiet_transformers(), _torch().no_grad():
-            tokens = _torch().from_numpy(example)
-            decoder = TorchScriptPythonDecoder(pooled, example_input=(tokens,))
-            frontend = FrontEndManager().load_by_framework("pytorch")
-            model = frontend.convert(frontend.load(decoder))
-            graph = Graph(model, "float32", 1)
-        for ids in _sample(encoder):
-            expected = encoder.encode([ids], pooling, layers)
-            difference = np.abs(graph.encode([ids]) - expected).max()
-            if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
-                problem = f"a text's vector is off by {difference:.1e}"
+        model = _trace(encoder, pooling, layers)
+        graph = Graph(model, "float32", 1)
+        problem = _difference(graph, encoder, pooling, layers)
     except InputError:
         raise
-    except Exception as error:  # of whatever kind: it is tried on encoders nobody foresaw
+    except Exception as error:  # encoders of unknown families fail in many ways
         problem = first_line(error.__cause__ or error)
     if problem:
-        raise InputError(
-            f"OpenVINO does not reproduce this encoder ({problem}): use backend='torch', with "
-            f"precision='float32'."
+        raise _not_usable(
+            precision,
+            f"OpenVINO does not reproduce this encoder ({problem}); use the torch backend in "
+            f"float32.",
         )
     return model
 
 
+def _trace(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Model:
+    import torch
+
+    import_openvino()
+    # `openvino.convert_model` is not used: it reports each conversion to Intel.
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    pooled = encoder.pooled(pooling, layers)
+    encoder.model.requires_grad_(False)  # the tracer refuses weights that require gradients
+    example = np.stack([_sample(encoder)[0]] * 2)
+    with _quiet_tracer(), quiet_transformers(), torch.no_grad():
+        decoder = TorchScriptPythonDecoder(pooled, example_input=(torch.from_numpy(example),))
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        return frontend.convert(frontend.load(decoder))
+
+
+def _difference(
+    graph: Graph, encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]
+) -> str:
+    """Describe how far the graph's vectors differ from torch's; empty within the tolerance."""
+    for ids in _sample(encoder):
+        expected = encoder.encode([ids], pooling, layers)
+        difference = np.abs(graph.encode([ids]) - expected).max()
+        if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
+            return f"a text's vector is off by {difference:.1e}"
+    return ""
+
+
 def _sample(encoder: Encoder) -> list[np.ndarray]:
+    """Return the token ids of the sample texts, cut to the encoder's longest input."""
     config, longest = encoder.model.config, 128
     positions = getattr(config, "max_position_embeddings", None) or longest
     if config.model_type in FAMILIES_WITH_POSITION_OFFSET:
@@ -261,6 +305,7 @@ def _sample(encoder: Encoder) -> list[np.ndarray]:
 
 
 def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -> None:
+    """Warn if the vectors of a reduced precision are far from those of float32."""
     if precision == "float32":
         return
     cosines = []
@@ -269,27 +314,32 @@ def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -
         cosines.append(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
     if not np.mean(cosines) >= LEAST_COSINE:
         warnings.warn(
-            f"precision={precision!r} changes this encoder's vectors a great deal: on texts of "
-            f"many kinds, their mean cosine with those of float32 is {np.mean(cosines):.3f}.",
+            f"precision={precision!r} changes this encoder's vectors a lot: their mean cosine "
+            f"with those of float32 is {np.mean(cosines):.3f} on texts of many kinds.",
+            PrecisionWarning,
             stacklevel=2,
         )
 
 
-def _say_if_slow(precision: str) -> None:
-    known = getattr(_torch().cpu, "get_capabilities", None)
-    if precision == "float32" or known is None:
+def _warn_if_slow(precision: str) -> None:
+    """Warn if this CPU has no instructions for a reduced precision."""
+    import torch
+
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if precision == "float32" or get_capabilities is None:
         return
-    capabilities = known()
+    capabilities = get_capabilities()
     if not any(capabilities.get(name) for name in INSTRUCTIONS[precision]):
         warnings.warn(
-            f"precision={precision!r}: this CPU has no instructions for it, so it will hardly be "
-            f"faster than 'float32', which is exact.",
+            f"precision={precision!r}: this CPU has no instructions for it; it is hardly faster "
+            f"than 'float32', which is exact.",
+            PrecisionWarning,
             stacklevel=2,
         )
 
 
-def _read(folder: Path) -> Any | None:
-    """Return the graph that is kept in a folder; None if there is none that can be used."""
+def _read(folder: Path) -> Model | None:
+    """Return the graph that is stored in a folder; None if it is missing, damaged or outdated."""
     openvino = import_openvino()
     try:
         facts = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
@@ -303,7 +353,8 @@ def _read(folder: Path) -> Any | None:
         return None
 
 
-def _keep(model: Any, folder: Path, root: Path, settings: dict[str, Any]) -> None:
+def _store(model: Model, folder: Path, root: Path, settings: dict[str, object]) -> None:
+    """Store a graph on disk, or warn that this is not possible."""
     openvino = import_openvino()
     try:
         make_private_folder(folder, root)
@@ -317,8 +368,9 @@ def _keep(model: Any, folder: Path, root: Path, settings: dict[str, Any]) -> Non
             file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:
         warnings.warn(
-            f"the exported graph is not kept and will be made again: {folder} cannot be written "
-            f"({first_line(error)}).",
+            f"{folder} cannot be written ({first_line(error)}); the graph is exported again next "
+            f"time.",
+            CacheWarning,
             stacklevel=2,
         )
 
@@ -328,8 +380,8 @@ def _versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the tracer's notes to programmers off stderr."""
+def _quiet_tracer() -> Iterator[None]:
+    """Keep the warnings of torch's tracer and of OpenVINO's logger off stderr."""
     logger = logging.getLogger("openvino")
     level = logger.level
     with warnings.catch_warnings():
@@ -339,9 +391,3 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-def _torch() -> Any:
-    import torch
-
-    return torch

@@ -1,33 +1,38 @@
-"""From a float32 graph to one whose matrix products are in int8.
+"""Quantize the matrix products of a float32 graph to int8.
 
-Each activation that a weight matrix meets is mapped to 256 levels of one scale, fixed here
-once and for all from a sample of texts: a text's vector does not depend on its company, as
-it does where scales are taken from the batch at hand. Weights have a scale for each output.
+Each activation that is multiplied by a weight matrix is mapped to 256 levels. Its scale is
+fixed in advance, from a sample of texts. A text's vector therefore does not depend on the other
+texts in the batch, as it does with scales that are taken from the batch. Weights have one scale
+for each output.
 
-Before that, every input channel is divided by a factor and its weights are multiplied by it,
-which moves the outliers that activations have in a few channels into the weights, where
-there is room (Xiao et al. 2023, "SmoothQuant", https://arxiv.org/abs/2211.10438).
+Before that, each input channel is divided by a factor, and its weights are multiplied by the
+factor. This moves the outliers of the activations, which are in a few channels, into the weights
+(Xiao et al. 2023, "SmoothQuant", https://arxiv.org/abs/2211.10438).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from openvino import Model, Node, Output
+
 __all__ = ["SAMPLE", "quantize", "scheme"]
 
-# The share of an outlier that moves to the weights; the paper's alpha, for which it names 0.5 to
-# 0.75 for most models.
+# Share of an outlier that moves into the weights: alpha in the paper, 0.5 to 0.75 for most models.
 SMOOTHING = 0.75
-# GELU's outputs stand almost all on one side of zero. Shifted up by their minimum they have
-# all 256 levels and not half of them. Taken where the minimum is within this part of the maximum.
+# Almost all outputs of GELU are positive. Shifted up by their minimum they use all 256 levels
+# instead of half. Activations are shifted if the minimum is within this share of the maximum.
 ONE_SIDED = 0.25
-VERSION = 1  # to be raised with any change that changes vectors
+VERSION = 1  # raise it with every change that changes vectors
 
-# What activations are measured on. Of many kinds and languages, so that few texts go beyond.
+# Texts that the scales are measured on. They are of many kinds and languages, so that the
+# activations of few other texts exceed them.
 SAMPLE = (
     "The film is a slow, tender look at three sisters who inherit a farm nobody wants.",
     "Terrible. I want those two hours of my life back.",
@@ -93,65 +98,75 @@ SAMPLE = (
 
 
 def scheme() -> str:
-    """Name all that shapes a quantized graph but the encoder: it is part of a vector's key."""
-    said = repr((VERSION, SMOOTHING, ONE_SIDED, SAMPLE))
-    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+    """Return a hash of the settings of the quantization; it is part of a vector's cache key."""
+    settings = repr((VERSION, SMOOTHING, ONE_SIDED, SAMPLE))
+    return hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
 
 
-def quantize(model: Any, sample: Sequence[np.ndarray]) -> Any:
-    """Put the products with weight matrices into int8.
+def quantize(model: Model, sample: Sequence[np.ndarray]) -> Model:
+    """Quantize the products with weight matrices to int8.
 
     Parameters
     ----------
     model : openvino.Model
-        One input, token ids (rows, tokens). It is changed.
+        Graph with one input, token ids of shape (n_rows, n_tokens). It is changed in place.
     sample : sequence of numpy.ndarray of int64, shape (1, n_tokens)
-        Token ids to measure the activations on.
+        Token ids that the activations are measured on.
 
     Returns
     -------
     openvino.Model
-        The same, for `openvino.Core.compile_model`, which makes int8 products of it.
+        The same object. `openvino.Core.compile_model` makes int8 products of it.
     """
-    from openvino import Type, opset13
-
     ranges = _measure(model, sample)
     for source, products in _products(model):
-        low, high = ranges[source.get_node().get_friendly_name(), source.get_index()]
-        weights = [_rows_of(product) for product in products]
-        factors = _smooth(np.maximum(high, -low), weights)
-        least, most = (low / factors).min(), (high / factors).max()
-        shift = -least if -least < ONE_SIDED * most else np.float32(0)
-        if shift:
-            least, most = np.float32(0), most + shift
-        else:
-            most = max(most, -least)
-            least = -most * np.float32(128 / 127)
-        scaled = opset13.multiply(source, _constant(1 / factors))
-        if shift:
-            scaled = opset13.add(scaled, _constant(shift))
-        ends = _constant(least), _constant(most)
-        levels = opset13.fake_quantize(scaled, *ends, *ends, 256)
-        for product, rows in zip(products, weights, strict=True):
-            rows = rows * factors
-            scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-8) / np.float32(127)
-            whole = np.round(rows / scale).astype(np.int8)
-            matrix = opset13.multiply(
-                opset13.convert(opset13.constant(whole), Type.f32), _constant(scale)
-            )
-            new = opset13.matmul(levels, matrix, False, True)
-            if shift:
-                # What the shift added to each output.
-                new = opset13.subtract(new, _constant(shift * (whole * scale).sum(axis=1)))
-            for user in product.output(0).get_target_inputs():
-                user.replace_source_output(new.output(0))
+        _quantize_products(source, products, *ranges[_key(source)])
     model.validate_nodes_and_infer_types()
     return model
 
 
-def _products(model: Any) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield each activation that meets weight matrices, with the products it is in."""
-    found: dict[tuple[str, int], list[Any]] = {}
+def _quantize_products(
+    source: Output, products: list[Node], low: np.ndarray, high: np.ndarray
+) -> None:
+    """Replace the products of one activation, whose channels range from `low` to `high`."""
+    from openvino import Type, opset13
+
+    weights = [_rows_of(product) for product in products]
+    factors = _smooth(np.maximum(high, -low), weights)
+    least, most = (low / factors).min(), (high / factors).max()
+    shift = -least if -least < ONE_SIDED * most else np.float32(0)
+    if shift:
+        least, most = np.float32(0), most + shift
+    else:
+        most = max(most, -least)
+        least = -most * np.float32(128 / 127)
+    scaled = opset13.multiply(source, _constant(1 / factors))
+    if shift:
+        scaled = opset13.add(scaled, _constant(shift))
+    ends = _constant(least), _constant(most)
+    levels = opset13.fake_quantize(scaled, *ends, *ends, 256)
+    for product, rows in zip(products, weights, strict=True):
+        rows = rows * factors
+        scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-8) / np.float32(127)
+        whole = np.round(rows / scale).astype(np.int8)
+        matrix = opset13.multiply(
+            opset13.convert(opset13.constant(whole), Type.f32), _constant(scale)
+        )
+        new = opset13.matmul(levels, matrix, False, True)
+        if shift:
+            # Subtract what the shift adds to each output.
+            new = opset13.subtract(new, _constant(shift * (whole * scale).sum(axis=1)))
+        for user in product.output(0).get_target_inputs():
+            user.replace_source_output(new.output(0))
+
+
+def _key(source: Output) -> tuple[str, int]:
+    return source.get_node().get_friendly_name(), source.get_index()
+
+
+def _products(model: Model) -> Iterator[tuple[Output, list[Node]]]:
+    """Yield each activation that is multiplied by weight matrices, with its products."""
+    by_source: dict[tuple[str, int], list[Node]] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() != "MatMul" or node.get_attributes()["transpose_a"]:
             continue
@@ -159,42 +174,41 @@ def _products(model: Any) -> Iterator[tuple[Any, list[Any]]]:
         if weights.get_type_name() == "Constant" and len(weights.get_output_shape(0)) == 2:
             source = node.input_value(0)
             if source.get_partial_shape().is_static:
-                continue  # computed from weights alone, as DeBERTa's positions are
-            name = source.get_node().get_friendly_name(), source.get_index()
-            found.setdefault(name, []).append(node)
-    for products in found.values():
+                continue  # computed from weights alone, like DeBERTa's positions
+            by_source.setdefault(_key(source), []).append(node)
+    for products in by_source.values():
         yield products[0].input_value(0), products
 
 
-def _rows_of(product: Any) -> np.ndarray:
-    """Return a product's weights, float32 (outputs, inputs)."""
+def _rows_of(product: Node) -> np.ndarray:
+    """Return the weights of a product, float32 of shape (n_outputs, n_inputs)."""
     weights = np.asarray(product.input_value(1).get_node().data, dtype=np.float32)
     return weights if product.get_attributes()["transpose_b"] else weights.T
 
 
 def _measure(
-    model: Any, sample: Sequence[np.ndarray]
+    model: Model, sample: Sequence[np.ndarray]
 ) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """Return the least and the greatest value of each channel of each activation."""
+    """Return the minimum and maximum of each channel of each activation, over the sample."""
     import openvino
     from openvino import opset13
 
     probe = model.clone()
-    names, outputs = [], []
+    keys, outputs = [], []
     for source, _ in _products(probe):
-        names.append((source.get_node().get_friendly_name(), source.get_index()))
+        keys.append(_key(source))
         axes = opset13.constant(np.arange(len(source.get_partial_shape()) - 1))
         outputs += [opset13.reduce_min(source, axes), opset13.reduce_max(source, axes)]
     probe = openvino.Model(outputs, probe.get_parameters(), "ranges")
     compiled = openvino.Core().compile_model(probe, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    each = [[np.array(v) for v in compiled([ids]).values()] for ids in sample]
-    low = [np.min([ends[i] for ends in each], axis=0) for i in range(0, 2 * len(names), 2)]
-    high = [np.max([ends[i] for ends in each], axis=0) for i in range(1, 2 * len(names), 2)]
-    return dict(zip(names, zip(low, high, strict=True), strict=True))
+    values = [[np.array(v) for v in compiled([ids]).values()] for ids in sample]
+    low = [np.min([ends[i] for ends in values], axis=0) for i in range(0, 2 * len(keys), 2)]
+    high = [np.max([ends[i] for ends in values], axis=0) for i in range(1, 2 * len(keys), 2)]
+    return dict(zip(keys, zip(low, high, strict=True), strict=True))
 
 
 def _smooth(largest: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the factors by which the input channels are divided, 1 on average."""
+    """Return the divisors of the input channels, with a mean of 1."""
     in_weights = np.max([np.abs(rows).max(axis=0) for rows in weights], axis=0)
     tiny = np.float32(1e-5)  # a channel that is always zero
     factors = np.maximum(largest, tiny) ** SMOOTHING
@@ -203,7 +217,7 @@ def _smooth(largest: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
     return smooth
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: ArrayLike) -> Node:
     from openvino import opset13
 
     return opset13.constant(np.asarray(value, dtype=np.float32))

