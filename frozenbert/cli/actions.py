@@ -238,9 +238,10 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def serve(arguments: argparse.Namespace) -> None:
     """Serve a model until told to stop."""
-    from ..serve.app import Service, make_app
+    from ..serve.app import make_app
     from ..serve.guard import Limits
     from ..serve.process import bind, host_names, run, token_for
+    from ..serve.service import Service
 
     for name, value in (("--max-body", arguments.max_body), ("--timeout", arguments.timeout)):
         if not value > 0:

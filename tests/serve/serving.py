@@ -91,8 +91,9 @@ class Client:
 @contextlib.contextmanager
 def serving(model: Any, folder: Path, **settings: Any) -> Iterator[Client]:
     """Serve a model; `settings` are those of `Service`."""
-    from frozenbert.serve.app import Service, make_app
+    from frozenbert.serve.app import make_app
     from frozenbert.serve.process import bind, make_server
+    from frozenbert.serve.service import Service
 
     app = make_app(Service(model, folder / "model.skops", **settings))
     listening = bind("127.0.0.1", 0)
