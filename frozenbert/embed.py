@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
@@ -40,30 +39,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
     from tqdm import tqdm
 
-__all__ = ["DistilBertVectorizer", "loaded_from", "saved_for_elsewhere"]
-
-_saving_for_elsewhere = ContextVar("_saving_for_elsewhere", default=False)
-_loading_from: ContextVar[Path | None] = ContextVar("_loading_from", default=None)
-
-
-@contextlib.contextmanager
-def saved_for_elsewhere() -> Iterator[None]:
-    """Pickle vectorizers, wherever in a model they are, without cache and absolute paths."""
-    token = _saving_for_elsewhere.set(True)
-    try:
-        yield
-    finally:
-        _saving_for_elsewhere.reset(token)
-
-
-@contextlib.contextmanager
-def loaded_from(folder: Path) -> Iterator[None]:
-    """Let vectorizers that are unpickled look for their encoder's folder in `folder` too."""
-    token = _loading_from.set(folder)
-    try:
-        yield
-    finally:
-        _loading_from.reset(token)
+__all__ = ["DistilBertVectorizer"]
 
 
 class DistilBertVectorizer(TransformerMixin, BaseEstimator):
@@ -403,19 +379,23 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         state = {**super().__getstate__()}
         for transient in ("_loaded", "_beside"):
             state.pop(transient, None)
-        if _saving_for_elsewhere.get():
-            state["cache_dir"] = None
-            if state.get("encoder_source_") == "folder" or Path(self.model_name).is_dir():
-                state["model_name"] = Path(self.model_name).name
-        if self.store_weights and hasattr(self, "encoder_hash_"):
+        if self.store_weights and hasattr(self, "encoder_hash_") and "_stored" not in state:
             state["_stored"] = self._encoder().to_arrays()
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._beside = _loading_from.get()
-        if self._beside is not None:
-            self.cache_dir = None  # where vectors are kept is not for a file to say
+    def _prepare_to_save(self) -> None:
+        """Turn the cache off and name an encoder's folder by its last part.
+
+        `save_model` calls this on the copy that it saves.
+        """
+        self.cache_dir = None
+        if getattr(self, "encoder_source_", None) == "folder" or Path(self.model_name).is_dir():
+            self.model_name = Path(self.model_name).name
+
+    def _note_loaded_from(self, folder: Path) -> None:
+        """Look for the encoder's folder in `folder` too; `load_model` calls this."""
+        self._beside = folder
+        self.cache_dir = None  # a file does not decide where vectors are stored
 
     def _resolve(self, X: Iterable[object]) -> tuple[list[str], EncoderFiles]:
         """Check parameters and texts, find the encoder, and set the attributes that describe it."""

@@ -26,7 +26,7 @@ from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import check_scoring
 from .heads.search import FeatureSearch, base_search, fitted_search, out_of_fold
 from .heads.words import WordScores, make_words_baseline
-from .persistence import MODEL, SAFE, save_model
+from .persistence import FORMAT, MODEL, SAFE, save_model
 from .reports.metrics import (
     brier_score,
     calibration_error,
@@ -391,6 +391,7 @@ def save_training(
         try:
             save_model(training.model, fresh / MODEL)
             sidecar = {
+                "format": FORMAT,
                 **facts,
                 "model_sha256": sha256_of_file(fresh / MODEL),
                 **_describe(training.model, training.metrics),

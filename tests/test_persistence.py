@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import sklearn
 from conftest import make_encoder
+from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -27,7 +30,7 @@ from frozenbert import (
 from frozenbert.cli.main import main
 from frozenbert.fewshot.learning import learn
 from frozenbert.heads.words import CompactTfidfVectorizer, make_tfidf
-from frozenbert.persistence import safest
+from frozenbert.persistence import FORMAT, _portable_parts, joblib_hash, safest
 from frozenbert.pipeline import predict
 from frozenbert.utils.cleaning import clean_texts
 from frozenbert.utils.steps import find_step
@@ -223,7 +226,7 @@ def full(*_):
 
 
 def test_the_safe_form_is_no_name_for_the_joblib_file(model, tmp_path):
-    with pytest.raises(InputError, match=r"model\.skops: the safe form's own name"):
+    with pytest.raises(InputError, match=r"model\.skops: ends like the safe form"):
         save_model(model, tmp_path / "model.skops")
 
 
@@ -324,3 +327,85 @@ def test_no_file_says_where_vectors_are_kept_however_deep(tiny, there, tmp_path)
     assert loaded["embed"].cache_dir is None
     loaded.predict(NEW)
     assert not (tmp_path / "kept").exists()
+
+
+SAVED = Path(__file__).parent / "saved"
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "model.skops"])
+def test_a_model_of_the_earlier_layout(name, tmp_path, capsys):
+    shutil.copy(SAVED / "earlier" / name, tmp_path)
+    says = f"{name}: was saved by an earlier layout of frozenbert: train the model again"
+    with pytest.raises(InputError, match=says):
+        load_model(tmp_path)
+    assert main(["classify", "--model", str(tmp_path), "--text", "a film"]) == 2
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_sidecar_without_a_format(model, there, tmp_path):
+    path = save_model(model, tmp_path / "model.joblib")
+    sidecar = {"model_sha256": joblib_hash(path)}
+
+    def beside(**facts):
+        (tmp_path / "model.json").write_text(json.dumps({**sidecar, **facts}))
+
+    beside()
+    for form in (path, path.with_suffix(".skops")):
+        with pytest.raises(InputError, match="was saved by an earlier layout"):
+            load_model(form)
+    beside(format=FORMAT)
+    load_model(path)
+    beside(format=FORMAT + 1)
+    with pytest.raises(InputError, match=r"has the format 2, and this version .* up to 1"):
+        load_model(path)
+    beside(model_sha256="of another model")  # left over from before the model was saved again
+    load_model(path)
+
+
+class Foreign:
+    """A class of another package that keeps estimators in its own ways."""
+
+    __slots__ = ("hidden", "model")
+
+    def __init__(self, model, hidden):
+        self.model, self.hidden = model, hidden
+
+    def predict(self, texts):
+        return self.model.predict(texts)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+WAYS = {
+    "slot": lambda v: v,
+    "list of tuples": lambda v: [("a", v)],
+    "dict": lambda v: {"a": {"b": v}},
+    "key": lambda v: {v: 1},
+    "set": lambda v: {v},
+    "object array": lambda v: np.array([None, v], dtype=object),
+    "partial": lambda v: functools.partial(print, v),
+    "method": lambda v: v.transform,
+    "itself": lambda v: Foreign(v, [v, v]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_vectorizer_in_a_class_of_another_package(way, model, tmp_path):
+    held = clone(model["embed"]).fit(TEXTS)
+    path = save_model(Foreign(model, WAYS[way](held)), tmp_path / "model.joblib")
+    assert str(Path(held.model_name).parent).encode() not in path.read_bytes()
+    found = [part for part in _portable_parts(joblib.load(path)) if isinstance(part, type(held))]
+    assert len({id(part) for part in found}) >= 2
+    assert {part.cache_dir for part in found} == {None}
+    assert {part.model_name for part in found} == {"tiny"}
+    assert {part._beside for part in _portable_parts(load_model(path))} == {tmp_path}
+    assert held.cache_dir == "auto"  # what was saved is a copy
+
+
+def test_a_circle_of_references_is_walked_once(model, tmp_path):
+    foreign = Foreign(model, [])
+    foreign.hidden.append(foreign)
+    assert load_model(save_model(foreign, tmp_path / "model.joblib")).hidden

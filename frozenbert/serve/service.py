@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from .. import __version__
 from ..embed import DistilBertVectorizer
 from ..errors import InputError
-from ..heads.stacking import MultiLabelClassifier
+from ..heads.multilabel import MultiLabelClassifier
 from ..persistence import joblib_hash, load_model, safest
 from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
