@@ -8,6 +8,6 @@ __all__ = ["make_head", "make_words_baseline"]
 if __name__ == "__main__":
     import sys
 
-    from frozenbert.cli.main import classify
+    from frozenbert.cli.main import run_command
 
-    sys.exit(classify())
+    sys.exit(run_command("classify"))

@@ -7,6 +7,6 @@ __all__ = ["DistilBertVectorizer"]
 if __name__ == "__main__":
     import sys
 
-    from frozenbert.cli.main import embed
+    from frozenbert.cli.main import run_command
 
-    sys.exit(embed())
+    sys.exit(run_command("embed"))

@@ -8,6 +8,6 @@ __all__ = ["load_model", "make_text_classifier", "save_model"]
 if __name__ == "__main__":
     import sys
 
-    from frozenbert.cli.main import train
+    from frozenbert.cli.main import run_command
 
-    sys.exit(train())
+    sys.exit(run_command("train"))

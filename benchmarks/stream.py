@@ -30,7 +30,8 @@ from frozenbert.bulk.stream import embed_table, validate
 from frozenbert.cli.arguments import Parser
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.encoders.sources import PACKAGED_ENCODER
-from frozenbert.vectors.cache import VectorCache, text_keys
+from frozenbert.vectors.cache import VectorCache
+from frozenbert.vectors.results import text_keys
 
 HERE = Path(__file__).resolve().parent
 WORDS = [

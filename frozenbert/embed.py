@@ -1,29 +1,33 @@
-"""`DistilBertVectorizer`: a frozen encoder with the face of a scikit-learn transformer."""
+"""`DistilBertVectorizer`: a scikit-learn transformer around a frozen encoder."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .encoders.encoder import Encoder, choose_device, load_encoder, usable_cores
-from .encoders.openvino import load_graph
+from .encoders.encoder import Encoder, choose_device, load_encoder
 from .encoders.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
+from .encoders.tokenizing import load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
 from .utils.console import progress_bar
-from .utils.texts import check_texts, distinct_texts, is_stream
+from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
-from .vectors.job import Reading, Work, block_rows
+from .vectors.engines import EngineOptions
+from .vectors.job import MOST_TEXTS, Job, block_rows
+from .vectors.results import Reading
 from .vectors.settings import (
+    VectorSettings,
     check_parameters,
     resolve_backend,
     resolve_layers,
@@ -31,88 +35,104 @@ from .vectors.settings import (
     resolve_pooling,
 )
 
-__all__ = ["DistilBertVectorizer"]
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+    from tqdm import tqdm
 
-# Part of every vector's key: to be raised with any change that changes vectors.
-VECTORS_VERSION = 2
-BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
+__all__ = ["DistilBertVectorizer"]
 
 
 class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     """Turn texts into vectors with a frozen DistilBERT or any other encoder.
 
-    The vectors of texts seen before come from the cache on disk; the encoder is loaded
-    when the first text is not there.
+    Vectors of texts that were seen before are read from the cache on disk; the encoder is
+    loaded for the first text that is not in the cache.
+
+    A text has the same vector whatever other texts are in the batch: within 1e-5 in
+    float32, also on another CPU, and exactly if it comes from the cache. The reduced
+    precisions stay the same within a bound that the documentation states.
 
     Parameters
     ----------
     model_name : str, default="distilbert-base-uncased"
         A name on the Hugging Face hub, a folder, or `"all-MiniLM-L6-v2"`, the installed
-        packaged encoder. Whatever `transformers.AutoModel` loads from `.safetensors`.
+        packaged encoder. Every encoder that `transformers.AutoModel` loads from
+        `.safetensors` works.
     revision : str or None, default=None
         Branch, tag or commit on the hub.
     pooling : {"auto", "cls", "mean", "max"} or tuple of the last three, default="auto"
-        How a text's token vectors become one: that of the first position, their mean,
-        or their maximum (special tokens included). "auto" is what the encoder itself
-        declares in `1_Pooling/config.json`, else "cls". Vectors are not normalised.
+        How the token vectors of a text become one vector: the first position, their mean,
+        or their maximum (special tokens included). "auto" is what the encoder declares in
+        `1_Pooling/config.json`, or else "cls". Vectors are not normalised.
     layers : int, tuple of int or "all", default=-1
         Indices into `hidden_states`: 0 is the embeddings, 1 the first layer, -1 the
-        last; "all" is 1 to the last. Columns go layer by layer, in each pooling by
-        pooling.
+        last; "all" is 1 to the last. Columns are ordered by layer, then by pooling.
     max_length : int or None, default=None
-        Tokens kept of a text, special tokens included. None is as many as the encoder
-        and its tokenizer take.
+        Most tokens of a text, special tokens included. None is the limit of the encoder
+        and its tokenizer.
     long_text : {"truncate", "head_tail", "windows"}, default="truncate"
-        What happens to longer texts: the end is cut off; or the middle is left out, and a
-        quarter of the room goes to the beginning; or all is read in overlapping windows,
-        whose vectors are averaged.
+        What happens to longer texts. "truncate" cuts the end off. "head_tail" leaves the
+        middle out and gives a quarter of the room to the beginning. "windows" reads the
+        whole text in overlapping windows and averages their vectors.
     missing : {"error", "empty"}, default="error"
-        Whether None and NaN are an error or the empty text.
+        Whether None and NaN raise an error or count as the empty text.
     precision : {"float32", "bfloat16", "int8"}, default="float32"
-        What the encoder computes with. The reduced ones are faster on a CPU that has the
-        instructions, and not exact.
+        Number format the encoder computes in. The reduced ones are faster on a CPU that
+        has the instructions, and not exact.
     backend : {"auto", "torch", "openvino"}, default="auto"
-        The engine; "auto" is torch in float32 and on a GPU, OpenVINO else.
+        The engine; "auto" is torch in float32 and on a GPU, and OpenVINO otherwise.
     device : str or None, default=None
-        A torch device; None is "cuda" where torch has it, else "cpu".
+        A torch device; None is "cuda" if torch has it, or else "cpu".
     num_threads : int or None, default=None
-        Threads the encoder computes with; None is torch's own setting, but never more
-        cores than the process may use (affinity, a container's share).
+        Threads the encoder computes with. None is torch's own setting, but not more than
+        the cores that the process may use (affinity, a container's share).
     max_batch_tokens : int or None, default=None
-        Tokens of a batch, padding included; None is 1,024 on a CPU, 32,768 on CUDA.
+        Most tokens of a batch; None is 1,024 on a CPU and 32,768 on CUDA.
     cache_dir : str, path-like or None, default="auto"
         Folder for the vectors. "auto" is `$FROZENBERT_CACHE` or else the user's cache
-        folder; None keeps none.
+        folder; None stores nothing.
     store_weights : bool, default=False
-        Whether a pickle of the fitted vectorizer holds the encoder itself, as arrays.
+        Whether a pickle of the fitted vectorizer contains the encoder itself, as arrays.
     local_files_only : bool, default=False
-        Never ask the hub.
+        Whether to never ask the hub.
     progress : {"auto", True, False}, default="auto"
-        A progress bar on stderr; "auto" shows it in a terminal or a notebook.
+        Whether to show a progress bar on stderr; "auto" shows it in a terminal or a notebook.
+    keep_layers : {"auto", "asked", "all"}, default="auto"
+        What the cache stores of a text that is computed. One forward pass has every layer,
+        so storing all of them (with cls, mean and the pooling asked for) lets a search over
+        `layers` and `pooling` encode each text once. "auto" does that in `fit`,
+        `fit_transform`, and `transform` of a vectorizer that was fitted in this process, for
+        up to 20,000 distinct texts and up to 1 GB on disk. Beyond that, in `transform` of a
+        loaded vectorizer and in `transform_iter` it stores what is asked for, which is
+        faster for the last layer with "cls". "asked" never stores more, "all" always stores
+        all layers. Reduced precisions store what is asked for, because there a layer's
+        vector depends on what is computed with it.
 
     Attributes
     ----------
     encoder_name_ : str
-        The encoder's name; of a folder, its last part.
+        Name of the encoder; for a folder, its last part.
     encoder_source_ : {"folder", "package", "hub"}
-        Where it was found.
+        Kind of place where it was found.
     encoder_revision_ : str or None
         Its commit on the hub.
     encoder_hash_ : str
         SHA-256 over its weights, tokenizer and config, 64 hexadecimal digits.
     pooling_ : tuple of str
-        What `pooling` came to.
+        Resolved `pooling`.
     layers_ : tuple of int
-        What `layers` came to, none negative.
+        Resolved `layers`, none negative.
     max_length_ : int
-        What `max_length` came to, in tokens.
+        Resolved `max_length`, in tokens.
+    n_layers_ : int
+        Layers of the encoder.
     n_features_out_ : int
         Columns of the result.
     n_long_, n_truncated_ : int
-        Texts of the training data that were longer than `max_length_`, and those of them
-        that were not read whole.
+        Number of training texts longer than `max_length_`, and of those that were not read
+        whole.
     unread_ : float
-        Share of the training data's tokens that was not read.
+        Share of the training texts' tokens that was not read, 0 to 1.
 
     Examples
     --------
@@ -142,6 +162,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         store_weights: bool = False,
         local_files_only: bool = False,
         progress: bool | Literal["auto"] = "auto",
+        keep_layers: str = "auto",
     ) -> None:
         self.model_name = model_name
         self.revision = revision
@@ -159,9 +180,12 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.store_weights = store_weights
         self.local_files_only = local_files_only
         self.progress = progress
+        self.keep_layers = keep_layers
 
-    def fit(self, X: Any, y: Any = None) -> DistilBertVectorizer:
-        """Find the encoder, settle the settings, and count the texts that are too long.
+    def fit(self, X: Iterable[object], y: object = None) -> DistilBertVectorizer:
+        """Find the encoder, resolve the parameters and count the texts that are too long.
+
+        Only the tokenizer is loaded, and no vector is computed.
 
         Parameters
         ----------
@@ -177,22 +201,20 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            A `ValueError`: a text is missing, there is none, or a parameter is illegal.
+            A `ValueError`: `X` is empty, a text is missing, or a parameter is illegal.
         TypeError
-            If a text is no string.
+            If a text is not a string.
         EncoderNotFoundError
-            An `InputError`: the encoder cannot be had.
+            An `InputError`: the encoder does not exist or cannot be loaded.
         """
-        texts = self._fit(X)
-        distinct, inverse = distinct_texts(texts)
-        work = self._work(distinct)
-        work.read(self._cache())
-        if work.missing.any():
-            work.tokenize(self._encoder())
-        self._note_reading(work.n_tokens[inverse])
+        texts, files = self._resolve(X)
+        job = self._job(texts)
+        self._note_fit(job, job.count_tokens(lambda: load_tokenizer(files)))
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+    def fit_transform(
+        self, X: Iterable[object], y: object = None, **fit_params: object
+    ) -> np.ndarray:
         """Fit, and return the vectors of the same texts; each is tokenized once.
 
         Parameters
@@ -207,11 +229,13 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         numpy.ndarray of float32, shape (n_samples, n_features)
             In the order of `X`.
         """
-        vectors, n_tokens = self._vectors(self._fit(X), self._cache())
-        self._note_reading(n_tokens)
+        texts, _ = self._resolve(X)
+        job = self._job(texts)
+        vectors, n_tokens = job.run(self._encoder, self._bar)
+        self._note_fit(job, n_tokens)
         return vectors
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Iterable[object]) -> np.ndarray:
         """Return the texts' vectors.
 
         Parameters
@@ -227,26 +251,50 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         EncoderMismatchError
-            If another encoder is found under the name than the one fitted with.
+            If the encoder of this name is not the one that was fitted with.
         EncoderNotFoundError
-            If the encoder is needed and cannot be had.
+            If the encoder is needed, and does not exist or cannot be loaded.
         """
         check_is_fitted(self)
         check_parameters(self)
-        vectors, n_tokens = self._vectors(check_texts(X, self.missing), self._cache())
+        fitted_here = self._in_process().stores_all
+        job = self._job(check_texts(X, self.missing), bounded=fitted_here)
+        vectors, n_tokens = job.run(self._encoder, self._bar)
         self._reading().add(n_tokens).warn(stacklevel=2)
         return vectors
 
+    @overload
     def transform_iter(
-        self, X: Iterable[Any], *, block_size: int | None = None, return_n_tokens: bool = False
-    ) -> Iterator[Any]:
-        """Yield the vectors of more texts than memory holds, block by block.
+        self,
+        X: Iterable[object],
+        *,
+        block_size: int | None = None,
+        return_n_tokens: Literal[False] = False,
+    ) -> Iterator[np.ndarray]: ...
+
+    @overload
+    def transform_iter(
+        self,
+        X: Iterable[object],
+        *,
+        block_size: int | None = None,
+        return_n_tokens: Literal[True],
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+
+    def transform_iter(
+        self,
+        X: Iterable[object],
+        *,
+        block_size: int | None = None,
+        return_n_tokens: bool = False,
+    ) -> Iterator[np.ndarray] | Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the vectors of more texts than fit into memory, block by block.
 
         Parameters
         ----------
         X : iterable of str
-            The texts, such as a generator. One that has a length (or a `__length_hint__`)
-            gives the progress bar its end.
+            The texts, such as a generator. If it has a length (or a `__length_hint__`), the
+            progress bar knows its end.
         block_size : int or None, default=None
             Texts of a block; None is as many as make vectors of 32 MiB, at most 8,192.
         return_n_tokens : bool, default=False
@@ -262,8 +310,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            A `ValueError`: a text is missing, or `block_size` is illegal. What was
-            yielded before, and with a cache what was computed, stands.
+            A `ValueError`: a text is missing, or `block_size` is illegal. Blocks that were
+            yielded before are valid, and their vectors are in the cache.
         EncoderMismatchError, EncoderNotFoundError
             As by `transform`.
 
@@ -283,22 +331,21 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         return blocks if return_n_tokens else (vectors for vectors, _ in blocks)
 
     def _blocks(
-        self, texts: Iterator[Any], size: int, total: int | None
+        self, texts: Iterator[object], size: int, total: int | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        cache, done, reading = self._cache(), 0, self._reading()
+        done, reading = 0, self._reading()
         with progress_bar(self.progress, total) as bar:
             while block := list(itertools.islice(texts, size)):
-                vectors, n_tokens = self._vectors(
-                    check_texts(block, self.missing, done), cache, bar
-                )
+                job = self._job(check_texts(block, self.missing, done), bounded=False)
+                vectors, n_tokens = job.run(self._encoder, lambda _: contextlib.nullcontext(bar))
                 done += len(block)
-                bar.n = done  # those from the cache, too, and each copy of a text
+                bar.n = done  # counts cached and repeated texts too
                 bar.refresh()
                 reading.add(n_tokens)
                 yield vectors, n_tokens
         reading.warn(stacklevel=2)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the columns' names, like `layer6_mean_0`.
 
         Parameters
@@ -319,7 +366,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -350,13 +397,14 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self._beside = folder
         self.cache_dir = None  # a file does not decide where vectors are stored
 
-    def _fit(self, X: Any) -> list[str]:
+    def _resolve(self, X: Iterable[object]) -> tuple[list[str], EncoderFiles]:
+        """Check parameters and texts, find the encoder, and set the attributes that describe it."""
         check_parameters(self)
         texts = check_texts(X, self.missing)
         if not texts:
             raise InputError("X holds no texts: at least one is needed to fit.")
         self.__dict__.pop("_stored", None)
-        self.__dict__.pop("_loaded", None)
+        self._loaded = _InProcess()
         files = self._find(self.revision)
         self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
         self.encoder_source_ = files.source
@@ -365,8 +413,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.pooling_ = resolve_pooling(self.pooling, files)
         self.layers_ = resolve_layers(self.layers, files)
         self.max_length_ = resolve_max_length(self.max_length, files)
+        self.n_layers_ = files.n_layers
         self.n_features_out_ = len(self.layers_) * len(self.pooling_) * files.hidden_size
-        return texts
+        return texts, files
 
     def _find(self, revision: str | None, hub: bool = True) -> EncoderFiles:
         return find_encoder(
@@ -377,12 +426,50 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             hub=hub,
         )
 
+    def _job(self, texts: list[str], *, bounded: bool = True) -> Job:
+        """Return the job for some texts; with `bounded`, "auto" may store all layers."""
+        root, settings = cache_root(self.cache_dir), self._settings()
+        return Job(
+            texts,
+            settings,
+            self.long_text,
+            None if root is None else VectorCache(root, settings),
+            keep_layers="asked" if self.keep_layers == "auto" and not bounded else self.keep_layers,
+            options=EngineOptions(self.backend, self.num_threads, self.max_batch_tokens, root),
+        )
+
+    def _settings(self) -> VectorSettings:
+        engine = quantization = None
+        if self.precision == "bfloat16":
+            # Engines agree within 1e-5 in float32 only, and int8 is computed by OpenVINO alone.
+            engine = resolve_backend(self.backend, self.precision, choose_device(self._device()))
+        if self.precision == "int8":
+            quantization = scheme()
+        return VectorSettings(
+            self.encoder_hash_,
+            self.n_layers_,
+            self.n_features_out_ // (len(self.layers_) * len(self.pooling_)),
+            self.layers_,
+            self.pooling_,
+            self.max_length_,
+            self.precision,
+            engine,
+            quantization,
+        )
+
     def _encoder(self) -> Encoder:
-        """Load the encoder that was fitted with, or say why not."""
+        """Load the encoder that was fitted with.
+
+        Raises
+        ------
+        EncoderMismatchError, EncoderNotFoundError
+            As by `transform`.
+        """
         if hasattr(self, "_stored"):
-            if not hasattr(self, "_loaded"):
-                self._loaded = Encoder.from_arrays(self._stored, choose_device(self._device()))
-            return self._loaded
+            loaded = self._loaded = self._in_process()
+            if loaded.encoder is None:
+                loaded.encoder = Encoder.from_arrays(self._stored, choose_device(self._device()))
+            return loaded.encoder
         revision = self.revision
         if revision is None and self.model_name == self.encoder_name_:
             revision = self.encoder_revision_
@@ -401,77 +488,40 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             )
         return load_encoder(files, self._device())
 
-    def _cache(self) -> VectorCache | None:
-        root = cache_root(self.cache_dir)
-        if root is None:
-            return None
-        settings = {
-            "version": VECTORS_VERSION,
-            "encoder": self.encoder_hash_,
-            "pooling": self.pooling_,
-            "layers": self.layers_,
-            "max_length": self.max_length_,
-            "precision": self.precision,
-        }
-        if self.precision == "bfloat16":
-            # Engines agree to 1e-5 in float32 alone, and int8 is OpenVINO's.
-            settings["engine"] = resolve_backend(self, choose_device(self._device()))
-        if self.precision == "int8":
-            settings["quantization"] = scheme()
-        return VectorCache(root, settings, self.n_features_out_)
-
-    def _vectors(
-        self, texts: list[str], cache: VectorCache | None, bar: Any = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors and token counts of the texts, from the cache or computed."""
-        distinct, inverse = distinct_texts(texts)
-        work = self._work(distinct)
-        work.read(cache)
-        if todo := int(work.missing.sum()):
-            own = progress_bar(self.progress, todo) if bar is None else contextlib.nullcontext(bar)
-            with own as bar:
-                self._compute(work, cache, bar)
-        if len(distinct) == len(texts):
-            return work.vectors, work.n_tokens
-        return work.vectors[inverse], work.n_tokens[inverse]
-
-    def _work(self, distinct: list[str]) -> Work:
-        return Work(distinct, self.n_features_out_, self.max_length_, self.long_text)
-
-    def _compute(self, work: Work, cache: VectorCache | None, bar: Any) -> None:
-        encoder = self._encoder()
-        ids = work.tokenize(encoder)
-        kind = encoder.device.partition(":")[0]
-        n_cores = usable_cores(self.num_threads) if kind == "cpu" else 1
-        max_tokens = self.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
-        encode = self._engine(encoder, n_cores)
-        work.compute(ids, encode, cache, bar, max_tokens=max_tokens, n_cores=n_cores)
-
-    def _engine(self, encoder: Encoder, n_cores: int) -> Callable[[Sequence[np.ndarray]], Any]:
-        """Return the function from token ids of one length to vectors."""
-        if resolve_backend(self, encoder.device) == "openvino":
-            graph = load_graph(
-                encoder,
-                self.encoder_hash_,
-                self.pooling_,
-                self.layers_,
-                self.precision,
-                cache_root(self.cache_dir),
-                n_cores,
-            )
-            return graph.encode
-        return lambda ids: encoder.encode(ids, self.pooling_, self.layers_, self.precision)
+    def _in_process(self) -> _InProcess:
+        return getattr(self, "_loaded", None) or _InProcess()
 
     def _device(self) -> str | None:
         """Return the device asked for; None lets torch choose."""
         by_openvino = self.precision == "int8" or self.backend == "openvino"
         return "cpu" if self.device is None and by_openvino else self.device
 
+    def _bar(self, total: int) -> contextlib.AbstractContextManager[tqdm]:
+        return progress_bar(self.progress, total)
+
     def _reading(self) -> Reading:
         return Reading(self.max_length_, self.long_text)
 
-    def _note_reading(self, n_tokens: np.ndarray) -> None:
+    def _note_fit(self, job: Job, n_tokens: np.ndarray) -> None:
+        self._loaded.stores_all = len(job.texts) <= MOST_TEXTS
         reading = self._reading().add(n_tokens)
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread
         reading.warn(stacklevel=3)
+
+
+@dataclass
+class _InProcess:
+    """State of a fitted vectorizer in this process alone; pickles leave it out.
+
+    Attributes
+    ----------
+    stores_all : bool
+        Whether it was fitted here, on few enough texts that `transform` stores all layers of
+        its texts too.
+    encoder : Encoder or None
+        Rebuilt from the arrays that a pickle contained.
+    """
+
+    stores_all: bool = False
+    encoder: Encoder | None = None

@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from .embed import DistilBertVectorizer
 from .heads.logistic import make_head
-from .heads.stacking import MultiLabelClassifier
+from .heads.multilabel import MultiLabelClassifier
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
 from .utils.steps import find_step

@@ -22,9 +22,9 @@ from sklearn.pipeline import Pipeline
 from .embed import DistilBertVectorizer
 from .errors import InputError
 from .heads.folds import Folds
-from .heads.logistic import check_scoring
+from .heads.multilabel import MultiLabelClassifier
+from .heads.scoring import check_scoring
 from .heads.search import FeatureSearch, base_search, fitted_search, out_of_fold
-from .heads.stacking import MultiLabelClassifier
 from .heads.words import WordScores, make_words_baseline
 from .persistence import FORMAT, MODEL, SAFE, save_model
 from .reports.metrics import (

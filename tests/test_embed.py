@@ -220,7 +220,11 @@ def test_missing_as_empty(tiny):
         ({"precision": "int3"}, "precision='int3': one of 'float32', 'bfloat16', 'int8'"),
         ({"precision": 8}, "precision=8: one of 'float32'"),
         ({"backend": "onnx"}, "backend='onnx': one of 'auto', 'torch', 'openvino'"),
-        ({"precision": "int8", "backend": "torch"}, "precision='int8' with backend='torch'"),
+        (
+            {"precision": "int8", "backend": "torch"},
+            "backend='torch': precision 'int8' is computed",
+        ),
+        ({"keep_layers": "some"}, "keep_layers='some': one of 'auto', 'asked', 'all'"),
         ({"long_text": "middle"}, "long_text='middle': one of 'truncate', 'head_tail', 'windows'"),
         ({"revision": "v1"}, "revision='v1': .* is a folder and has no revisions"),
         ({"device": "abacus"}, "device='abacus': torch cannot use it here"),

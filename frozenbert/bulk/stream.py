@@ -26,8 +26,9 @@ from ..tables.reading import read_blocks
 from ..tables.table import Table, quoted, table_format
 from ..tables.writing import arrow_table
 from ..utils.files import check_can_write, sha256_of_file, writing
-from ..vectors.cache import LEFTOVERS_AFTER
-from ..vectors.job import Reading, block_rows
+from ..vectors.entries import LEFTOVERS_AFTER
+from ..vectors.job import block_rows
+from ..vectors.results import Reading
 
 if TYPE_CHECKING:
     from ..embed import DistilBertVectorizer

@@ -1,4 +1,4 @@
-"""The arguments that the commands share, and what is legal in them."""
+"""The options that commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -9,187 +9,348 @@ from typing import Any, NoReturn
 
 __all__ = [
     "DEFAULT_CACHE",
-    "ENCODERS",
     "Parser",
+    "add_cache",
+    "add_clean",
     "add_cluster",
+    "add_debug",
     "add_encoder",
-    "add_other",
+    "add_fine_tuning",
+    "add_label_separator",
+    "add_limit",
+    "add_model",
+    "add_n_jobs",
+    "add_seed",
     "add_table",
     "age",
     "folds",
     "jobs",
+    "layer_count",
     "layers",
-    "names",
+    "number",
     "parse_c_values",
+    "pooling",
+    "port",
     "positive",
     "seed",
     "size",
 ]
 
 DEFAULT_CACHE = "artifacts/cache"
-ENCODERS = (
-    "a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); "
-    "default: distilbert-base-uncased, or the packaged one where the hub cannot be reached"
-)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
+    """A parser whose errors are one line, and which expands no abbreviated options."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2."""
+        """Print the error and exit with 2."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def add_encoder(
-    parser: argparse.ArgumentParser, model_help: str = ENCODERS, model_required: bool = False
-) -> None:
-    """Add the options of a frozen encoder and of the cache of its vectors."""
-    encoder = parser.add_argument_group("encoder")
-    encoder.add_argument("--model", metavar="NAME", required=model_required, help=model_help)
-    encoder.add_argument("--revision", help="branch, tag or commit on the hub")
-    encoder.add_argument("--pooling", type=names, help="auto, cls, mean, max, or several: cls,mean")
-    encoder.add_argument("--layers", type=layers, help="-1 (last), 6, 4,5,6 or all")
-    encoder.add_argument("--max-length", type=positive, metavar="TOKENS", help="cut texts here")
-    encoder.add_argument(
-        "--long-text", help="truncate (default), head_tail, or windows: read all, in pieces"
-    )
-    encoder.add_argument("--precision", help="float32, bfloat16 or int8; default: float32")
-    encoder.add_argument("--backend", help="auto, torch or openvino; default: auto")
-    encoder.add_argument("--device", help="a torch device, cpu or cuda")
-    encoder.add_argument("--offline", action="store_true", help="never ask the hub")
-    add_other(parser).add_argument(
-        "--no-cache", action="store_true", help="keep no vectors on disk"
-    )
-
-
 def add_table(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what stands where in a table."""
+    """Add the options that say how a table is read, and which columns are used."""
     table = parser.add_argument_group("table (tsv, csv, jsonl, each also .gz; parquet)")
-    table.add_argument("--text-column", metavar="NAME", help="0, 1, ... without a header")
+    table.add_argument(
+        "--text-column", metavar="NAME", help="column of texts; 0, 1, ... without a header"
+    )
     table.add_argument(
         "--label-column",
         metavar="NAME",
         action="append",
-        help="0, 1, ... without a header; given again: several columns of 0 and 1, one a label",
+        help="column of labels; given several times: columns of 0 and 1, one for each label",
+    )
+    table.add_argument(
+        "--delimiter",
+        metavar="CHAR",
+        help="between the fields of a csv: ',' ';' '|' tab; default: recognise it, and print it "
+        "if it is not a comma",
     )
     table.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="the first row of a tsv or csv names the columns, or not; default: guess, and say so",
+        help="whether the first row of a tsv or csv names the columns; default: guess, and print "
+        "the guess",
     )
 
 
-def add_other(parser: argparse.ArgumentParser) -> Any:
-    """Add `--cache-dir` and `--debug`, and return their group."""
-    other = parser.add_argument_group("other")
-    other.add_argument(
+def add_label_separator(parser: argparse._ActionsContainer) -> None:
+    """Add the option for lists of labels in one column."""
+    parser.add_argument(
+        "--label-separator",
+        metavar="SEP",
+        help="the label column contains lists of labels such as a|b; any number for each text",
+    )
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add the option that reads the beginning of the data only."""
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="use only the first N rows of --data"
+    )
+
+
+def add_clean(parser: argparse.ArgumentParser) -> None:
+    """Add the option that cleans texts first."""
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="remove web addresses and @mentions from the texts, and decode HTML entities",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the seed of all random choices."""
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="seed of all random choices; default: 0"
+    )
+
+
+def add_n_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add the number of processes of scikit-learn."""
+    parser.add_argument(
+        "--n-jobs", type=jobs, metavar="N", help="processes for scikit-learn; -1: one for each core"
+    )
+
+
+def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None:
+    """Add the options of the encoder.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    frozen : bool, default=True
+        Whether the encoder computes vectors. If not, it is fine-tuned: in float32, all of its
+        layers, by torch, and without a cache.
+    """
+    encoder = parser.add_argument_group("encoder")
+    name = encoder.add_mutually_exclusive_group()
+    name.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); default: "
+        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached",
+    )
+    name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
+    encoder.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
+    encoder.add_argument(
+        "--pooling",
+        type=pooling,
+        metavar="NAMES",
+        help="auto (what the encoder declares, else cls; the default), cls, mean, max, or several: "
+        "cls,mean",
+    )
+    encoder.add_argument(
+        "--max-length",
+        type=positive,
+        metavar="TOKENS",
+        help="cut texts after N tokens; default: as many as the encoder takes",
+    )
+    if frozen:
+        encoder.add_argument(
+            "--layers", type=layers, metavar="NUMBERS", help="-1 (last; the default), 6, 4,5,6, all"
+        )
+        encoder.add_argument(
+            "--long-text",
+            metavar="HOW",
+            help="what to do with longer texts: truncate (default), head_tail, or windows "
+            "(read the whole text in overlapping parts)",
+        )
+        encoder.add_argument(
+            "--precision", metavar="TYPE", help="float32 (default), bfloat16 or int8"
+        )
+        encoder.add_argument("--backend", metavar="NAME", help="auto (default), torch or openvino")
+    _add_device_and_offline(encoder)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a saved classifier."""
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="a trained classifier: its folder, or the model.joblib or model.skops in it",
+    )
+    path = model.add_mutually_exclusive_group()
+    path.add_argument(
+        "--encoder-path",
+        metavar="NAME",
+        help="where the model's encoder is on this machine: a folder, or a name on the hub",
+    )
+    path.add_argument("--encoder", dest="encoder_path", help=argparse.SUPPRESS)  # its former name
+    _add_device_and_offline(model)
+
+
+def _add_device_and_offline(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
+    )
+    group.add_argument("--offline", action="store_true", help="never contact the hub")
+
+
+def add_cache(
+    parser: argparse.ArgumentParser, *, default: str = DEFAULT_CACHE, optional: bool = True
+) -> None:
+    """Add the options of the cache of vectors.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    default : str
+        What the help calls the default.
+    optional : bool, default=True
+        Whether `--no-cache` is possible.
+    """
+    cache = parser.add_argument_group("cache")
+    cache.add_argument(
         "--cache-dir",
         metavar="FOLDER",
-        help=f"default: {DEFAULT_CACHE}; auto: the user's, which notebooks use",
+        help=f"folder for vectors; default: {default}; auto: the user's cache folder, which "
+        f"notebooks use",
     )
-    other.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return other
+    if optional:
+        cache.add_argument("--no-cache", action="store_true", help="store no vectors on disk")
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add `--debug`, which every command has."""
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error, and all warnings"
+    )
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the work is done, if not here."""
+    """Add the options that move the work to other processes or machines."""
     cluster = parser.add_argument_group("cluster (needs the extra `cluster`)")
     where = cluster.add_mutually_exclusive_group()
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster: tls://host:8786, tcp://..."
     )
     where.add_argument(
-        "--workers", type=positive, metavar="N", help="start so many processes on this machine"
+        "--workers", type=positive, metavar="N", help="start N worker processes on this machine"
     )
+
+
+def add_fine_tuning(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of fine-tuning that `finetune` and `fewshot` share; return their group."""
+    group = parser.add_argument_group("fine-tuning (Hugging Face's Trainer, AdamW)")
+    group.add_argument(
+        "--epochs",
+        type=positive,
+        metavar="N",
+        help="passes over the rows; default: 4, and 8 for experts of few labels",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="texts in a batch; default: 16, and 8 for experts of few labels",
+    )
+    return group
 
 
 def positive(value: str) -> int:
     """Parse a whole number of at least 1."""
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+    return _whole_number(value, at_least=1)
 
 
 def folds(value: str) -> int:
-    """Parse a number of folds."""
-    number = int(value)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 2 folds")
-    return number
+    """Parse a number of folds, at least 2."""
+    return _whole_number(value, at_least=2)
+
+
+def layer_count(value: str) -> int:
+    """Parse a number of layers, which may be 0."""
+    return _whole_number(value, at_least=0)
+
+
+def seed(value: str) -> int:
+    """Parse a seed in the range that NumPy accepts."""
+    return _whole_number(value, at_least=0, at_most=2**32 - 1)
+
+
+def port(value: str) -> int:
+    """Parse a TCP port; 0 means any free one."""
+    return _whole_number(value, at_least=0, at_most=2**16 - 1)
 
 
 def jobs(value: str) -> int:
     """Parse a number of processes, or -1 for all cores."""
-    number = int(value)
+    number = _whole_number(value)
     if number == 0:
-        raise argparse.ArgumentTypeError("0 is neither a number of processes nor -1 (all cores)")
-    return number
-
-
-def seed(value: str) -> int:
-    """Parse a seed, as NumPy takes it."""
-    number = int(value)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**32 - 1}")
+        raise argparse.ArgumentTypeError("must be a number of processes or -1 (all cores), not 0")
     return number
 
 
 def age(value: str) -> float:
-    """Parse a time such as 30d, 12h, 15m or 90s, and return seconds."""
+    """Parse a time such as 30d, 12h, 15m or 90s into seconds."""
     return _with_unit(value, {"s": 1, "m": 60, "h": 3600, "d": 86_400})
 
 
 def size(value: str) -> int:
-    """Parse a size such as 5GB, 500MB or 1GiB, and return bytes."""
+    """Parse a size such as 5GB, 500MB or 1GiB into bytes."""
     powers = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
     powers |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
     return int(_with_unit(value, powers))
+
+
+def number(value: str) -> float:
+    """Parse a number."""
+    try:
+        return float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {value!r}") from None
+
+
+def parse_c_values(value: str) -> list[float]:
+    """Parse values of C, separated by commas."""
+    try:
+        values = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers such as 0.1,1,10, not {value!r}"
+        ) from None
+    if not all(0 < v < float("inf") for v in values):
+        raise argparse.ArgumentTypeError(f"must be numbers above 0, not {value!r}")
+    return values
+
+
+def pooling(value: str) -> str | tuple[str, ...]:
+    """Parse one pooling, or several separated by commas."""
+    several = tuple(value.split(","))
+    return several if len(several) > 1 else value
+
+
+def layers(value: str) -> str | int | tuple[int, ...]:
+    """Parse "all", one layer, or several separated by commas."""
+    if value == "all":
+        return value
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be 'all' or numbers such as -1 or 4,5,6, not {value!r}"
+        ) from None
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _whole_number(value: str, *, at_least: int | None = None, at_most: int | None = None) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {value!r}") from None
+    if (at_least is not None and number < at_least) or (at_most is not None and number > at_most):
+        limits = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise argparse.ArgumentTypeError(f"must be {limits}, not {number}")
+    return number
 
 
 def _with_unit(value: str, units: Mapping[str, float]) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
     if not found or found[2] not in units:
         known = ", ".join(unit for unit in units if unit)
-        raise argparse.ArgumentTypeError(f"{value!r} is no number with a unit: {known}")
+        raise argparse.ArgumentTypeError(f"must be a number with a unit ({known}), not {value!r}")
     return float(found[1]) * units[found[2]]
-
-
-def parse_c_values(value: str) -> list[float]:
-    """Parse values of C, separated by commas."""
-    values = [float(part) for part in value.split(",")]
-    if not all(0 < v < float("inf") for v in values):
-        raise argparse.ArgumentTypeError(f"{value} holds a number that is not above 0")
-    return values
-
-
-def names(value: str) -> str | tuple[str, ...]:
-    """Parse one name, or several separated by commas."""
-    several = tuple(value.split(","))
-    return several if len(several) > 1 else value
-
-
-def layers(value: str) -> str | int | tuple[int, ...]:
-    """Parse 'all', one layer or several separated by commas."""
-    if value == "all":
-        return value
-    numbers = tuple(int(part) for part in value.split(","))
-    return numbers if len(numbers) > 1 else numbers[0]
-
-
-# argparse names the type in its messages.
-for _type, _name in {
-    positive: "whole number",
-    folds: "whole number",
-    jobs: "whole number",
-    seed: "whole number",
-    parse_c_values: "list of numbers",
-    layers: "list of layers",
-    age: "time",
-    size: "size",
-}.items():
-    _type.__name__ = _name

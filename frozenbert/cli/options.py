@@ -1,16 +1,19 @@
-"""From the commands' options to tables, labels and an encoder's settings."""
+"""Turn the options of a command into tables, labels, encoder settings and loaded models."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Required, TypeAlias, TypedDict
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 
+from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
 from ..tables.cells import (
@@ -23,34 +26,123 @@ from ..tables.cells import (
 )
 from ..tables.columns import find_columns
 from ..tables.reading import read_table
+from ..tables.table import Table
 from ..utils.files import check_can_write
+from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE
 
-if TYPE_CHECKING:
-    from ..tables.table import Table
-
 __all__ = [
-    "SHAPING",
+    "EncoderSettings",
+    "Labels",
+    "Rows",
     "cache_dir",
-    "check_can_write_file",
+    "check_not_an_input",
+    "check_output",
     "encoder_name",
     "encoder_settings",
     "label_columns",
-    "read_labels",
+    "move_here",
+    "read_probabilities",
     "read_rows",
-    "read_soft_rows",
     "read_test_rows",
+    "read_texts",
 ]
 
-# `--pooling mean` is a parameter of the vectorizer, and for `classify` part of the model.
-SHAPING = ("revision", "pooling", "layers", "max_length", "long_text", "precision")
+# One class for each text; or a column of numbers for each label.
+Labels: TypeAlias = "np.ndarray | pd.DataFrame"
+
+INPUTS = ("data", "test", "valid", "unlabelled", "encoder", "model", "encoder_path")
+SETTINGS = (
+    "revision",
+    "pooling",
+    "layers",
+    "max_length",
+    "long_text",
+    "precision",
+    "backend",
+    "device",
+)
 
 
-def check_can_write_file(path: Path) -> None:
-    """Raise `InputError` if `--out` is no file that can be written."""
-    if path.is_dir():
-        raise InputError(f"--out: {path} is a folder; a file's name is needed.")
-    check_can_write(path)
+class EncoderSettings(TypedDict, total=False):
+    """Parameters of `DistilBertVectorizer` that options set."""
+
+    model_name: Required[str]
+    revision: str
+    pooling: str | tuple[str, ...]
+    layers: int | tuple[int, ...] | str
+    max_length: int
+    long_text: str
+    precision: str
+    backend: str
+    device: str
+    local_files_only: Required[bool]
+    cache_dir: Required[str | Path | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table with its columns found and its cells checked.
+
+    Attributes
+    ----------
+    table : Table
+    text_column : str
+    label_column : str or sequence of str
+        Several contain numbers, one column for each label or class.
+    texts : list of str
+    labels : numpy.ndarray of shape (n_rows,) or pandas.DataFrame of shape (n_rows, n_labels)
+    """
+
+    table: Table
+    text_column: str
+    label_column: str | Sequence[str]
+    texts: list[str]
+    labels: Labels
+
+
+def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:
+    """Raise `InputError` if an output cannot be written, or would overwrite an input.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    option : str
+        The option that names the output, such as "out".
+    *paths : pathlib.Path
+        The files that are written because of it; by default the one that it names. A link to
+        an input, or another spelling of its name, is that input.
+
+    Raises
+    ------
+    InputError
+    """
+    for path in paths or (Path(getattr(arguments, option)),):
+        if path.is_dir():
+            raise InputError("is a folder; name a file.", parameter=option, value=path)
+        check_can_write(path)
+        check_not_an_input(arguments, option, path)
+
+
+def check_not_an_input(arguments: argparse.Namespace, option: str, path: Path) -> None:
+    """Raise `InputError` if a command reads what it would overwrite.
+
+    Parameters
+    ----------
+    arguments, option
+        As for `check_output`.
+    path : pathlib.Path
+        The file or folder that is written.
+    """
+    for name in INPUTS:
+        source = getattr(arguments, name, None)
+        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+            raise InputError(
+                f"--{name.replace('_', '-')} {source} reads the same file, which would be "
+                f"overwritten; name another one.",
+                parameter=option,
+                value=path,
+            )
 
 
 def label_columns(arguments: argparse.Namespace) -> str | list[str] | None:
@@ -59,89 +151,141 @@ def label_columns(arguments: argparse.Namespace) -> str | list[str] | None:
     return columns[0] if columns and len(columns) == 1 else columns
 
 
-def read_labels(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Any:
-    """Return an array of classes, or many labels a text as columns of 0 and 1."""
-    separator = arguments.label_separator
+def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
+    """Read a table of texts and labels to train on."""
+    table = _read(arguments, path, [arguments.text_column, *(arguments.label_column or ())])
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    text, label = find_columns(
+        table, arguments.text_column, label_columns(arguments), need_label=True
+    )
+    assert label is not None  # because it is needed
+    return Rows(table, text, label, texts_of(table, text), _labels(arguments, table, label))
+
+
+def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
+    """Read rows to evaluate on: same columns as the training rows, and no other labels."""
+    text, label = known.text_column, known.label_column
+    columns = [label] if isinstance(label, str) else [*label]
+    table = _read(arguments, path, [text, *columns])
+    find_columns(table, text, label, need_label=True)
+    texts = texts_of(table, text)
+    if isinstance(known.labels, pd.DataFrame):
+        names = known.labels.columns.tolist()
+        labels = label_sets_of(table, label, arguments.label_separator, names)
+        return Rows(table, text, label, texts, labels)
+    assert isinstance(label, str)  # several columns make a DataFrame
+    classes = {str(label): label for label in known.labels.tolist()}
+    found = []
+    for row, value in enumerate(labels_of(table, label).tolist()):
+        if str(value) not in classes:
+            raise unknown_label(table, row, value, sorted(classes))
+        found.append(classes[str(value)])
+    return Rows(table, text, label, texts, np.array(found, dtype=known.labels.dtype))
+
+
+def read_probabilities(
+    arguments: argparse.Namespace, path: str, text_column: str | None = None
+) -> Rows:
+    """Read a table of texts and of the probabilities of their classes.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    path : str
+    text_column : str, optional
+        That of the training rows, for a table to validate on.
+    """
+    columns: list[str] = arguments.soft_label_column
+    asked = text_column or arguments.text_column
+    table = _read(arguments, path, [asked, *columns])
+    if arguments.limit is not None and text_column is None:  # rows to train on
+        table = table.head(arguments.limit)
+    text, _ = find_columns(table, asked, columns, need_label=True)
+    return Rows(table, text, columns, texts_of(table, text), probabilities_of(table, columns))
+
+
+def read_texts(
+    arguments: argparse.Namespace,
+    path: str,
+    expected: str | None,
+    label_column: str | Sequence[str] | None = None,
+) -> tuple[Table, str, list[str]]:
+    """Read a table of texts alone.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    path : str
+    expected : str or None
+        The column to use if the table has it and `--text-column` names no other.
+    label_column : str or sequence of str, optional
+        Columns that do not contain texts.
+
+    Returns
+    -------
+    table : Table
+    text_column : str
+    texts : list of str
+    """
+    table = _read(arguments, path, [arguments.text_column or expected])
+    column = arguments.text_column
+    if column is None and expected in table.frame.columns:
+        column = expected
+    column, _ = find_columns(table, column, label_column, need_label=False)
+    return table, column, texts_of(table, column)
+
+
+def _read(arguments: argparse.Namespace, path: str, columns: Iterable[str | None]) -> Table:
+    return read_table(
+        path,
+        header=arguments.header,
+        columns=[name for name in columns if name],
+        delimiter=arguments.delimiter,
+    )
+
+
+def _labels(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Labels:
+    """Return an array of classes; or, of several labels a text, columns of 0 and 1."""
+    separator = getattr(arguments, "label_separator", None)
     if separator == "":
-        raise InputError("--label-separator: is empty; give what stands between labels: '|'.")
+        raise InputError(
+            "is empty; give the characters between two labels, such as '|'.",
+            parameter="label_separator",
+        )
     if not isinstance(columns, str):
         if separator is not None:
-            raise InputError("--label-separator: goes with one --label-column, not with several.")
+            raise InputError(
+                "requires one column of labels, and several are named.",
+                parameter="label_separator",
+                value=separator,
+            )
         return label_sets_of(table, columns)
     if separator is not None or has_lists(table, columns):
         return label_sets_of(table, columns, separator)
     return labels_of(table, columns)
 
 
-def read_rows(
-    arguments: argparse.Namespace, path: Path, need_label: bool
-) -> tuple[Table, str, str | Sequence[str] | None]:
-    """Read a table; return it with the names of its columns of texts and of labels."""
-    text, label = arguments.text_column, label_columns(arguments)
-    named = [name for name in (text, *(arguments.label_column or ())) if name]
-    table = read_table(path, header=arguments.header, columns=named)
-    if arguments.limit is not None:
-        table = table.head(arguments.limit)
-    return table, *find_columns(table, text, label, need_label=need_label)
-
-
-def read_test_rows(
-    arguments: argparse.Namespace,
-    path: str,
-    text_column: str,
-    label_column: str | Sequence[str],
-    known: Any,
-) -> tuple[Table, list[str], Any]:
-    """Read the rows to measure on; their labels have to be among those trained on."""
-    columns = [label_column] if isinstance(label_column, str) else [*label_column]
-    table = read_table(path, header=arguments.header, columns=[text_column, *columns])
-    find_columns(table, text_column, label_column, need_label=True)
-    if np.ndim(known) == 2:
-        names = known.columns.tolist()
-        sets = label_sets_of(table, label_column, arguments.label_separator, names)
-        return table, texts_of(table, text_column), sets
-    assert isinstance(label_column, str)
-    classes = {str(label): label for label in known.tolist()}
-    labels = []
-    for row, label in enumerate(labels_of(table, label_column).tolist()):
-        if str(label) not in classes:
-            raise unknown_label(table, row, label, sorted(classes))
-        labels.append(classes[str(label)])
-    return table, texts_of(table, text_column), np.array(labels, dtype=known.dtype)
-
-
-def read_soft_rows(
-    arguments: argparse.Namespace, path: str, text_column: str | None = None
-) -> tuple[Table, str, pd.DataFrame]:
-    """Read a table with the probabilities of the classes; return its column of texts, and them."""
-    columns = arguments.soft_label_column
-    asked = text_column or arguments.text_column
-    table = read_table(path, header=arguments.header, columns=[c for c in (asked, *columns) if c])
-    if arguments.limit is not None and text_column is None:  # rows to train on
-        table = table.head(arguments.limit)
-    found, _ = find_columns(table, asked, columns, need_label=True)
-    return table, found, probabilities_of(table, columns)
-
-
-def encoder_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
-    """Return parameters for the vectorizer, and why the encoder is not the default one."""
+def encoder_settings(arguments: argparse.Namespace) -> tuple[EncoderSettings, str | None]:
+    """Return parameters for the vectorizer, and a notice if a default encoder is replaced."""
     name, notice = encoder_name(arguments)
-    settings = {
-        name: getattr(arguments, name)
-        for name in (*SHAPING, "backend", "device")
-        if getattr(arguments, name) is not None
+    settings: EncoderSettings = {
+        "model_name": name,
+        "local_files_only": arguments.offline,
+        "cache_dir": cache_dir(arguments),
     }
-    settings["local_files_only"] = arguments.offline
-    settings["cache_dir"] = cache_dir(arguments)
-    return {"model_name": name, **settings}, notice
+    for option in SETTINGS:
+        if getattr(arguments, option) is not None:
+            settings[option] = getattr(arguments, option)  # type: ignore[literal-required]
+    return settings, notice
 
 
 def encoder_name(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """Return the encoder to use, and why it is not the default one."""
-    if arguments.model is not None:
-        return arguments.model, None
+    """Return the encoder to use, and a notice if it replaces the default one."""
+    if arguments.encoder is not None:
+        return arguments.encoder, None
     if arguments.revision is not None:
-        return DEFAULT_ENCODER, None  # it was asked for, so nothing may stand in for it
+        return DEFAULT_ENCODER, None  # a revision is of this encoder, and of no other
     files, notice = find_default_encoder(local_files_only=arguments.offline)
     if notice:
         print(notice, file=sys.stderr)
@@ -149,7 +293,39 @@ def encoder_name(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
 
 def cache_dir(arguments: argparse.Namespace) -> str | Path | None:
-    """Return where vectors are kept, as the vectorizer takes it."""
-    if arguments.no_cache:
+    """Return the folder for vectors, as `DistilBertVectorizer` takes it."""
+    if getattr(arguments, "no_cache", False):
         return None
     return "auto" if arguments.cache_dir == "auto" else Path(arguments.cache_dir or DEFAULT_CACHE)
+
+
+def move_here(
+    model: BaseEstimator, arguments: argparse.Namespace, cache: str | Path | None
+) -> None:
+    """Set a loaded model's encoder path, device and cache to those of this machine.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted, with any number of vectorizers.
+    arguments : argparse.Namespace
+        With the options of `frozenbert.cli.arguments.add_model`.
+    cache : str, pathlib.Path or None
+        As for `DistilBertVectorizer(cache_dir=...)`.
+    """
+    vectorizers = list(find_steps(model, DistilBertVectorizer))
+    several = len({embed.encoder_hash_ for embed in vectorizers}) > 1
+    if several and arguments.encoder_path is not None:
+        raise InputError(
+            "this model has several encoders, one for each expert; put their folders beside the "
+            "model, or into $FROZENBERT_ENCODERS.",
+            parameter="encoder_path",
+            value=arguments.encoder_path,
+        )
+    settings: dict[str, object] = {"cache_dir": cache, "local_files_only": arguments.offline}
+    if arguments.encoder_path is not None:
+        settings["model_name"] = arguments.encoder_path
+    if arguments.device is not None:
+        settings["device"] = arguments.device
+    for embed in vectorizers:
+        embed.set_params(**settings)

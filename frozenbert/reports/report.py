@@ -89,7 +89,7 @@ def write_report(folder: Path, sidecar: dict[str, Any], outcome: Outcome) -> Non
         for title, path in _plots(folder, sidecar["metrics"], outcome).items()
     }
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("frozenbert"),
+        loader=jinja2.PackageLoader("frozenbert.reports"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""What a request has to pass before it is answered, and what is noted of it afterwards."""
+"""Limits and checks that a request has to pass, and the log of requests."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import contextlib
 import hmac
 import json
 import logging
+import re
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-__all__ = ["HEADERS", "Guard", "Limits", "refuse"]
+from ..errors import InputError
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+try:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ImportError as error:
+    raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-_log = logging.getLogger("frozenbert.serve.app")
+__all__ = ["HEADERS", "LOGGER", "Guard", "Limits", "refuse"]
 
-# Of every answer. The page is one file each of HTML, CSS and JavaScript, all ours.
+LOGGER = "frozenbert.serve"
+_log = logging.getLogger(LOGGER)
+
+# Of every answer. The page has one file each of HTML, CSS and JavaScript, all from here.
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -29,27 +33,34 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-# Bodies that may be in memory at once: so many of the largest size, or so many small ones.
+# Bodies in memory at a time: 8 of the largest size, or 1,000 small ones.
 BODIES = 8
 SMALL_BODIES = 1000
-SMALL = 16_384  # bytes that a request counts for at least
+SMALL = 16_384  # bytes; a smaller body counts as this
+DISCARD_SECONDS = 5
+
+# What load balancers ask in HTTP/1.0 and without a Host header.
+PROBES = {"/healthz", "/readyz"}
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:[0-9]*)?")
+
+Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for.
+    """The limits of one request.
 
     Attributes
     ----------
     body : int
-        Bytes of a request's body.
+        Bytes of the body.
     texts : int
-        Texts of a request, and rows of a table.
+        Texts, or rows of a table.
     characters : int
         Characters of a text.
     seconds : float
-        Time for a body to arrive, for the next 64 texts to be answered, and for the client to
-        take the next part of its answer.
+        Time for the body to arrive, for the next 64 texts to be answered, and for the client
+        to take the next part of its answer.
     """
 
     body: int = 10_000_000
@@ -60,10 +71,10 @@ class Limits:
 
 @dataclass
 class Guard:
-    """ASGI middleware: a token, requests of other sites, bodies that are too large or slow.
+    """ASGI middleware that refuses requests before the application sees them.
 
-    It reads bodies itself, so that memory is bounded however many come at once, and logs
-    each request without anything of its content.
+    It checks the Host header, the token and the origin, and reads bodies itself, so that memory
+    is bounded for any number of requests. It logs each request without its content.
 
     Parameters
     ----------
@@ -71,100 +82,123 @@ class Guard:
         The ASGI application behind it.
     limits : Limits
     token : str or None
-        What the header `Authorization: Bearer` has to hold, except for `open_paths`.
-    open_paths : frozenset of str
-        Paths that need no token: what holds no answer of the model.
-    paths : frozenset of str
-        All paths that there are; any other is noted as "other", as it may be somebody's text.
+        What the header `Authorization: Bearer` must contain, except for `paths_without_token`.
+    hosts : sequence of str
+        Accepted values of the Host header; `*.example.org` accepts all subdomains.
+    paths_without_token : frozenset of str
+        Paths whose answers do not come from the model.
+    known_paths : frozenset of str
+        All paths. Any other is logged as "other", because it may be someone's text.
     on_answer : callable
-        Is given path, status and seconds of each request.
+        Receives path, status (0: none) and seconds of each request.
     """
 
-    app: Any
+    app: ASGIApp
     limits: Limits
     token: str | None
-    open_paths: frozenset[str]
-    paths: frozenset[str]
+    hosts: Sequence[str]
+    paths_without_token: frozenset[str]
+    known_paths: frozenset[str]
     on_answer: Callable[[str, int, float], None]
     held: int = field(default=0, init=False)
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
 
-        async def noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                there = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (name.encode(), value.encode())
-                        for name, value in HEADERS.items()
-                        if name.encode() not in there
-                    ),
-                ]
+                message["headers"] = _with_defaults(message["headers"])
             async with asyncio.timeout(self.limits.seconds):
                 await send(message)
 
         try:
-            await self._pass(scope, receive, noted)
+            await self._check(scope, receive, send_with_headers)
         except Exception as error:
-            # Without its message, which may quote a text. Of an answer that has begun, the
-            # server sees that it was not ended, and closes the connection.
-            _log.error("%s at %s", type(error).__name__, _place(error))
+            # Not its message, which may quote a text. If an answer has begun, the server sees
+            # that it is incomplete and closes the connection.
+            _log.error("%s at %s", type(error).__name__, _origin_of(error))
             if not status:
-                await refuse(noted, 500, "this went wrong here, and is noted in the log.")
+                await refuse(send_with_headers, 500, "internal error; see the service's log.")
         finally:
             seconds = time.perf_counter() - started
-            path = scope["path"] if scope["path"] in self.paths else "other"
+            path = scope["path"] if scope["path"] in self.known_paths else "other"
             self.on_answer(path, status, seconds)
-            said = status or "no answer"
-            _log.info("%s %s %s %.0f ms", scope["method"], path, said, 1000 * seconds)
+            answer = status or "no answer"
+            _log.info("%s %s %s %.0f ms", scope["method"], path, answer, 1000 * seconds)
 
-    async def _pass(self, scope: Any, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        if scope["method"] != "POST":
-            if self._may(scope["path"], headers):
-                await self.app(scope, receive, send)
-            else:
-                await _ask_for_token(send)
-            return
-        if _is_of_another_site(headers):
-            await refuse(send, 403, "requests of other sites' pages are not answered.")
-            return
-        if not self._may(scope["path"], headers):
-            await _ask_for_token(send)
-            return
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        is_post = scope["method"] == "POST"
+        if not self._accepts_host(scope):
+            await refuse(send, 400, "the Host header is missing or names another host.")
+        elif is_post and _is_cross_site(headers):
+            await refuse(send, 403, "requests from other sites' pages are refused.")
+        elif not self._accepts_token(scope["path"], headers):
+            await refuse(
+                send,
+                401,
+                "this service requires its token: Authorization: Bearer ...",
+                {"www-authenticate": "Bearer"},
+            )
+        elif not is_post:
+            await self.app(scope, receive, send)
+        else:
+            await self._pass_post(scope, headers, receive, send)
+
+    def _accepts_host(self, scope: Scope) -> bool:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if not hosts:
+            is_probe = scope["method"] == "GET" and scope["path"] in PROBES
+            return is_probe and scope["http_version"] == "1.0"
+        match = _HOST.fullmatch(hosts[0])
+        if len(hosts) > 1 or match is None:
+            return False
+        host = match[1].decode("latin-1").lower()
+        return any(
+            host.endswith(name[1:]) if name.startswith("*.") else host == name
+            for name in map(str.lower, self.hosts)
+        )
+
+    def _accepts_token(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
+        if self.token is None or path in self.paths_without_token:
+            return True
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given, self.token.encode())
+
+    async def _pass_post(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self.limits.body:
             if b"expect" not in headers:
                 await self._discard(receive)
             await self._refuse_size(send)
             return
-        held = _Held(self)
+        memory = _BodyMemory(self)
         try:
-            body = await self._read(receive, send, held)
+            body = await self._read_body(receive, send, memory)
             if body is not None:
                 await self._answer(scope, body, receive, send)
         finally:
-            held.let_go()
+            memory.release()
 
-    async def _read(self, receive: Receive, send: Send, held: _Held) -> bytes | None:
-        """Return the body; nothing if there is none that is whole, and then it was said."""
+    async def _read_body(self, receive: Receive, send: Send, memory: _BodyMemory) -> bytes | None:
+        """Return the whole body, or None after a refusal or if the client has left."""
         body = bytearray()
         seconds = self.limits.seconds
         try:
             async with asyncio.timeout(seconds):
                 more = True
                 while more:
-                    # Counted as it arrives: who declares much and sends little holds little.
-                    if not held.grow(max(len(body), SMALL)):
-                        busy = "too many requests at once; try again."
+                    # The bytes that arrived count, and not the declared length.
+                    if not memory.grow(max(len(body), SMALL)):
+                        busy = "too many requests at once: try again in a second."
                         await refuse(send, 503, busy, {"retry-after": "1"})
                         return None
                     message = await receive()
@@ -180,53 +214,45 @@ class Guard:
         except TimeoutError:
             await refuse(send, 408, f"the request did not arrive within {seconds:g} seconds.")
             return None
-        held.grow(max(len(body), SMALL))
+        memory.grow(max(len(body), SMALL))
         return bytes(body)
 
-    async def _answer(self, scope: Any, body: bytes, receive: Receive, send: Send) -> None:
-        """Let the application answer, unless the client goes away before it has."""
-        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Let the application answer, unless the client leaves before that."""
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         ended = False
 
         async def replay() -> Message:
-            return whole.pop() if whole else await asyncio.shield(gone)
+            return messages.pop() if messages else await asyncio.shield(disconnected)
 
-        async def noted(message: Message) -> None:
+        async def send_and_note_end(message: Message) -> None:
             nonlocal ended
             ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
-        # After its body, a request brings nothing but its end.
-        gone = asyncio.ensure_future(receive())
-        app = asyncio.ensure_future(self.app(scope, replay, noted))
+        # After its body, a request has no further message but the disconnection.
+        disconnected = asyncio.ensure_future(receive())
+        app = asyncio.ensure_future(self.app(scope, replay, send_and_note_end))
         try:
-            await asyncio.wait({gone, app}, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not ended:
+            await asyncio.wait({disconnected, app}, return_when=asyncio.FIRST_COMPLETED)
+            if disconnected.done() and not ended:
                 app.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await app
         finally:
-            gone.cancel()
+            disconnected.cancel()
             app.cancel()
 
-    def _may(self, path: str, headers: dict[bytes, bytes]) -> bool:
-        if self.token is None or path in self.open_paths:
-            return True
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given, self.token.encode())
-
     async def _discard(self, receive: Receive) -> None:
-        """Read on for a while: a client that is still sending would not see the refusal."""
+        """Read on for a while, because a client that still sends would not see the refusal."""
         left = 4 * self.limits.body + 1_000_000
-        try:
-            async with asyncio.timeout(5):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
                 while left > 0:
                     message = await receive()
                     left -= len(message.get("body", b""))
                     if not message.get("more_body", False):
                         return
-        except TimeoutError:
-            return
 
     async def _refuse_size(self, send: Send) -> None:
         await refuse(
@@ -234,15 +260,15 @@ class Guard:
         )
 
 
-class _Held:
-    """What one request's body takes of the memory for all."""
+class _BodyMemory:
+    """The share of one request's body in the memory for all bodies."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self.size = 0
 
     def grow(self, size: int) -> bool:
-        """Take so much; say no if that is too much, with what the others have."""
+        """Take `size` bytes in total; return False if all bodies together would be too large."""
         others = self.guard.held - self.size
         limit = max(BODIES * self.guard.limits.body, SMALL_BODIES * SMALL)
         if others and others + size > limit:
@@ -250,40 +276,48 @@ class _Held:
         self.guard.held, self.size = others + size, size
         return True
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give all of it back."""
         self.guard.held -= self.size
         self.size = 0
 
 
-def _is_of_another_site(headers: dict[bytes, bytes]) -> bool:
-    """Whether a browser sends it for another site's page, which is not its visitor's wish."""
+def _with_defaults(headers: Headers) -> Headers:
+    names = {name.lower() for name, _ in headers}
+    missing = {name.encode(): value.encode() for name, value in HEADERS.items()}
+    return [*headers, *((name, value) for name, value in missing.items() if name not in names)]
+
+
+def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser sends it for another site's page, without its visitor's intent."""
     if b"sec-fetch-site" in headers:
         return headers[b"sec-fetch-site"] not in (b"same-origin", b"none")
     origin = headers.get(b"origin")
     return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
-def _place(error: BaseException) -> str:
+def _origin_of(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"
 
 
-async def _ask_for_token(send: Send) -> None:
-    await refuse(
-        send,
-        401,
-        "this service wants its token: Authorization: Bearer ...",
-        {"www-authenticate": "Bearer"},
-    )
-
-
 async def refuse(
-    send: Send, status: int, detail: str, headers: dict[str, str] | None = None
+    send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Answer with an error, as JSON."""
+    """Answer with an error as JSON.
+
+    Parameters
+    ----------
+    send : callable
+        Of ASGI.
+    status : int
+    detail : str
+        One sentence.
+    headers : mapping of str to str, optional
+        Further headers.
+    """
     content = json.dumps({"detail": detail}).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content))}
     fields |= headers or {}

@@ -1,4 +1,4 @@
-"""The process of the web service: its address, its token, its connections and its end."""
+"""The process of the service: its address, its token, its connections, and its end."""
 
 from __future__ import annotations
 
@@ -10,59 +10,132 @@ import re
 import signal
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 
 from ..errors import InputError
+from .app import make_app
+from .guard import LOGGER, Limits
+from .service import LOCAL_HOSTS, Service, load_service
 
 try:
+    import httptools
     import uvicorn
+    from starlette.types import ASGIApp
+    from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-__all__ = ["TOKEN", "bind", "host_names", "is_loopback", "make_server", "run", "token_for"]
+__all__ = [
+    "TOKEN",
+    "bind",
+    "host_names",
+    "is_loopback",
+    "make_server",
+    "run",
+    "serve_model",
+    "token_for",
+]
 
 TOKEN = "FROZENBERT_TOKEN"
-TOKEN_LENGTH = 16  # characters at least
+MIN_TOKEN_LENGTH = 16  # characters
+MAX_CONNECTIONS = 1000
+KEEP_ALIVE_SECONDS = 15
 HEAD_SECONDS = 10.0  # for a request's line and headers to arrive
-GRACE = 0.3  # seconds for a request that is on its way when the service is told to stop
-CONNECTIONS = 1000
+HEAD_BYTES = 65_536  # of a request's line and headers
+GRACE_SECONDS = 0.3  # for requests that are on their way when the service is told to stop
+PROBE_SECONDS = 0.5  # between looks at a client that has closed its side
 
-_NAME = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
-class _Connection(HttpToolsProtocol):
-    """uvicorn's connection, which does not wait for ever, nor end while a request arrives."""
+def serve_model(
+    path: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    allowed_hosts: Sequence[str] = (),
+    max_body: int = 10_000_000,
+    max_texts: int = 10_000,
+    max_characters: int = 10_000,
+    max_waiting: int = 1024,
+    timeout: float = 60.0,
+    encoder_path: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    on_ready: Callable[[Service, str], None] | None = None,
+) -> None:
+    """Serve a saved model until SIGTERM or Ctrl-C.
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._watch()
+    Parameters
+    ----------
+    path : path-like
+        A model's folder, or a file in it. The safe form is preferred.
+    host : str, default="127.0.0.1"
+        The address to listen on. Beyond loopback, the environment variable FROZENBERT_TOKEN
+        must contain a token, which clients have to send.
+    port : int, default=8000
+        0 chooses a free one.
+    allowed_hosts : sequence of str, default=()
+        Further names of the service, as in the Host header; `*.example.org` accepts all
+        subdomains.
+    max_body : int, default=10_000_000
+        Bytes of a request's body.
+    max_texts : int, default=10_000
+        Texts of a request, or rows of a table.
+    max_characters : int, default=10_000
+        Characters of a text.
+    max_waiting : int, default=1024
+        Texts in the queue; beyond them requests are refused with 503.
+    timeout : float, default=60.0
+        Seconds for a body to arrive, and for the next 64 texts of an answer.
+    encoder_path, device, local_files_only, cache_dir
+        As for `frozenbert.serve.service.load_service`.
+    on_ready : callable, optional
+        Receives the `Service` and its address, such as "http://127.0.0.1:8000", when the model
+        is loaded.
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_idle():
-            self._watch()
+    Raises
+    ------
+    frozenbert.InputError
+        If a parameter is not valid, the address is not free, or the model cannot be used.
+    """
+    for name, value in (
+        ("max_body", max_body),
+        ("max_texts", max_texts),
+        ("max_characters", max_characters),
+        ("max_waiting", max_waiting),
+        ("timeout", timeout),
+    ):
+        if not value > 0:
+            raise InputError("must be above 0.", parameter=name, value=value)
+    hosts = host_names(host, allowed_hosts)
+    token = token_for(host)
+    with bind(host, port) as listening:
+        service = load_service(
+            path,
+            limits=Limits(max_body, max_texts, max_characters, timeout),
+            max_waiting=max_waiting,
+            token=token,
+            hosts=hosts,
+            encoder_path=encoder_path,
+            device=device,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+        )
+        app = make_app(service)
+        if on_ready is not None:
+            on_ready(service, f"http://{_in_url(host)}:{listening.getsockname()[1]}")
+        run(app, listening, timeout)
 
-    def shutdown(self) -> None:
-        if self._is_idle():
-            self.loop.call_later(GRACE, super().shutdown)
-        else:
-            super().shutdown()
 
-    def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
-
-    def _watch(self) -> None:
-        self.loop.call_later(HEAD_SECONDS, self._end_if_still, self.cycle)
-
-    def _end_if_still(self, cycle: Any) -> None:
-        waits = self.timeout_keep_alive_task is None  # for the rest of a request
-        if self.cycle is cycle and self._is_idle() and waits and not self.transport.is_closing():
-            self.transport.close()
+# The address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone.
+    """Tell whether an address is reachable from this machine alone.
 
     Examples
     --------
@@ -76,7 +149,7 @@ def is_loopback(host: str) -> bool:
 
 
 def token_for(host: str) -> str | None:
-    """Return the token from the environment, which must be there beyond loopback.
+    """Return the token from the environment, which is required beyond loopback.
 
     Raises
     ------
@@ -88,79 +161,110 @@ def token_for(host: str) -> str | None:
         if is_loopback(host):
             return None
         raise InputError(
-            f"--host {host}: others can reach that, so {TOKEN} must hold a token that they have "
-            f"to send: {TOKEN}=$(openssl rand -hex 24) frozenbert serve ..."
+            f"other machines can reach this address, so {TOKEN} must contain a token that "
+            f"clients have to send: {TOKEN}=$(openssl rand -hex 24) frozenbert serve ...",
+            parameter="host",
+            value=host,
         )
-    if len(token) < TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+    if (
+        len(token) < MIN_TOKEN_LENGTH
+        or not token.isascii()
+        or not token.isprintable()
+        or " " in token
+    ):
         raise InputError(
-            f"{TOKEN}: has {len(token)} characters; it must have at least {TOKEN_LENGTH}, of "
-            f"ASCII and without spaces: openssl rand -hex 24 makes one."
+            f"{TOKEN}: has {len(token)} characters; it must have at least {MIN_TOKEN_LENGTH}, all "
+            f"of ASCII and without spaces: openssl rand -hex 24 makes one."
         )
     return token
 
 
-def host_names(host: str, others: list[str]) -> list[str]:
-    """Return what the Host header may say: this machine's names, and those that were given.
+def host_names(host: str, others: Iterable[str]) -> list[str]:
+    """Return the accepted values of the Host header: this machine's names, and the given ones.
+
+    Parameters
+    ----------
+    host : str
+        The address to listen on.
+    others : iterable of str
+        Further names.
+
+    Raises
+    ------
+    InputError
+        If one cannot be a host's name.
 
     Examples
     --------
     >>> host_names("127.0.0.1", ["models.example.org"])[-1]
     'models.example.org'
     """
+    others = list(others)
     for name in others:
-        if not _NAME.fullmatch(name):
+        if not _HOST_NAME.fullmatch(name):
             raise InputError(
-                f"--allowed-host {name}: is no host's name; *.example.org stands for all below it."
+                "not a host's name; *.example.org accepts all subdomains.",
+                parameter="allowed_hosts",
+                value=name,
             )
-    own = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
+    own = [*LOCAL_HOSTS, _in_url(host)]
     if not is_loopback(host):
         own.append(socket.gethostname())
     return [*own, *others]
 
 
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address, before a model is loaded in vain.
+    """Listen on an address; done first, because loading a model takes a while.
 
     Raises
     ------
     InputError
-        If it cannot be had.
+        If that is not possible.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(
-            f"--host {host} --port {port}: cannot be listened at ({error}); choose another --port."
+            f"cannot listen on {_in_url(host)}:{port} ({error}); choose another port.",
+            parameter="port",
+            value=port,
         ) from error
 
 
-def make_server(app: Any, seconds: float) -> uvicorn.Server:
-    """Return a uvicorn server with our connections, which logs no request itself.
+# The server
+
+
+def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
+    """Return a uvicorn server that does not log requests.
 
     Parameters
     ----------
     app, seconds
         As for `run`.
     """
-    config = uvicorn.Config(
+    config = Config(
         app,
         http=_Connection,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=15,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(seconds) + 1,
     )
-    # It would hold what stands behind a "?".
+    # access_log=False still logs where a handler exists, and paths with their queries.
     logging.getLogger("uvicorn.access").disabled = True
     return uvicorn.Server(config)
 
 
-def run(app: Any, listening: socket.socket, seconds: float) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
+def run(app: ASGIApp, listening: socket.socket, seconds: float) -> None:
+    """Serve until SIGTERM or Ctrl-C, and answer the accepted requests before the end.
 
     A second Ctrl-C ends it at once.
 
@@ -171,22 +275,208 @@ def run(app: Any, listening: socket.socket, seconds: float) -> None:
     listening : socket.socket
         From `bind`.
     seconds : float
-        For the last answers, after which those that are not ready are given up.
+        Time limit for the last answers.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name, level in (("frozenbert.serve.app", logging.INFO), ("uvicorn.error", logging.WARNING)):
-        logging.getLogger(name).handlers[:] = [handler]
-        logging.getLogger(name).setLevel(level)
-        logging.getLogger(name).propagate = False
-    # uvicorn raises the signals that ended it once more when it is done: not to end by them.
-    before = {number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGINT)}
+    for name, level in ((LOGGER, logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+    # uvicorn raises the signal that stopped it again at its end, which would end this process.
+    handlers = {
+        number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         asyncio.run(make_server(app, seconds).serve([listening]))
     finally:
-        for number, action in before.items():
+        for number, action in handlers.items():
             signal.signal(number, action)
 
 
-def _ended(*_: Any) -> None:
-    """Do nothing: the service has stopped."""
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the service has stopped already."""
+
+
+# Connections
+
+
+class _RequestParser:
+    """httptools' parser, but it ignores a proposed upgrade, and limits a request's head.
+
+    At `Upgrade: h2c` the parser of httptools stops after the head, as the connection would now
+    speak another protocol; what follows is the body, as we stay with HTTP/1.1. So the head is
+    parsed once more without these headers, and then the body.
+
+    Parameters
+    ----------
+    protocol : HttpToolsProtocol
+        Receives httptools' callbacks.
+    """
+
+    def __init__(self, protocol: HttpToolsProtocol) -> None:
+        self._protocol = protocol
+        # Called for each part of a body: no step in between.
+        self.on_body = protocol.on_body
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._in_head = False
+        self._head_bytes = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        # As uvicorn does: the end of a connection may be announced while requests follow.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse the next bytes."""
+        while data:
+            was_in_head = self._in_head
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._parser.get_method() == b"CONNECT":
+                    raise httptools.HttpParserError("CONNECT is not supported") from None
+                data = data[upgrade.args[0] :]
+                head = self._head_without_upgrade()
+                self._restart()
+                self._parser.feed_data(head)
+                continue
+            if was_in_head and self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > HEAD_BYTES:
+                    raise httptools.HttpParserError("the head of the request is too large")
+            return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self._parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in self._headers
+            if name.lower() not in (b"upgrade", b"http2-settings")
+        ]
+        return b"\r\n".join([*lines, b"", b""])
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers = b"", []
+        self._in_head, self._head_bytes = True, 0
+        self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # after a body come trailers, which nobody asks for
+            self._headers.append((name, value))
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if not self._parser.should_upgrade():
+            self._protocol.on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._parser.should_upgrade():
+            self._protocol.on_message_complete()
+
+    # What uvicorn asks
+
+    def get_http_version(self) -> str:
+        version: str = self._parser.get_http_version()
+        return version
+
+    def get_method(self) -> bytes:
+        method: bytes = self._parser.get_method()
+        return method
+
+    def should_keep_alive(self) -> bool:
+        keep_alive: bool = self._parser.should_keep_alive()
+        return keep_alive
+
+    def should_upgrade(self) -> bool:
+        return False
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection, with limits of time and an answer for a client that half closes.
+
+    It overrides methods of asyncio's Protocol, and `shutdown`, which uvicorn's server calls. Of
+    uvicorn's attributes it uses two, for which there is no setting:
+
+    - `parser`, replaced by `_RequestParser`, because Java's HttpClient proposes an upgrade to
+      HTTP/2 with each first request.
+    - `cycle`, the last request and its answer: `response_complete`, `response_started` and
+      `more_body` tell whether a connection is idle, and whether a request is complete.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.parser = _RequestParser(self)  # type: ignore[assignment]
+        self._channel = transport
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_idle():
+            self._cancel_head_timer()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._is_idle() or self.cycle.more_body:
+            return None  # no complete request: asyncio closes the connection
+        super().shutdown()  # uvicorn closes it after the answer
+        self._probe_later()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_head_timer()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        # uvicorn would close an idle connection at once, and a request that is on its way gets
+        # no answer.
+        if self._is_idle():
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._head_timer = loop.call_later(HEAD_SECONDS, self._channel.close)
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _probe_later(self) -> None:
+        asyncio.get_running_loop().call_later(PROBE_SECONDS, self._probe)
+
+    def _probe(self) -> None:
+        """Drop the connection if the client has closed both sides.
+
+        The end of the client's data looks the same, whether it has closed one side or both; but
+        to bytes of ours its system answers with a reset if it has closed both. An interim
+        response is such bytes: clients skip it while they wait for the answer.
+        """
+        if self._channel.is_closing() or self._is_idle():
+            return
+        client: socket.socket = self._channel.get_extra_info("socket")
+        if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._channel.abort()
+            return
+        # HTTP/1.0 has no interim responses, and none may follow the begin of the answer.
+        if not self.cycle.response_started and self.parser.get_http_version() != "1.0":
+            self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._probe_later()

@@ -1,242 +1,260 @@
-"""Texts on their way to vectors: what is known of each, computed in streams, kept as it comes."""
+"""A job: texts are looked up in the cache, the absent ones computed and stored."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..encoders.batching import in_streams, plan_batches
 from ..encoders.encoder import Encoder, set_threads
+from ..encoders.tokenizing import TextTokenizer
 from ..errors import InputError
-from .cache import VectorCache, text_keys
+from ..utils.texts import distinct_texts
+from .cache import Share, VectorCache
+from .engines import Engine, EngineOptions, gives_all_layers, make_engine
+from .results import Results, text_keys
+from .settings import VectorSettings
 
-__all__ = ["Reading", "Work", "block_rows"]
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
+__all__ = ["MOST_TEXTS", "Job", "block_rows"]
+
+MOST_TEXTS = 20_000  # distinct texts of a job that stores all layers by itself
 BLOCK_BYTES = 2**25  # of vectors
 
-_Claimed = tuple[np.ndarray, contextlib.ExitStack]
 
-
-@dataclass
-class Reading:
-    """How much of their texts an encoder is given.
-
-    Attributes
-    ----------
-    max_length, long_text
-        As for `Work`.
-    n_texts, n_long : int
-        All, and those longer than `max_length`.
-    n_tokens, n_unread : int
-        Tokens of all texts, and how many of them were left out.
-    longest : int
-        Tokens of the longest text.
-    """
-
-    max_length: int
-    long_text: str
-    n_texts: int = 0
-    n_long: int = 0
-    n_tokens: int = 0
-    n_unread: int = 0
-    longest: int = 0
-
-    def add(self, n_tokens: np.ndarray) -> Reading:
-        """Count further texts by their lengths in tokens."""
-        over = np.maximum(n_tokens - self.max_length, 0)
-        self.n_texts += len(n_tokens)
-        self.n_long += int(np.count_nonzero(over))
-        self.n_tokens += int(n_tokens.sum())
-        self.n_unread += 0 if self.long_text == "windows" else int(over.sum())
-        self.longest = max(self.longest, int(n_tokens.max(initial=0)))
-        return self
-
-    @property
-    def n_truncated(self) -> int:
-        """Texts that were not read whole."""
-        return 0 if self.long_text == "windows" else self.n_long
-
-    @property
-    def unread(self) -> float:
-        """Share of all tokens that was left out."""
-        return self.n_unread / max(self.n_tokens, 1)
-
-    def warn(self, stacklevel: int) -> None:
-        """Say how much was left out, if anything was."""
-        if self.n_truncated:
-            other = "; long_text='windows' reads all" if self.long_text == "truncate" else ""
-            warnings.warn(
-                f"{self.n_truncated} of {self.n_texts} texts are longer than "
-                f"max_length={self.max_length} tokens and were cut (the longest has "
-                f"{self.longest}): {100 * self.unread:.1f} % of all tokens are not read{other}.",
-                stacklevel=stacklevel + 1,
-            )
-
-
-class Work:
-    """Distinct texts, and what is known of each so far.
+class Job:
+    """Texts, and all that turns them into vectors.
 
     Parameters
     ----------
     texts : list of str
-    n_features : int
-        Columns of a vector.
-    max_length : int
-        The longest piece of a text that an encoder is given.
+        In any order; repeated texts are computed once.
+    settings : VectorSettings
+        What to return.
     long_text : {"truncate", "head_tail", "windows"}
-        What becomes of longer texts.
+        What happens to texts of more than `settings.max_length` tokens.
+    cache : VectorCache or None
+        For the same settings.
+    keep_layers : {"auto", "asked", "all"}, default="asked"
+        What to store of texts that are computed: the columns asked for, all layers, or all
+        layers if there are at most `MOST_TEXTS` distinct texts and the cache has room.
+    options : EngineOptions, optional
 
     Attributes
     ----------
-    vectors : numpy.ndarray of float32, shape (n_texts, n_features)
-    n_tokens : numpy.ndarray of int64, shape (n_texts,)
-        Lengths before cutting.
-    missing : numpy.ndarray of bool, shape (n_texts,)
-        Which vectors are not there yet.
+    results : Results
+        Of the distinct texts.
+
+    Examples
+    --------
+    >>> from frozenbert.encoders.encoder import load_encoder
+    >>> from frozenbert.encoders.sources import find_encoder
+    >>> files = find_encoder("all-MiniLM-L6-v2")
+    >>> settings = VectorSettings(files.content_hash, 6, 384, (6,), ("mean",), max_length=128)
+    >>> job = Job(["a good film", "a dull film", "a good film"], settings, "truncate", None)
+    >>> vectors, n_tokens = job.run(lambda: load_encoder(files, "cpu"))
+    >>> vectors.shape, n_tokens.tolist(), len(job.results.vectors)
+    ((3, 384), [5, 5, 5], 2)
     """
 
-    def __init__(self, texts: list[str], n_features: int, max_length: int, long_text: str) -> None:
-        self.texts = texts
-        self.max_length = max_length
-        self.long_text = long_text
-        self.keys = text_keys(texts)
-        self.vectors = np.empty((len(texts), n_features), dtype=np.float32)
-        self.n_tokens = np.zeros(len(texts), dtype=np.int64)
-        self.missing = np.ones(len(texts), dtype=bool)
-
-    def read(self, cache: VectorCache | None) -> None:
-        """Fill in what the cache has."""
-        if cache is None:
-            return
-        cache.read(self.keys, self.vectors, self.n_tokens, self.missing)
-        if self.long_text == "truncate":
-            return
-        # A text that fits has one vector, whatever becomes of long ones; so these alone have
-        # another key. Which of the missing ones are long shows when they are tokenized.
-        self.missing |= self.n_tokens > self.max_length
-        rows = np.flatnonzero(self.missing)
-        keys = self.keys.copy()
-        keys[rows] = self._keys_of_long(rows)
-        cache.read(keys, self.vectors, self.n_tokens, self.missing)
-        found = rows[~self.missing[rows]]
-        self.keys[found] = keys[found]
-
-    def _keys_of_long(self, rows: np.ndarray) -> np.ndarray:
-        return text_keys([self.texts[row] for row in rows.tolist()], self.long_text)
-
-    def tokenize(self, encoder: Encoder) -> dict[int, list[np.ndarray]]:
-        """Return the token ids of the missing texts by row, in pieces, and note their lengths."""
-        ids = {}
-        for row in np.flatnonzero(self.missing).tolist():
-            ids[row], self.n_tokens[row] = encoder.tokenizer.split(
-                self.texts[row], self.max_length, self.long_text
-            )
-        if self.long_text != "truncate":
-            rows = np.flatnonzero(self.missing & (self.n_tokens > self.max_length))
-            self.keys[rows] = self._keys_of_long(rows)
-        return ids
-
-    def compute(
+    def __init__(
         self,
-        ids: dict[int, list[np.ndarray]],
-        encode: Callable[[Sequence[np.ndarray]], np.ndarray],
+        texts: list[str],
+        settings: VectorSettings,
+        long_text: str,
         cache: VectorCache | None,
-        bar: Any,
         *,
-        max_tokens: int,
-        n_cores: int,
+        keep_layers: str = "asked",
+        options: EngineOptions | None = None,
     ) -> None:
-        """Compute the missing vectors, and keep each batch as soon as it is there.
+        self.texts, self._inverse = distinct_texts(texts)
+        self.settings = settings
+        self.long_text = long_text
+        self.cache = cache
+        self.keep_layers = keep_layers
+        self.options = options or EngineOptions()
+        self.results = Results(text_keys(self.texts), settings.n_features)
+
+    def run(
+        self,
+        load_encoder: Callable[[], Encoder],
+        make_bar: Callable[[int], AbstractContextManager[tqdm]] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Look up all texts and compute the absent ones.
 
         Parameters
         ----------
-        ids : dict
-            As from `tokenize`.
-        encode : callable
-            From the token ids of a batch to its vectors; called from several threads.
-        cache : VectorCache or None
-            Where they are kept; other processes at the same texts share the work.
-        bar : tqdm.tqdm
-            Told of each text that is done.
-        max_tokens : int
-            Largest size of a batch.
-        n_cores : int
-            How many may be used.
+        load_encoder : callable
+            Returns the encoder; called only if a text is not in the cache.
+        make_bar : callable, optional
+            From the number of texts to compute to a progress bar for them.
+
+        Returns
+        -------
+        vectors : numpy.ndarray of float32, shape (n_texts, n_features)
+            In the order of the texts.
+        n_tokens : numpy.ndarray of int64, shape (n_texts,)
+            Lengths before cutting.
         """
-        todo = np.array(list(ids))
-        lengths = np.array([sum(map(len, pieces)) for pieces in ids.values()])
-        # So that a little work, too, is shared by all cores.
-        max_tokens = min(max_tokens, -(-int(lengths.sum()) // n_cores))
-        planned = [todo[batch] for batch in plan_batches(lengths, max_tokens)]
-        n_streams = min(n_cores, len(planned))
-        batches: Generator[_Claimed | None, None, None]
-        if cache is None:
-            batches = ((rows, contextlib.ExitStack()) for rows in planned)
+        self._read_cache()
+        n_missing = int(self.results.missing.sum())
+        if n_missing:
+            encoder = load_encoder()
+            pieces = self._tokenize(encoder.tokenizer)
+            self._choose_columns(encoder)
+            with make_bar(n_missing) if make_bar else contextlib.nullcontext() as bar:
+                self._compute(encoder, pieces, bar)
+        return self._per_text(self.results.vectors), self._per_text(self.results.n_tokens)
+
+    def count_tokens(self, load_tokenizer: Callable[[], TextTokenizer]) -> np.ndarray:
+        """Return the lengths of all texts; only those that are not in the cache are tokenized.
+
+        Parameters
+        ----------
+        load_tokenizer : callable
+
+        Returns
+        -------
+        numpy.ndarray of int64, shape (n_texts,)
+            Tokens before cutting, in the order of the texts.
+        """
+        self._read_cache()
+        if self.results.missing.any():
+            self._tokenize(load_tokenizer())
+        return self._per_text(self.results.n_tokens)
+
+    def _per_text(self, values: np.ndarray) -> np.ndarray:
+        return values if len(self.texts) == len(self._inverse) else values[self._inverse]
+
+    def _read_cache(self) -> None:
+        if self.cache is None:
+            return
+        results = self.results
+        self.cache.read(results)
+        if self.long_text == "truncate":
+            return
+        # A text that fits has the same vector whatever happens to long ones, which therefore
+        # have a key of their own. Which of the missing texts are long is unknown until they
+        # are tokenized.
+        results.missing |= results.n_tokens > self.settings.max_length
+        rows, plain = np.flatnonzero(results.missing), results.keys
+        results.keys = self._with_long_keys(rows)
+        self.cache.read(results)
+        found = rows[~results.missing[rows]]
+        keys = plain.copy()
+        keys[found] = results.keys[found]
+        results.keys = keys
+
+    def _with_long_keys(self, rows: np.ndarray) -> np.ndarray:
+        """Return the keys, with those for long texts in some rows."""
+        keys = self.results.keys.copy()
+        keys[rows] = text_keys([self.texts[row] for row in rows.tolist()], self.long_text)
+        return keys
+
+    def _tokenize(self, tokenizer: TextTokenizer) -> dict[int, list[np.ndarray]]:
+        """Return the pieces of each missing text by row, and note its length."""
+        results, longest = self.results, self.settings.max_length
+        pieces = {}
+        for row in np.flatnonzero(results.missing).tolist():
+            pieces[row], results.n_tokens[row] = tokenizer.split(
+                self.texts[row], longest, self.long_text
+            )
+        if self.long_text != "truncate":
+            rows = np.flatnonzero(results.missing & (results.n_tokens > longest))
+            results.keys = self._with_long_keys(rows)
+        return pieces
+
+    def _choose_columns(self, encoder: Encoder) -> None:
+        """Let the cache take all layers, if that is asked for or is reasonable."""
+        if self.cache is None or self.keep_layers == "asked":
+            return
+        if self.keep_layers == "auto" and len(self.texts) > MOST_TEXTS:
+            return
+        if gives_all_layers(encoder, self.settings.all_layers(), self.options.backend):
+            n_missing = int(self.results.missing.sum())
+            self.cache.store_all_layers(n_missing if self.keep_layers == "auto" else None)
+
+    def _compute(
+        self, encoder: Encoder, pieces: dict[int, list[np.ndarray]], bar: tqdm | None
+    ) -> None:
+        """Compute the missing vectors; each batch is stored as soon as it is computed."""
+        computed = self.cache.storing if self.cache is not None else self.settings
+        engine = make_engine(encoder, computed, self.options)
+        rows = np.array(list(pieces))
+        lengths = np.array([sum(map(len, several)) for several in pieces.values()])
+        # A job of few tokens is divided among all cores too.
+        max_tokens = min(engine.max_tokens, -(-int(lengths.sum()) // engine.n_cores))
+        batches = [rows[batch] for batch in plan_batches(lengths, max_tokens)]
+
+        def compute(share: Share) -> None:
+            vectors = engine.encode_texts([pieces[row] for row in share.rows], max_tokens)
+            self._store(share.rows, vectors, computed)
+
+        self._compute_in_streams(compute, batches, engine, bar)
+
+    def _store(self, rows: np.ndarray, vectors: np.ndarray, computed: VectorSettings) -> None:
+        results = self.results
+        n_tokens = results.n_tokens[rows]
+        results.fill(rows, self.settings.select(vectors, computed), n_tokens)
+        if self.cache is not None:
+            # In the stream that computed them, so that a kill loses no more than the batches
+            # in flight.
+            self.cache.write(results.keys[rows], vectors, n_tokens)
+
+    def _compute_in_streams(
+        self,
+        compute: Callable[[Share], None],
+        batches: list[np.ndarray],
+        engine: Engine,
+        bar: tqdm | None,
+    ) -> None:
+        n_streams = min(engine.n_cores, len(batches))
+        shares: Generator[Share | None, None, None]
+        if self.cache is None:
+            shares = (Share(rows, contextlib.ExitStack()) for rows in batches)
         else:
-            batches = cache.share_out(planned, self.keys, self.vectors, self.n_tokens, self.missing)
-
-        def compute(batch: _Claimed) -> None:
-            rows = batch[0]
-            self.vectors[rows] = _mean_of_pieces([ids[row] for row in rows], encode, max_tokens)
-            if cache is not None:
-                # Here, and not where batches are collected: no more than what a stream is
-                # at can be lost.
-                cache.write(self.keys[rows], self.vectors[rows], self.n_tokens[rows])
-
-        computed = in_streams(
-            compute,
-            batches,
-            n_streams,
-            prepare=functools.partial(set_threads, max(1, n_cores // n_streams)),
-        )
-        # Closed, so that after an error no other process waits for what is not coming.
-        with contextlib.closing(batches), contextlib.closing(computed):
-            left = len(todo)
-            for finished in computed:
-                for (rows, claim), _ in finished:
-                    self.missing[rows] = False
-                    claim.close()
-                # Another process may have done some.
-                now_left = int(self.missing.sum())
-                bar.update(left - now_left)
-                left = now_left
-
-
-def _mean_of_pieces(
-    texts: list[list[np.ndarray]],
-    encode: Callable[[Sequence[np.ndarray]], np.ndarray],
-    max_tokens: int,
-) -> np.ndarray:
-    """Encode a batch's texts piece by piece, and average each one's pieces.
-
-    All windows of a text are of one length, so that none counts for more than another.
-    """
-    pieces = [piece for text in texts for piece in text]
-    if len(pieces) == len(texts):
-        return encode(pieces)
-    at_once = max(1, max_tokens // max(map(len, pieces)))
-    parts = [encode(pieces[at : at + at_once]) for at in range(0, len(pieces), at_once)]
-    counts = np.array([len(text) for text in texts])
-    sums = np.add.reduceat(np.concatenate(parts), np.cumsum(counts) - counts, axis=0)
-    return np.asarray(sums / counts[:, np.newaxis], dtype=np.float32)
+            shares = self.cache.share_out(batches, self.results)
+        set_up = functools.partial(set_threads, max(1, engine.n_cores // n_streams))
+        finished = in_streams(compute, shares, n_streams, prepare=set_up)
+        # Closed, so that after an error no other process waits for texts that are not coming.
+        with contextlib.closing(shares), contextlib.closing(finished):
+            n_left = int(self.results.missing.sum())
+            for several in finished:
+                for share, _ in several:
+                    share.claim.close()
+                # Another process may have computed some of the texts.
+                n_now = int(self.results.missing.sum())
+                if bar is not None:
+                    bar.update(n_left - n_now)
+                n_left = n_now
 
 
 def block_rows(n_features: int, asked: int | None = None) -> int:
-    """Return how many texts of a stream are taken at a time: by default 8,192, or 32 MiB.
+    """Return how many texts of a stream are taken at a time.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of a vector.
+    asked : int or None, default=None
+        None is as many as make vectors of 32 MiB, at most 8,192.
 
     Raises
     ------
     InputError
-        If what is asked for is no whole number of at least 1.
+        If `asked` is not a whole number of at least 1.
     """
     if asked is None:
         return max(1, min(8192, BLOCK_BYTES // (4 * n_features)))
     if not (isinstance(asked, int) and asked >= 1):
-        raise InputError(f"block_size={asked!r}: a whole number of at least 1 is needed, or None.")
+        raise InputError(
+            "a whole number of at least 1 is needed, or None.", parameter="block_size", value=asked
+        )
     return asked

@@ -1,8 +1,12 @@
-"""What the vectorizer's parameters may be, and what they come to with a certain encoder."""
+"""Validate the vectorizer's parameters and resolve them for an encoder."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
 
@@ -12,7 +16,10 @@ from ..errors import InputError
 
 __all__ = [
     "BACKENDS",
+    "KEEP_LAYERS",
     "PRECISIONS",
+    "Parameters",
+    "VectorSettings",
     "check_parameters",
     "resolve_backend",
     "resolve_layers",
@@ -20,39 +27,227 @@ __all__ = [
     "resolve_pooling",
 ]
 
+# Part of every vector's key: raise it with any change that changes vectors.
+VECTORS_VERSION = 2
 PRECISIONS = ("float32", "bfloat16", "int8")
 BACKENDS = ("auto", "torch", "openvino")
-CHOICES: dict[str, tuple[Any, ...]] = {
+KEEP_LAYERS = ("auto", "asked", "all")
+CHOICES: dict[str, tuple[str | bool, ...]] = {
     "long_text": LONG_TEXT,
     "missing": ("error", "empty"),
     "precision": PRECISIONS,
     "backend": BACKENDS,
     "progress": ("auto", True, False),
+    "keep_layers": KEEP_LAYERS,
 }
 
 
-def check_parameters(vectorizer: Any) -> None:
-    """Raise `InputError` if a parameter is not legal, whatever the encoder.
+class Parameters(Protocol):
+    """The parameters of a `DistilBertVectorizer`."""
+
+    model_name: str
+    revision: str | None
+    pooling: str | Sequence[str]
+    layers: int | Sequence[int] | str
+    max_length: int | None
+    long_text: str
+    missing: str
+    precision: str
+    backend: str
+    device: str | None
+    num_threads: int | None
+    max_batch_tokens: int | None
+    progress: bool | Literal["auto"]
+    keep_layers: str
+
+
+@dataclass(frozen=True)
+class VectorSettings:
+    """Everything that shapes a vector except its text.
+
+    Attributes
+    ----------
+    encoder : str
+        Content hash of the weights, tokenizer and config, 64 hexadecimal digits.
+    n_layers, hidden_size : int
+        Shape of the encoder, which the content hash already determines.
+    layers : tuple of int
+        Indices into `hidden_states`, 0 (the embeddings) to `n_layers`.
+    pooling : tuple of {"cls", "mean", "max"}
+    max_length : int
+        Most tokens of a piece.
+    precision : {"float32", "bfloat16", "int8"}
+    engine : {"torch", "openvino"} or None
+        None where engines agree within 1e-5.
+    quantization : str or None
+        Identifies the method of quantization; None without one.
+
+    Examples
+    --------
+    >>> asked = VectorSettings("abc", 6, 768, layers=(6, 5), pooling=("mean",), max_length=512)
+    >>> asked.blocks
+    ((6, 'mean'), (5, 'mean'))
+    >>> asked.all_layers().pooling, asked.all_layers().n_features
+    (('cls', 'mean'), 10752)
+    >>> asked.find_blocks(asked.all_layers())
+    [13, 11]
+    """
+
+    encoder: str
+    n_layers: int
+    hidden_size: int
+    layers: tuple[int, ...]
+    pooling: tuple[str, ...]
+    max_length: int
+    precision: str = "float32"
+    engine: str | None = None
+    quantization: str | None = None
+
+    @property
+    def blocks(self) -> tuple[tuple[int, str], ...]:
+        """Layer and pooling of each block of `hidden_size` columns, in order."""
+        return tuple((layer, how) for layer in self.layers for how in self.pooling)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of a vector."""
+        return len(self.layers) * len(self.pooling) * self.hidden_size
+
+    @property
+    def can_share(self) -> bool:
+        """Whether a layer's vector is the same (within 1e-5) whatever else is computed with it.
+
+        In the reduced precisions it is not: the [CLS] shortcut and OpenVINO, which fuses
+        operations of the whole graph, round differently, and int8 makes a whole level of a
+        last bit. Their vectors are therefore stored for exactly the columns asked for.
+        """
+        return self.precision == "float32"
+
+    def in_order(self) -> VectorSettings:
+        """Return the settings with layers and poolings in the order in which they are stored."""
+        if not self.can_share:
+            return self
+        pooling = tuple(how for how in POOLINGS if how in self.pooling)
+        return dataclasses.replace(self, layers=tuple(sorted(self.layers)), pooling=pooling)
+
+    def all_layers(self, *also: str) -> VectorSettings:
+        """Return the settings with all layers, 0 included, in cls, mean and the pooling asked for.
+
+        Parameters
+        ----------
+        *also : {"cls", "mean", "max"}
+            More poolings.
+
+        Returns
+        -------
+        VectorSettings
+            In a reduced precision these same settings.
+        """
+        if not self.can_share:
+            return self
+        poolings = {"cls", "mean", *self.pooling, *also}
+        pooling = tuple(how for how in POOLINGS if how in poolings)
+        return dataclasses.replace(self, layers=tuple(range(self.n_layers + 1)), pooling=pooling)
+
+    def find_blocks(self, wider: VectorSettings) -> list[int] | None:
+        """Return where the blocks of these settings are among those of wider ones.
+
+        Returns
+        -------
+        list of int, or None
+            None if `wider` lacks a block, or differs in anything else.
+        """
+        if dataclasses.replace(wider, layers=self.layers, pooling=self.pooling) != self:
+            return None
+        if not self.can_share and wider != self:
+            return None
+        places = {block: place for place, block in enumerate(wider.blocks)}
+        if not places.keys() >= set(self.blocks):
+            return None
+        return [places[block] for block in self.blocks]
+
+    def select(self, vectors: np.ndarray, wider: VectorSettings) -> np.ndarray:
+        """Return the columns of these settings from vectors of wider ones.
+
+        Parameters
+        ----------
+        vectors : numpy.ndarray, shape (n, wider.n_features)
+        wider : VectorSettings
+            Contains these settings.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, n_features)
+        """
+        places = self.find_blocks(wider)
+        assert places is not None
+        if places == list(range(len(wider.blocks))):
+            return vectors
+        blocks = vectors.reshape(len(vectors), len(wider.blocks), self.hidden_size)
+        return blocks[:, places].reshape(len(vectors), self.n_features)
+
+    def to_json(self) -> str:
+        """Return what identifies the vectors in the cache."""
+        fields = {**dataclasses.asdict(self), "version": VECTORS_VERSION}
+        for name in ("n_layers", "hidden_size"):
+            del fields[name]
+        return json.dumps({k: v for k, v in fields.items() if v is not None}, sort_keys=True)
+
+    def with_columns_of(self, description: str) -> VectorSettings | None:
+        """Return these settings with the layers and poolings of a `to_json`.
+
+        Returns
+        -------
+        VectorSettings or None
+            None if the description differs in anything else, or is not a valid one.
+        """
+        try:
+            fields = json.loads(description)
+            layers, pooling = tuple(fields["layers"]), tuple(fields["pooling"])
+            other = dataclasses.replace(self, layers=layers, pooling=pooling)
+            return other if json.loads(other.to_json()) == fields else None
+        except (ValueError, LookupError, TypeError):
+            return None
+
+
+def check_parameters(vectorizer: Parameters) -> None:
+    """Check the parameters that can be checked without an encoder.
 
     Parameters
     ----------
     vectorizer : DistilBertVectorizer
+
+    Raises
+    ------
+    InputError
+        If a parameter has an illegal value.
     """
     if not isinstance(vectorizer.model_name, str) or not vectorizer.model_name:
-        raise InputError(f"model_name={vectorizer.model_name!r}: a name or a folder, as a string.")
+        raise InputError(
+            "a name or a folder, as a string.", parameter="model_name", value=vectorizer.model_name
+        )
     if vectorizer.revision is not None and not isinstance(vectorizer.revision, str):
-        raise InputError(f"revision={vectorizer.revision!r}: a branch, tag or commit, or None.")
+        raise InputError(
+            "a branch, tag or commit, or None.", parameter="revision", value=vectorizer.revision
+        )
     for name, legal in CHOICES.items():
         value = getattr(vectorizer, name)
         if not isinstance(value, str | bool) or value not in legal:
-            raise InputError(f"{name}={value!r}: one of {', '.join(map(repr, legal))}.")
+            raise InputError(f"one of {', '.join(map(repr, legal))}.", parameter=name, value=value)
     if vectorizer.precision == "int8" and vectorizer.backend == "torch":
-        raise InputError("precision='int8' with backend='torch': int8 is OpenVINO's; use 'auto'.")
+        raise InputError(
+            "precision 'int8' is computed by OpenVINO alone: use 'auto'.",
+            parameter="backend",
+            value="torch",
+        )
     for name in ("max_length", "num_threads", "max_batch_tokens"):
         value = getattr(vectorizer, name)
         if value is not None and not (_is_integer(value) and value >= 1):
-            raise InputError(f"{name}={value!r}: a whole number of at least 1, or None.")
-    pooling = vectorizer.pooling
+            raise InputError("a whole number of at least 1, or None.", parameter=name, value=value)
+    _check_pooling(vectorizer.pooling)
+
+
+def _check_pooling(pooling: str | Sequence[str]) -> None:
     poolings = (pooling,) if isinstance(pooling, str) else pooling
     alone = {"auto"} if isinstance(pooling, str) else set()
     if (
@@ -63,40 +258,65 @@ def check_parameters(vectorizer: Any) -> None:
         or len(set(poolings)) < len(poolings)
     ):
         raise InputError(
-            f"pooling={pooling!r}: 'auto', one of {list(POOLINGS)}, or a tuple of different ones."
+            f"'auto', one of {list(POOLINGS)}, or a tuple of different ones.",
+            parameter="pooling",
+            value=pooling,
         )
 
 
-def resolve_backend(vectorizer: Any, device: str) -> str:
-    """Return the engine by name: for "auto", torch in float32 and on a GPU, OpenVINO else.
+def resolve_backend(backend: str, precision: str, device: str) -> str:
+    """Resolve "auto" to torch in float32 and on a GPU, and to OpenVINO otherwise.
+
+    Parameters
+    ----------
+    backend : {"auto", "torch", "openvino"}
+    precision : {"float32", "bfloat16", "int8"}
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    {"torch", "openvino"}
 
     Raises
     ------
     InputError
-        If OpenVINO is asked for on another device than the CPU.
+        If OpenVINO is needed and the device is not the CPU.
+
+    Examples
+    --------
+    >>> resolve_backend("auto", "float32", "cpu"), resolve_backend("auto", "int8", "cpu")
+    ('torch', 'openvino')
     """
-    backend, precision = vectorizer.backend, vectorizer.precision
     on_cpu = device == "cpu"
     if not on_cpu and (backend == "openvino" or precision == "int8"):
         raise InputError(
-            f"device={device!r} with precision={precision!r}, backend={backend!r}: OpenVINO, and "
-            f"so int8, runs on the CPU here: device='cpu', or another precision ('float32', "
-            f"'bfloat16') with backend='auto'."
+            f"with precision {precision!r} and backend {backend!r} OpenVINO computes, which runs "
+            f"on the CPU here: use device 'cpu', or precision 'float32' or 'bfloat16' with backend "
+            f"'auto'.",
+            parameter="device",
+            value=device,
         )
     if backend == "auto":
         return "openvino" if on_cpu and precision != "float32" else "torch"
-    return str(backend)
+    return backend
 
 
-def resolve_pooling(pooling: Any, files: EncoderFiles) -> tuple[str, ...]:
-    """Return the poolings by name: for "auto", those that the encoder declares, else [CLS]."""
+def resolve_pooling(pooling: str | Sequence[str], files: EncoderFiles) -> tuple[str, ...]:
+    """Resolve "auto" to the poolings that the encoder declares, or else to [CLS]."""
     if pooling == "auto":
         return files.fetch_declared_pooling() or ("cls",)
     return (pooling,) if isinstance(pooling, str) else tuple(pooling)
 
 
-def resolve_layers(layers: Any, files: EncoderFiles) -> tuple[int, ...]:
-    """Return the layers as indices into `hidden_states`."""
+def resolve_layers(layers: int | Sequence[int] | str, files: EncoderFiles) -> tuple[int, ...]:
+    """Resolve layers to indices into `hidden_states`, none of them negative.
+
+    Raises
+    ------
+    InputError
+        If the encoder does not have such a layer, or one is named twice.
+    """
     n_layers = files.n_layers
     if isinstance(layers, str) and layers == "all":
         return tuple(range(1, n_layers + 1))
@@ -106,14 +326,21 @@ def resolve_layers(layers: Any, files: EncoderFiles) -> tuple[int, ...]:
         if len(set(resolved)) == len(resolved):
             return resolved
     raise InputError(
-        f"layers={layers!r}: 'all', a whole number from {-n_layers - 1} to {n_layers} "
-        f"(encoder {files.name!r} has {n_layers} layers; 0 is its embeddings), or a "
-        f"tuple of different ones."
+        f"'all', a whole number from {-n_layers - 1} to {n_layers} (encoder {files.name!r} has "
+        f"{n_layers} layers; 0 is its embeddings), or a tuple of different ones.",
+        parameter="layers",
+        value=layers,
     )
 
 
 def resolve_max_length(max_length: int | None, files: EncoderFiles) -> int:
-    """Return the longest input in tokens."""
+    """Resolve the longest input in tokens; None is what the encoder can take.
+
+    Raises
+    ------
+    InputError
+        If the encoder takes fewer tokens, or `max_length` is None and it declares no limit.
+    """
     if max_length is None:
         return files.max_length
     try:
@@ -122,10 +349,12 @@ def resolve_max_length(max_length: int | None, files: EncoderFiles) -> int:
         return int(max_length)
     if max_length > longest:
         raise InputError(
-            f"max_length={max_length}: encoder {files.name!r} takes at most {longest} tokens."
+            f"encoder {files.name!r} takes at most {longest} tokens.",
+            parameter="max_length",
+            value=max_length,
         )
     return int(max_length)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

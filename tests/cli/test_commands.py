@@ -44,24 +44,26 @@ def test_train_classify_and_embed(tiny, how):
         names = ("pipeline.py", "classify.py", "embed.py")
         train, classify, embed = ([sys.executable, str(ROOT / name)] for name in names)
     data = ["--data", "train.tsv"]
-    assert "written  artifacts/train: " in call(*train, *data, "--model", tiny, *SMALL)
+    assert "written  artifacts/train: " in call(*train, *data, "--encoder", tiny, *SMALL)
     out = call(*classify, *data, "--model", "artifacts/train", "--out", "out.csv")
     assert out.endswith("written  out.csv\n")
     assert Path("out.csv").read_text().startswith("0,1,prediction,proba_0,proba_1\n")
-    call(*embed, *data, "--text-column", "0", "--model", tiny, "--out", "out.npy")
+    call(*embed, *data, "--text-column", "0", "--encoder", tiny, "--out", "out.npy")
     assert np.load("out.npy").shape == (40, 32)
 
 
 def test_wrong_input_and_ctrl_c(tiny):
     done = subprocess.run(
-        [*INSTALLED, "train", "--data", "none.tsv", "--model", tiny], capture_output=True, text=True
+        [*INSTALLED, "train", "--data", "none.tsv", "--encoder", tiny],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "frozenbert train: none.tsv: there is no such file.\n"
 
     os.mkfifo("slow.tsv")  # nobody writes to it, so the command waits
     waiting = subprocess.Popen(
-        [*INSTALLED, "train", "--data", "slow.tsv", "--model", tiny, "--no-cache"],
+        [*INSTALLED, "train", "--data", "slow.tsv", "--encoder", tiny, "--no-cache"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -75,7 +77,7 @@ def test_wrong_input_and_ctrl_c(tiny):
 def test_reader_that_has_seen_enough(tiny):
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*INSTALLED, "train", "--data", "train.tsv", "--model", tiny, *SMALL]
+    command = [*INSTALLED, "train", "--data", "train.tsv", "--encoder", tiny, *SMALL]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
@@ -84,7 +86,7 @@ def test_reader_that_has_seen_enough(tiny):
 def test_progress_bar_in_a_terminal(tiny):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     command = [*INSTALLED, "embed", "--data", "train.tsv", "--text-column", "0", "--no-cache"]
-    command += ["--model", tiny, "--out", "out.npy"]
+    command += ["--encoder", tiny, "--out", "out.npy"]
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs)

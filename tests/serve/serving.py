@@ -1,4 +1,4 @@
-"""A real server on loopback, in a thread of the tests' own process, and a client for it."""
+"""A real server on loopback in a thread of the test process, and a client for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 LABELS = ["bad", "good"]
+DEADLINE = 60  # seconds for anything that happens soon; a busy machine needs some of them
 
 
 class WordModel(ClassifierMixin, BaseEstimator):
-    """Probabilities from letters, at once, or when it is let; some texts it cannot bear."""
+    """A classifier that counts words, waits until `go` is set, and fails on "unbearable"."""
 
     def __init__(self) -> None:
         self.classes_ = np.array(LABELS)
@@ -30,10 +33,10 @@ class WordModel(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, texts: list[str]) -> np.ndarray:
         self.entered += 1
-        assert self.go.wait(20)
+        assert self.go.wait(2 * DEADLINE)
         self.calls.append(list(texts))
         if any("unbearable" in text for text in texts):
-            raise ValueError(f"cannot stand {texts}")
+            raise ValueError(f"cannot label {texts}")
         n_good = np.array([text.count("good") for text in texts])
         n_bad = np.array([text.count("bad") for text in texts])
         good = (1 + n_good) / (2 + n_good + n_bad)
@@ -67,9 +70,9 @@ class Client:
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: bytes | dict | list | Iterable[bytes] | None = None,
         headers: dict[str, str] | None = None,
-        seconds: float = 30,
+        seconds: float = DEADLINE,
     ) -> Answer:
         fields = dict(headers or {})
         if isinstance(body, (dict, list)):
@@ -89,10 +92,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(model: Any, folder: Path, **settings: Any) -> Iterator[Client]:
+def serving(model: BaseEstimator, folder: Path, **settings: Any) -> Iterator[Client]:
     """Serve a model; `settings` are those of `Service`."""
-    from frozenbert.serve.app import Service, make_app
+    from frozenbert.serve.app import make_app
     from frozenbert.serve.process import bind, make_server
+    from frozenbert.serve.service import Service
 
     app = make_app(Service(model, folder / "model.skops", **settings))
     listening = bind("127.0.0.1", 0)
@@ -103,6 +107,20 @@ def serving(model: Any, folder: Path, **settings: Any) -> Iterator[Client]:
         yield Client(listening.getsockname()[1])
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(DEADLINE)
         listening.close()
         assert not thread.is_alive()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    """Poll a condition; fail if it is still false at the deadline."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "the deadline has passed"
+        time.sleep(0.005)
+
+
+def wait_for(futures: list[Future], n: int) -> list[Future]:
+    """Wait until `n` of some futures are done, and return those that are."""
+    wait_until(lambda: sum(future.done() for future in futures) >= n)
+    return [future for future in futures if future.done()]

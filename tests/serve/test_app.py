@@ -22,7 +22,7 @@ from frozenbert import InputError, make_text_classifier, save_model
 from frozenbert.cli.main import main
 from frozenbert.pipeline import predict
 from frozenbert.serve.guard import Limits
-from frozenbert.serve.queue import Batcher, QueueFullError
+from frozenbert.serve.request_queue import QueueFullError, RequestQueue
 
 PAGE = Path(__file__).parents[2] / "frozenbert" / "serve" / "page"
 
@@ -422,7 +422,7 @@ def test_nothing_comes_from_other_hosts(client):
 
 @pytest.fixture
 def log(caplog):
-    logging.getLogger("frozenbert.serve.app").propagate = True
+    logging.getLogger("frozenbert.serve").propagate = True
     caplog.set_level(logging.DEBUG)
     return caplog
 
@@ -533,7 +533,7 @@ def test_texts_that_arrive_together_share_a_batch():
         return {"n": np.array([len(text) for text in texts])}
 
     async def together():
-        batcher = Batcher(lengths, max_batch=8)
+        batcher = RequestQueue(lengths, max_batch=8)
         async with batcher.running():
             return await asyncio.gather(*(batcher.ask(["x" * n, ""]) for n in range(20)))
 
@@ -551,7 +551,7 @@ def test_whoever_gives_up_leaves_the_queue():
         return {"n": np.array([len(text) for text in texts])}
 
     async def given_up():
-        batcher = Batcher(lengths, max_waiting=2, wait=0)
+        batcher = RequestQueue(lengths, max_waiting=2, wait=0)
         async with batcher.running():
             busy = asyncio.create_task(batcher.ask(["first"]))
             await asyncio.sleep(0.05)
@@ -582,7 +582,7 @@ def test_nothing_is_computed_again_for_nobody():
         return {"n": np.array([len(text) for text in texts])}
 
     async def given_up():
-        batcher = Batcher(fails_together)
+        batcher = RequestQueue(fails_together)
         async with batcher.running():
             tasks = [asyncio.create_task(batcher.ask([name])) for name in ("goes", "stays")]
             while not calls:
@@ -598,7 +598,7 @@ def test_nothing_is_computed_again_for_nobody():
 
 def test_the_end_waits_for_answers():
     async def ended():
-        batcher = Batcher(lambda texts: (time.sleep(0.1), {"n": np.arange(len(texts))})[1])
+        batcher = RequestQueue(lambda texts: (time.sleep(0.1), {"n": np.arange(len(texts))})[1])
         async with batcher.running():
             task = asyncio.create_task(batcher.ask(["a", "b"]))
             await asyncio.sleep(0.02)

@@ -1,11 +1,12 @@
-"""Runs that are killed at random moments, and what the cache then holds.
+"""Kill runs at random moments, and check what the cache then holds.
 
-    python tests/killed.py ENCODER FOLDER KILLS SEED
+    python tests/vectors/killed.py ENCODER FOLDER KILLS SEED
 
-Each run is a fork of this process, which has loaded the encoder and computed nothing, so that a
-run takes a fraction of a second. It writes down what it has computed before that is kept. After
-each kill: what was kept before is there, bit for bit, and was not computed again; nothing is
-wrong; at most one batch a stream is missing. Prints the figures as one line of JSON.
+Each run is a fork of this process, which has loaded the encoder and computed nothing, so a
+run takes a fraction of a second. It logs each batch that it computes before the batch is
+stored. After each kill: vectors that were stored before still are, bit for bit, and were not
+computed again; no vector is wrong; at most one batch per stream is lost. Prints the figures as
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> None:
     started = time.perf_counter()
     assert run(embed, texts, log) is None
     duration = time.perf_counter() - started
-    expected = kept(embed, texts)
+    expected = stored(embed, texts)
     assert not np.isnan(expected).any()
     n_streams = usable_cores()
 
@@ -71,16 +72,16 @@ def main() -> None:
     while kills < n_kills:
         caches += 1
         embed.set_params(cache_dir=root / f"cache{caches}")
-        before = kept(embed, texts)
+        before = stored(embed, texts)
         while np.isnan(before).any():
             computed = run(embed, texts, log, kill_after=chance.uniform(0, duration))
             finished += computed is None
             kills += computed is not None
             computed = read_log(embed, log)
-            now = kept(embed, texts)
+            now = stored(embed, texts)
             there, were = ~np.isnan(now[:, 0]), ~np.isnan(before[:, 0])
-            assert there[were].all(), "what was kept is gone"
-            assert now[were].tobytes() == before[were].tobytes(), "what was kept has changed"
+            assert there[were].all(), "a stored vector is gone"
+            assert now[were].tobytes() == before[were].tobytes(), "a stored vector has changed"
             assert np.abs(now[there] - expected[there]).max(initial=0) <= 1e-5, "a vector is wrong"
             rows = [[row_of(embed, texts, key) for key in batch] for batch in computed]
             assert not were[[row for batch in rows for row in batch]].any(), "computed twice"
@@ -89,12 +90,12 @@ def main() -> None:
             assert lost <= n_streams, f"{lost} batches were lost"
             before = now
     assert run(embed, texts, log) is None
-    assert np.abs(kept(embed, texts) - expected).max() <= 1e-5
+    assert np.abs(stored(embed, texts) - expected).max() <= 1e-5
     print(json.dumps({"kills": kills, "runs_that_ended": finished, "most_lost": most_lost}))
 
 
 def run(embed, texts, log, kill_after=None):
-    """Fork and embed; return None if that came to its end, else the signal."""
+    """Fork and embed; return the signal that ended the run, or None if it ran to its end."""
     log.write_bytes(b"")
     child = os.fork()
     if not child:
@@ -140,16 +141,14 @@ def row_of(embed, texts, ids, known={}):  # noqa: B006
     return known[tuple(ids)]
 
 
-def kept(embed, texts):
-    """Return what a new process would find: vectors, NaN where there is none."""
-    from frozenbert.vectors.cache import text_keys
+def stored(embed, texts):
+    """Return what a new process would read: vectors, and NaN where none is stored."""
+    from frozenbert.vectors.results import Results, text_keys
 
-    cache = embed._cache()
-    assert isinstance(cache, VectorCache)
-    vectors = np.full((len(texts), embed.n_features_out_), np.nan, dtype=np.float32)
-    missing = np.ones(len(texts), dtype=bool)
-    cache.read(text_keys(texts), vectors, np.zeros(len(texts), dtype=np.int64), missing)
-    return vectors
+    results = Results(text_keys(texts), embed.n_features_out_)
+    results.vectors[:] = np.nan
+    VectorCache(embed.cache_dir, embed._settings()).read(results)
+    return results.vectors
 
 
 if __name__ == "__main__":

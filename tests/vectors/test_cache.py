@@ -1,8 +1,10 @@
-"""Vectors on disk: never lost, never another's, never damaged, and work done once."""
+"""The cache of vectors: nothing is lost, mixed up or damaged, and each text is computed once."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import json
 import os
 import shutil
 import signal
@@ -24,12 +26,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frozenbert.errors import CacheWarning
 from frozenbert.vectors import cache as cache_module
 from frozenbert.vectors import claims as claims_module
-from frozenbert.vectors.cache import KEYS, MERGE_AT, VECTORS, VectorCache, cache_root, text_keys
+from frozenbert.vectors import entries as entries_module
+from frozenbert.vectors.cache import Share, VectorCache, cache_root
+from frozenbert.vectors.entries import KEYS, MERGE_AT, VECTORS, Entry
+from frozenbert.vectors.results import Results, text_keys
+from frozenbert.vectors.settings import VectorSettings
 
 WIDTH = 8
-SETTINGS = {"encoder": "abc", "layers": (-1,)}
+SETTINGS = VectorSettings("abc", 2, WIDTH, layers=(2,), pooling=("cls",), max_length=16)
 DAMAGED = "holds damaged vectors: they are computed again, and set aside in damaged/"
 
 
@@ -44,34 +51,28 @@ def counts_of(texts: Sequence[str]) -> np.ndarray:
 
 
 def make(root: Path | str, **other: Any) -> VectorCache:
-    return VectorCache(root, {**SETTINGS, **other}, WIDTH)
+    return VectorCache(root, dataclasses.replace(SETTINGS, **other))
 
 
 def fill(cache: VectorCache, texts: Sequence[str]) -> None:
     cache.write(text_keys(texts), vectors_of(texts), counts_of(texts))
 
 
-class Work:
-    """The arrays that a caller brings along; what is not filled in is recognisable."""
+class Work(Results):
+    """Results of some texts; vectors that are not filled in are recognisable."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
-        self.keys = text_keys(self.texts)
-        self.vectors = np.full((len(texts), WIDTH), -1, dtype=np.float32)
-        self.n_tokens = np.full(len(texts), -1, dtype=np.int64)
-        self.missing = np.ones(len(texts), dtype=bool)
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.keys, self.vectors, self.n_tokens, self.missing
+        super().__init__(text_keys(self.texts), WIDTH)
+        self.vectors[:] = self.n_tokens[:] = -1
 
     def compute(self, rows: np.ndarray) -> list[str]:
         texts = [self.texts[row] for row in rows]
-        self.vectors[rows], self.n_tokens[rows] = vectors_of(texts), counts_of(texts)
-        self.missing[rows] = False
+        self.fill(rows, vectors_of(texts), counts_of(texts))
         return texts
 
     def found(self) -> list[str]:
-        """Return the texts that are there, after a look at all that was filled in."""
+        """Return the texts whose vectors are known, after a check of all that is filled in."""
         there = np.flatnonzero(~self.missing)
         texts = [self.texts[row] for row in there]
         assert np.array_equal(self.vectors[there], vectors_of(texts))
@@ -83,15 +84,15 @@ class Work:
 
 def read(cache: VectorCache, texts: Sequence[str]) -> list[str]:
     work = Work(texts)
-    cache.read(*work.arrays())
+    cache.read(work)
     return work.found()
 
 
-def finish(cache: VectorCache, work: Work, rows: np.ndarray, claim: Any) -> list[str]:
-    """Compute, write and give back what was claimed; return its texts."""
-    texts = work.compute(rows)
-    cache.write(work.keys[rows], work.vectors[rows], work.n_tokens[rows])
-    claim.close()
+def finish(cache: VectorCache, work: Work, share: Share) -> list[str]:
+    """Compute, write and give back a share; return its texts."""
+    texts = work.compute(share.rows)
+    cache.write(work.keys[share.rows], work.vectors[share.rows], work.n_tokens[share.rows])
+    share.claim.close()
     return texts
 
 
@@ -105,15 +106,15 @@ def run(
     """Do what the vectorizer does; return the texts that were computed here."""
     work = Work(texts)
     batches = [np.arange(i, min(i + size, len(texts))) for i in range(0, len(texts), size)]
-    computed, held = [], deque[Any]()
-    for claimed in cache.share_out(batches, *work.arrays()):
-        if claimed is not None:
-            held.append(claimed)
+    computed, held = [], deque[Share]()
+    for share in cache.share_out(batches, work):
+        if share is not None:
+            held.append(share)
             when_claimed()
-        while len(held) >= (1 if claimed is None else in_hand):
-            computed += finish(cache, work, *held.popleft())
+        while len(held) >= (1 if share is None else in_hand):
+            computed += finish(cache, work, held.popleft())
     while held:
-        computed += finish(cache, work, *held.popleft())
+        computed += finish(cache, work, held.popleft())
     assert work.found() == list(texts)
     return computed
 
@@ -173,7 +174,7 @@ def test_rows_that_are_not_wanted_are_left_alone(cache: VectorCache) -> None:
     fill(cache, ["a", "b"])
     work = Work(["a", "b"])
     work.missing[0] = False
-    cache.read(*work.arrays())
+    cache.read(work)
     assert work.vectors[0].tolist() == [-1] * WIDTH
     assert work.vectors[1].tolist() == vectors_of(["b"])[0].tolist()
 
@@ -183,7 +184,8 @@ def test_two_texts_that_share_half_a_hash_are_both_found(cache: VectorCache) -> 
     vectors = np.arange(3 * WIDTH, dtype=np.float32).reshape(3, WIDTH)
     cache.write(keys[:2], vectors[:2], np.array([7, 8]))
     work = Work(["x", "y", "z"])
-    cache.read(keys, *work.arrays()[1:])
+    work.keys = keys
+    cache.read(work)
     assert work.missing.tolist() == [False, False, True]
     assert np.array_equal(work.vectors[:2], vectors[:2])
 
@@ -202,18 +204,20 @@ def test_nothing_there_is_no_trouble(cache: VectorCache) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"encoder": "abd"}, {"layers": (-2,)}, {"pooling": "mean"}],
-    ids=["encoder", "a setting", "one setting more"],
+    [
+        {"encoder": "abd"},
+        {"layers": (1,)},
+        {"pooling": ("mean",)},
+        {"max_length": 17},
+        {"precision": "bfloat16"},
+        {"quantization": "x"},
+    ],
+    ids=str,
 )
 def test_encoders_and_settings_never_meet(root: Path, other: dict[str, Any]) -> None:
     fill(make(root), ["a"])
     assert read(make(root, **other), ["a"]) == []
     assert read(make(root), ["a"]) == ["a"]
-
-
-def test_the_order_of_the_settings_does_not_matter(root: Path) -> None:
-    fill(VectorCache(root, {"a": 1, "b": 2}, WIDTH), ["x"])
-    assert read(VectorCache(root, {"b": 2, "a": 1}, WIDTH), ["x"]) == ["x"]
 
 
 # Files and folders
@@ -240,7 +244,7 @@ def test_the_folders_are_their_owners_alone_but_not_those_above(cache: VectorCac
     try:
         run(cache, ["a", "b"])
         flip(files(cache, VECTORS)[0], -1)
-        with pytest.warns(UserWarning, match=DAMAGED):
+        with pytest.warns(CacheWarning, match=DAMAGED):
             read(cache, ["a", "b"])
     finally:
         os.umask(before)
@@ -254,7 +258,14 @@ def test_the_folders_are_their_owners_alone_but_not_those_above(cache: VectorCac
 @pytest.mark.parametrize("first", [run, fill])
 def test_the_settings_stand_beside_the_vectors(cache: VectorCache, first: Any) -> None:
     first(cache, ["a"])
-    assert (cache.folder / "settings.json").read_text() == '{"encoder": "abc", "layers": [-1]}\n'
+    assert json.loads((cache.folder / "settings.json").read_text()) == {
+        "encoder": "abc",
+        "layers": [2],
+        "max_length": 16,
+        "pooling": ["cls"],
+        "precision": "float32",
+        "version": 2,
+    }
 
 
 def test_no_temporary_file_is_left(cache: VectorCache) -> None:
@@ -316,7 +327,7 @@ def test_merging_keeps_every_vector_and_bounds_the_files(batches: list[list[int]
 def test_large_pairs_are_left_as_they_are(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "LARGEST_MERGE", 10 * (4 * WIDTH + 24))
+    monkeypatch.setattr(entries_module, "LARGEST_MERGE", 10 * (4 * WIDTH + 24))
     for i in range(MERGE_AT):
         fill(cache, [f"{i} {j}" for j in range(10)])
     assert len(files(cache, KEYS)) == MERGE_AT
@@ -332,7 +343,7 @@ def test_a_sound_copy_does_not_lose_against_damaged_ones(cache: VectorCache) -> 
             vectors = np.load(path)
             if (rows := (vectors == vectors_of(["copied"])).all(axis=1)).any():
                 flip(path, 128 + 4 * WIDTH * int(np.flatnonzero(rows)[0]))
-    with pytest.warns(UserWarning, match=DAMAGED) as caught:
+    with pytest.warns(CacheWarning, match=DAMAGED) as caught:
         fill(cache, ["copied", "own 7"])
     assert len(caught) == 1
     assert len(files(cache, KEYS)) == 1
@@ -348,16 +359,16 @@ def test_a_merge_may_come_between_list_and_open(
     for text in texts[:-1]:
         fill(cache, [text])
     reader = make(cache.root)
-    names = reader._names
+    names = Entry.names
 
-    def list_then_merge() -> set[str]:
-        listed = names()
-        monkeypatch.setattr(reader, "_names", names)
+    def list_then_merge(entry: Entry) -> set[str]:
+        listed = names(entry)
+        monkeypatch.setattr(Entry, "names", names)
         fill(cache, texts[-1:])
-        assert not listed & names()
+        assert not listed & names(entry)
         return listed
 
-    monkeypatch.setattr(reader, "_names", list_then_merge)
+    monkeypatch.setattr(Entry, "names", list_then_merge)
     assert read(reader, texts) == texts
 
 
@@ -467,7 +478,7 @@ def test_a_damaged_file_is_set_aside_and_computed_again(
     fill(cache, ["sound"])
     damage(keys, vectors)
     left = {p.name for p in (keys, vectors) if p.exists()}
-    with pytest.warns(UserWarning, match=DAMAGED) as caught:
+    with pytest.warns(CacheWarning, match=DAMAGED) as caught:
         assert read(cache, [*TEXTS, "sound"]) == ["sound"]
     assert len(caught) == 1
     assert {p.name for p in (cache.folder / "damaged").iterdir()} == left
@@ -494,7 +505,7 @@ def test_a_flipped_bit_in_the_keys_costs_that_row(byte: int, bit: int) -> None:
 
 
 def check_that_one_row_was_lost(folder: str) -> None:
-    with pytest.warns(UserWarning, match=DAMAGED) as caught:
+    with pytest.warns(CacheWarning, match=DAMAGED) as caught:
         found = read(make(folder), TEXTS)
     assert (len(found), len(caught)) == (len(TEXTS) - 1, 1)
     assert read(make(folder), TEXTS) == found  # rescued, and no second warning
@@ -522,8 +533,8 @@ def test_a_flip_that_another_asks_for_is_not_lost_on_those_asked_for(cache: Vect
     fill(cache, TEXTS)
     flip(files(cache, KEYS)[0], 128 + 8 * 19)
     work = Work(TEXTS[:1])
-    with pytest.warns(UserWarning, match=DAMAGED):
-        cache.read(*work.arrays())
+    with pytest.warns(CacheWarning, match=DAMAGED):
+        cache.read(work)
     with_the_rest = read(make(cache.root), TEXTS)
     assert len(with_the_rest) == 19
 
@@ -533,7 +544,7 @@ def test_many_damaged_pairs_are_one_warning(cache: VectorCache) -> None:
         fill(cache, [str(i)])
     for path in files(cache, VECTORS):
         flip(path, -1)
-    with pytest.warns(UserWarning, match=DAMAGED) as caught:
+    with pytest.warns(CacheWarning, match=DAMAGED) as caught:
         assert read(cache, [str(i) for i in range(MERGE_AT)]) == []
     assert len(caught) == 1
 
@@ -543,9 +554,10 @@ def test_a_damaged_token_count_does_not_reach_the_caller(cache: VectorCache) -> 
     flip(files(cache, KEYS)[0], -4)  # the upper half of the last word
     work = Work(["a"])
     work.n_tokens[:] = 3  # as the tokenizer said
-    with pytest.warns(UserWarning, match=DAMAGED):
-        [(rows, _), _] = cache.share_out([np.array([0])], *work.arrays())
-    assert (rows.tolist(), work.n_tokens.tolist()) == ([0], [3])
+    with pytest.warns(CacheWarning, match=DAMAGED):
+        [share, _] = cache.share_out([np.array([0])], work)
+    assert share is not None
+    assert (share.rows.tolist(), work.n_tokens.tolist()) == ([0], [3])
 
 
 def test_a_file_that_cannot_be_opened_is_not_taken_for_damaged(
@@ -588,7 +600,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)
-    monkeypatch.setattr(cache_module, "write_array", fail)
+    monkeypatch.setattr(entries_module, "write_array", fail)
 
 
 def test_a_full_disk_turns_writing_off_with_one_warning(
@@ -596,7 +608,7 @@ def test_a_full_disk_turns_writing_off_with_one_warning(
 ) -> None:
     fill(cache, ["a"])
     fill_the_disk(monkeypatch)
-    with pytest.warns(UserWarning, match=OFF + r".*No space left on device") as caught:
+    with pytest.warns(CacheWarning, match=OFF + r".*No space left on device") as caught:
         assert run(cache, ["a", *TEXTS], size=5) == TEXTS
     assert len(caught) == 1
     assert read(cache, ["a", *TEXTS]) == ["a"]
@@ -611,10 +623,12 @@ def test_on_a_full_disk_what_is_sound_stays_until_it_can_be_rescued(
     flip(files(cache, VECTORS)[0], -1)
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
-        with pytest.warns(UserWarning, match="stay where they are, as the folder cannot") as caught:
+        with pytest.warns(
+            CacheWarning, match="stay where they are, as the folder cannot"
+        ) as caught:
             found = read(cache, TEXTS)
     assert (len(found), len(caught)) == (len(TEXTS) - 1, 1)
-    with pytest.warns(UserWarning, match=DAMAGED):
+    with pytest.warns(CacheWarning, match=DAMAGED):
         assert read(make(cache.root), TEXTS) == found
     assert read(make(cache.root), TEXTS) == found
 
@@ -623,7 +637,7 @@ def test_on_a_full_disk_what_is_sound_stays_until_it_can_be_rescued(
 def test_a_cache_below_a_file_is_one_warning(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("not a folder")
     cache = make(tmp_path / "file" / below)
-    with pytest.warns(UserWarning, match=OFF) as caught:
+    with pytest.warns(CacheWarning, match=OFF) as caught:
         assert run(cache, TEXTS) == TEXTS
     assert len(caught) == 1
     assert read(cache, TEXTS) == []
@@ -641,8 +655,8 @@ def test_the_folder_may_be_deleted_between_calls(cache: VectorCache) -> None:
 def test_the_folder_may_be_deleted_in_the_middle(cache: VectorCache) -> None:
     work = Work(TEXTS)
     batches = np.arange(20).reshape(4, 5)
-    for claimed in filter(None, cache.share_out(batches, *work.arrays())):
-        finish(cache, work, *claimed)
+    for share in filter(None, cache.share_out(list(batches), work)):
+        finish(cache, work, share)
         shutil.rmtree(cache.root)
     assert work.found() == TEXTS
 
@@ -689,8 +703,8 @@ def test_a_loop_that_fails_leaves_no_claim(cache: VectorCache) -> None:
     in_hand = []
 
     def fail() -> None:
-        for claimed in cache.share_out(np.arange(20).reshape(4, 5), *Work(TEXTS).arrays()):
-            in_hand.append(claimed)
+        for share in cache.share_out(np.arange(20).reshape(4, 5), Work(TEXTS)):
+            in_hand.append(share)
             if len(in_hand) == 3:
                 assert len(claims(cache)) == 2 * 3
                 raise RuntimeError("the encoder failed")
@@ -723,7 +737,7 @@ def test_the_failed_loops_traceback_does_not_block_the_next_try(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Clock(monkeypatch, never)
-    kept = cache.share_out([np.arange(20)], *Work(TEXTS).arrays())  # as a notebook keeps it
+    kept = cache.share_out([np.arange(20)], Work(TEXTS))  # as a notebook keeps it
     next(kept)
     assert run(make(cache.root), TEXTS) == TEXTS
     kept.close()
@@ -743,10 +757,10 @@ class OtherThread:
     def loop(self) -> None:
         work = self.work
         batches = [np.arange(len(work.texts))]
-        for claimed in filter(None, self.cache.share_out(batches, *work.arrays())):
+        for share in filter(None, self.cache.share_out(batches, work)):
             self.claimed.set()
             assert self.may_finish.wait(60)
-            finish(self.cache, work, *claimed)
+            finish(self.cache, work, share)
 
     def finish(self) -> None:
         self.may_finish.set()
@@ -764,23 +778,25 @@ def test_claimed_texts_are_left_to_the_other_and_waited_for_last(
 
 def test_each_claim_ends_by_itself(cache: VectorCache) -> None:
     work = Work(TEXTS)
-    claimed = cache.share_out(np.arange(20).reshape(4, 5), *work.arrays())
-    first, second, third = (next(claimed) for _ in range(3))
+    shares = cache.share_out(np.arange(20).reshape(4, 5), work)
+    first, second, third = (next(shares) for _ in range(3))
     left = []
-    for rows, claim in (second, first, third):
-        finish(cache, work, rows, claim)
+    for share in (second, first, third):
+        assert share is not None
+        finish(cache, work, share)
         left.append(len(claims(cache)))
     assert left == [4, 2, 0]
-    claimed.close()
+    shares.close()
 
 
 def test_the_last_claim_holds_until_its_batch_is_written(cache: VectorCache) -> None:
     work = Work(TEXTS)
-    shares = cache.share_out([np.arange(20)], *work.arrays())
-    rows, claim = next(shares)
+    shares = cache.share_out([np.arange(20)], work)
+    share = next(shares)
+    assert share is not None
     assert next(shares) is None
     assert len(claims(cache)) == 2
-    finish(cache, work, rows, claim)
+    finish(cache, work, share)
     assert list(shares) == claims(cache) == []
 
 
@@ -791,10 +807,10 @@ def test_the_signal_to_finish_comes_only_when_nothing_else_is_left(
     Clock(monkeypatch, other.finish)
     cache, work = make(root), Work(TEXTS)
     seen = []
-    for claimed in cache.share_out(np.arange(20).reshape(4, 5), *work.arrays()):
-        seen.append(None if claimed is None else claimed[0].tolist())
-        if claimed is not None:
-            finish(cache, work, *claimed)
+    for share in cache.share_out(np.arange(20).reshape(4, 5), work):
+        seen.append(None if share is None else share.rows.tolist())
+        if share is not None:
+            finish(cache, work, share)
     assert seen == [[7, 8, 9], [*range(10, 15)], [*range(15, 20)], None, None]
 
 
@@ -883,9 +899,9 @@ def start(what: str, root: Path, *arguments: object) -> subprocess.Popen[str]:
 
 def claim_and_hang() -> None:
     work = Work(TEXTS)
-    for claimed in make(sys.argv[1]).share_out([np.arange(10)], *work.arrays()):
-        assert claimed is not None
-        print(len(claimed[0]), flush=True)
+    for share in make(sys.argv[1]).share_out([np.arange(10)], work):
+        assert share is not None
+        print(len(share.rows), flush=True)
         sys.stdin.read()
 
 

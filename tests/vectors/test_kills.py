@@ -1,4 +1,4 @@
-"""The cache where things go wrong in earnest: kills, crowds, full disks, folders that vanish."""
+"""The cache under real failures: kills, several processes, full disks, folders that vanish."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import pytest
 from conftest import make_encoder
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.vectors.cache import KEYS, VECTORS, VectorCache, text_keys
+from frozenbert.vectors.cache import VectorCache
+from frozenbert.vectors.entries import KEYS, VECTORS
+from frozenbert.vectors.results import Results, text_keys
+from frozenbert.vectors.settings import VectorSettings
 
 HERE = Path(__file__).parent
 OFF = "the vector cache is turned off, vectors are not kept: .* cannot be written"
@@ -26,6 +29,10 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 def texts_numbered(n: int, start: int = 0) -> list[str]:
     return [f"{i} good film" + " very" * (i % 7) for i in range(start, start + n)]
+
+
+def settings_of(encoder: str, width: int) -> VectorSettings:
+    return VectorSettings(encoder, 2, width, layers=(2,), pooling=("cls",), max_length=16)
 
 
 @pytest.fixture
@@ -78,10 +85,10 @@ def test_kills_with_trained_weights(packaged: str, tmp_path: Path) -> None:
 
 WORKER = """
 import sys, time
-sys.path.insert(0, {here!r})
+sys.path[:0] = {path!r}
 from frozenbert import DistilBertVectorizer
 from frozenbert.encoders.encoder import Encoder
-from test_under_fire import texts_numbered
+from test_kills import texts_numbered
 
 computed, encode = [], Encoder.encode
 def slowly(self, ids, *settings):
@@ -109,7 +116,7 @@ def test_four_processes_with_overlapping_texts(tiny: str, tmp_path: Path) -> Non
     processes = []
     for number, (start, n, step) in enumerate(runs):
         code = WORKER.format(
-            here=str(HERE),
+            path=sys.path,
             encoder=tiny,
             cache=str(tmp_path / "cache"),
             out=str(tmp_path / f"{number}.npy"),
@@ -275,7 +282,7 @@ def test_a_folder_that_vanishes_under_a_running_process(
 
 def test_streams_write_side_by_side(embed: DistilBertVectorizer, tmp_path: Path) -> None:
     """From four threads, with merges in between, nothing is lost."""
-    cache = VectorCache(tmp_path / "c", {"encoder": "x"}, 4)
+    cache = VectorCache(tmp_path / "c", settings_of("x", 4))
     texts = [str(i) for i in range(400)]
     keys = text_keys(texts)
     vectors = np.arange(1600, dtype=np.float32).reshape(400, 4)
@@ -290,12 +297,10 @@ def test_streams_write_side_by_side(embed: DistilBertVectorizer, tmp_path: Path)
         thread.start()
     for thread in threads:
         thread.join()
-    found, missing = np.zeros_like(vectors), np.ones(400, dtype=bool)
-    VectorCache(tmp_path / "c", {"encoder": "x"}, 4).read(
-        keys, found, np.zeros(400, dtype=np.int64), missing
-    )
-    assert not missing.any()
-    assert (found == vectors).all()
+    results = Results(keys, 4)
+    VectorCache(tmp_path / "c", settings_of("x", 4)).read(results)
+    assert not results.missing.any()
+    assert (results.vectors == vectors).all()
 
 
 # Encoders that share a name
@@ -325,19 +330,18 @@ def test_a_hundred_thousand_cached_texts_are_found_within_a_second(tmp_path: Pat
     texts = [f"text number {i}" for i in range(100_000)]
     keys, n_tokens = text_keys(texts), np.ones(100_000, dtype=np.int64)
     vectors = np.random.default_rng(0).standard_normal((100_000, 384), dtype=np.float32)
-    cache = VectorCache(tmp_path, {"encoder": "x"}, 384)
+    cache = VectorCache(tmp_path, settings_of("x", 384))
     for start in range(0, 100_000, 500):
         rows = slice(start, start + 500)
         cache.write(keys[rows], vectors[rows], n_tokens[rows])
     seconds = []
     for _ in range(3):
-        found, missing = np.empty_like(vectors), np.ones(100_000, dtype=bool)
         started = time.perf_counter()
-        keys = text_keys(texts)
-        VectorCache(tmp_path, {"encoder": "x"}, 384).read(keys, found, n_tokens.copy(), missing)
+        results = Results(text_keys(texts), 384)
+        VectorCache(tmp_path, settings_of("x", 384)).read(results)
         seconds.append(time.perf_counter() - started)
-        assert not missing.any()
-        assert (found == vectors).all()
+        assert not results.missing.any()
+        assert (results.vectors == vectors).all()
     pairs = len([*cache.folder.glob("*" + KEYS)])
     assert len([*cache.folder.glob("*" + VECTORS)]) == pairs
     print(f"{min(seconds):.2f} s for 100,000 texts in {pairs} pairs")

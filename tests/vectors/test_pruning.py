@@ -10,16 +10,23 @@ import numpy as np
 import pytest
 
 from frozenbert.cli.main import main
-from frozenbert.vectors.cache import KEYS, LEFTOVERS_AFTER, VECTORS, VectorCache, text_keys
+from frozenbert.vectors.cache import VectorCache
+from frozenbert.vectors.entries import KEYS, LEFTOVERS_AFTER, VECTORS
 from frozenbert.vectors.pruning import holdings, pieces, prune
+from frozenbert.vectors.results import Results, text_keys
+from frozenbert.vectors.settings import VectorSettings
 
 DAY = 86_400.0
+
+
+def settings_of(encoder: str) -> VectorSettings:
+    return VectorSettings(encoder, 6, 8, layers=(6,), pooling=("cls",), max_length=16)
 
 
 def fill(root: Path, encoder: str, n: int, days: float = 0, start: int = 0) -> list[str]:
     """Write a pair with `n` vectors that was last used so many days ago; return its texts."""
     texts = [f"{encoder} {i}" for i in range(start, start + n)]
-    cache = VectorCache(root, {"encoder": encoder, "pooling": ("cls",), "layers": (6,)}, 8)
+    cache = VectorCache(root, settings_of(encoder))
     before = {*cache.folder.glob("*.npy")}
     cache.write(text_keys(texts), np.ones((n, 8), dtype=np.float32), np.ones(n, dtype=int))
     for path in {*cache.folder.glob("*.npy")} - before:
@@ -28,11 +35,10 @@ def fill(root: Path, encoder: str, n: int, days: float = 0, start: int = 0) -> l
 
 
 def found(root: Path, encoder: str, texts: list[str]) -> int:
-    cache = VectorCache(root, {"encoder": encoder, "pooling": ("cls",), "layers": (6,)}, 8)
-    missing = np.ones(len(texts), dtype=bool)
-    vectors = np.empty((len(texts), 8), dtype=np.float32)
-    cache.read(text_keys(texts), vectors, np.zeros(len(texts), dtype=np.int64), missing)
-    return int((~missing).sum())
+    cache = VectorCache(root, settings_of(encoder))
+    results = Results(text_keys(texts), 8)
+    cache.read(results)
+    return int((~results.missing).sum())
 
 
 def put_graph(root: Path, days: float = 0) -> Path:
@@ -172,7 +178,7 @@ def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == f"cache    {tmp_path}"
     assert lines[1].startswith("holds    1,234 vectors, 71.")
     day = time.strftime("%Y-%m-%d", time.localtime(time.time() - 3 * DAY))
-    assert lines[4].split() == ["0123456789ab", "cls", "6", "?", "1,234", "69.4", "kB", day]
+    assert lines[4].split() == ["0123456789ab", "cls", "6", "float32", "1,234", "69.4", "kB", day]
     assert lines[5].startswith("graph abc")
 
 

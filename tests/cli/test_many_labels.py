@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_encoder import make_family
 
 from frozenbert import InputError, load_model
-from frozenbert.cli.main import classify, embed, train
 from frozenbert.tables.cells import has_lists, label_sets_of
 from frozenbert.tables.reading import read_table
 from frozenbert.tables.table import Table
@@ -30,20 +28,6 @@ def comments(n: int = 96) -> pd.DataFrame:
         words = [word for kind, word in KINDS.items() if flags[kind]]
         rows.append({"comment": f"{' '.join(words)} film {i} so and so", **flags})
     return pd.DataFrame(rows)
-
-
-@pytest.fixture
-def run(tiny, tmp_path, monkeypatch, capsys):
-    """Run a command here and return its exit code, what it printed, and its errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FROZENBERT_ENCODERS", str(Path(tiny).parent))  # for saved models
-
-    def run(command, *arguments):
-        code = command([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 OPTIONS = ["--cv", 2, "--C", "0.01,1", "--pooling", "mean", "--out", "model"]
@@ -65,10 +49,10 @@ def test_many_labels_from_file_to_file(run, tiny, form):
         write_table(frame, data)
         labels = ["--label-column", "tags"]
         labels += ["--label-separator", "|"] if form == "separated" else []
-    code, out, err = run(train, "--data", data, "--model", tiny, *labels, *OPTIONS)
+    code, out, err = run("train", "--data", data, "--encoder", tiny, *labels, *OPTIONS)
     assert (code, err) == (0, "")
-    assert re.search(r"^train    72 rows; (toxic|insult|spam): 3\d, ", out, re.MULTILINE)
-    assert "macro F1   micro F1  all right" in out
+    assert re.search(r"^train  72 rows; (toxic|insult|spam): 3\d, ", out, re.MULTILINE)
+    assert "macro F1  micro F1  all right" in out
     assert "with thresholds of 0.5" in out
     metrics = json.loads(Path("model/metrics.json").read_text("utf-8"))
     assert set(metrics["per_class"]) == set(KINDS)
@@ -84,9 +68,9 @@ def test_many_labels_from_file_to_file(run, tiny, form):
     assert "macro F1 of the baseline" in page
 
     write_table(comments(8)[["comment"]], "new.csv")
-    code, out, _ = run(classify, "--model", "model", "--data", "new.csv", "--out", "out.csv")
+    code, out, _ = run("classify", "--model", "model", "--data", "new.csv", "--out", "out.csv")
     assert code == 0
-    assert re.search(r"^found    prediction_\w+: \d+, ", out, re.MULTILINE)
+    assert re.search(r"^labels +prediction_\w+: \d+, ", out, re.MULTILINE)
     found = pd.read_csv("out.csv")
     names = sorted(KINDS) if form != "columns" else list(KINDS)
     assert list(found.columns) == [
@@ -96,7 +80,7 @@ def test_many_labels_from_file_to_file(run, tiny, form):
     np.testing.assert_array_equal(
         found.iloc[:, 1:4].to_numpy(), model.predict(found["comment"].tolist())
     )
-    code, out, _ = run(classify, "--model", "model", "--text", "bad slow film 5 so and so")
+    code, out, _ = run("classify", "--model", "model", "--text", "bad slow film 5 so and so")
     assert re.search(r"^prediction_toxic\t1$", out, re.MULTILINE)
     assert re.search(r"^prediction_insult\t0$", out, re.MULTILINE)
     assert re.search(r"^proba_spam\t0\.\d{4}$", out, re.MULTILINE)
@@ -108,15 +92,17 @@ def test_a_test_file_of_many_labels(run, tiny):
     write_table(frame[["comment", "tags"]][:72], "train.csv")
     write_table(frame[["comment", "tags"]][72:], "test.csv")
     options = ["--label-column", "tags", "--label-separator", "|", *OPTIONS]
-    code, *_ = run(train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *options)
+    code, *_ = run(
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *options
+    )
     assert code == 0
     frame.loc[90, "tags"] = "toxic|rude"
     write_table(frame[["comment", "tags"]][72:], "test.csv")
     code, _, err = run(
-        train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *options
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *options
     )
     assert code == 2
-    assert "test.csv, line 20: the label 'rude' does not stand in the training rows" in err
+    assert "test.csv, line 20: the label 'rude'" in err
 
 
 @pytest.mark.parametrize(
@@ -128,16 +114,16 @@ def test_a_test_file_of_many_labels(run, tiny):
         (
             {},
             [*COLUMNS, "--label-separator", "|"],
-            "--label-separator: goes with one --label-column",
+            "--label-separator |: requires one column of labels",
         ),
         ({}, ["--label-column", "spam", "--label-separator", ""], "--label-separator: is empty"),
-        ({}, [*COLUMNS, "--scoring", "f1"], "scoring='f1': does not go with these labels"),
+        ({}, [*COLUMNS, "--scoring", "f1"], "--scoring f1: "),
         (
             {},
             ["--label-column", "spam", "--calibrate", "sigmoid", "--class-weight", "balanced"],
             "calibration would undo the weights",
         ),
-        ({}, [*COLUMNS, "--scoring", "f2"], "scoring='f2': a scikit-learn scorer's name"),
+        ({}, [*COLUMNS, "--scoring", "f2"], "--scoring f2: "),
         ({}, [*COLUMNS, "--text-column", "spam"], "column 'spam' cannot be both"),
     ],
 )
@@ -146,7 +132,7 @@ def test_what_is_wrong_with_labels(run, tiny, change, arguments, match):
     for column, value in change.items():
         frame.loc[2, column] = value
     write_table(frame, "train.csv")
-    code, _, err = run(train, "--data", "train.csv", "--model", tiny, "--cv", 2, *arguments)
+    code, _, err = run("train", "--data", "train.csv", "--encoder", tiny, "--cv", 2, *arguments)
     assert code == 2
     assert match in err
     assert err.count("\n") == 1
@@ -160,7 +146,7 @@ def test_a_label_with_one_row_is_a_warning(run, tiny):
     columns = [*COLUMNS, "--label-column", "threat"]
     write_table(comments(16).assign(threat=0), "test.csv")
     code, _, err = run(
-        train, "--data", "train.csv", "--test", "test.csv", "--model", tiny, *columns, *OPTIONS
+        "train", "--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *columns, *OPTIONS
     )
     assert code == 0
     assert "warning: label 'threat' has 1 training rows with it, too few for 2 folds" in err
@@ -196,11 +182,13 @@ def test_all_options_at_once(run, tiny):
     options = ["--search", "features", "--with-tfidf", "--calibrate", "isotonic"]
     options += ["--scoring", "f1_macro", "--long-text", "windows"]
     code, out, err = run(
-        train, "--data", "train.csv", "--model", tiny, *options, "--cv", 2, "--C", "0.01,1",
+        "train", "--data", "train.csv", "--encoder", tiny, *options, "--cv", 2, "--C", "0.01,1",
         "--out", "model",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert re.search(r"^features pooling [\w+]+, layer [\d, ]+: the best of 15 choices$", out, re.M)
+    assert re.search(
+        r"^features +pooling [\w+]+, layer [\d, ]+: the best of 15 choices$", out, re.M
+    )
     assert "before calibration" in out
     assert "f1_macro" in out
     sidecar = json.loads(Path("model/model.json").read_text("utf-8"))
@@ -211,7 +199,7 @@ def test_all_options_at_once(run, tiny):
     assert sidecar["encoder"]["long_text"] == "windows"
     assert Path("model/features.png").exists()
     # A simpler model in the same folder leaves no plot of this one.
-    code, *_ = run(train, "--data", "train.csv", "--model", tiny, "--cv", 2, "--out", "model")
+    code, *_ = run("train", "--data", "train.csv", "--encoder", tiny, "--cv", 2, "--out", "model")
     assert code == 0
     assert not Path("model/features.png").exists()
 
@@ -219,15 +207,15 @@ def test_all_options_at_once(run, tiny):
 def test_a_model_reads_long_texts_as_it_was_trained(run, tiny):
     write_table(comments()[["comment", "toxic"]], "train.csv")
     options = ["--long-text", "windows", *OPTIONS]
-    assert run(train, "--data", "train.csv", "--model", tiny, *options)[0] == 0
+    assert run("train", "--data", "train.csv", "--encoder", tiny, *options)[0] == 0
     text = "bad " * 30 + "good film " * 60
     pd.DataFrame({"comment": [text]}).to_csv("long.csv", index=False)
     call = ["--model", "model", "--data", "long.csv", "--out", "out.csv"]
-    code, _, err = run(classify, *call)
+    code, _, err = run("classify", *call)
     assert (code, err) == (0, "")  # nothing is cut, so there is no warning
-    code, _, err = run(classify, *call, "--long-text", "truncate")
+    code, _, err = run("classify", *call, "--long-text", "truncate")
     assert code == 2
-    assert "--long-text truncate: this model was trained with windows" in err
+    assert "unrecognized arguments: --long-text truncate" in err
 
 
 # The report
@@ -240,7 +228,7 @@ def test_texts_in_the_report_are_escaped_or_left_out(run, tiny):
     frame = comments()[["comment", "toxic"]]
     frame["comment"] = [f"{HOSTILE} {i}" for i in range(len(frame))]  # nothing can be told apart
     write_table(frame.rename(columns={"toxic": "label"}), "train.csv")
-    assert run(train, "--data", "train.csv", "--model", tiny, *OPTIONS)[0] == 0
+    assert run("train", "--data", "train.csv", "--encoder", tiny, *OPTIONS)[0] == 0
     page = Path("model/report.html").read_text("utf-8")
     assert "<script" not in page
     assert "<img src=x" not in page
@@ -249,7 +237,7 @@ def test_texts_in_the_report_are_escaped_or_left_out(run, tiny):
     assert "Labels to look at" in page
     for name in ("metrics.json", "model.json"):
         assert "<script" not in Path("model", name).read_text("utf-8")
-    code, *_ = run(train, "--data", "train.csv", "--model", tiny, *OPTIONS, "--no-examples")
+    code, *_ = run("train", "--data", "train.csv", "--encoder", tiny, *OPTIONS, "--no-examples")
     assert code == 0
     page = Path("model/report.html").read_text("utf-8")
     assert "alert" not in page
@@ -263,8 +251,8 @@ def test_the_report_says_what_to_know_of_the_data(run, tiny):
     frame.loc[20, "comment"] = "a film " * 60
     write_table(frame, "train.csv")
     write_table(frame[:6], "test.csv")
-    arguments = ["--data", "train.csv", "--test", "test.csv", "--model", tiny, *OPTIONS]
-    assert run(train, *arguments)[0] == 0
+    arguments = ["--data", "train.csv", "--test", "test.csv", "--encoder", tiny, *OPTIONS]
+    assert run("train", *arguments)[0] == 0
     metrics = json.loads(Path("model/metrics.json").read_text("utf-8"))
     data = metrics["data"]
     assert (data["n_duplicates"], data["n_contradictions"]) == (2, 1)
@@ -286,11 +274,49 @@ SCRIPTS = {
 }
 
 
+def make_byte_encoder(folder: Path) -> Path:
+    """Write a tiny encoder whose tokens are bytes: it reads any script, 40 bytes at a time."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+    torch.manual_seed(1)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    vocabulary = {c: i for i, c in enumerate([*special, *pre_tokenizers.ByteLevel.alphabet()])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = ["bos_token", "pad_token", "eos_token", "unk_token", "mask_token"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        cls_token="<s>",
+        sep_token="</s>",
+        **dict(zip(names, special, strict=True)),
+    ).save_pretrained(folder)
+    model = XLMRobertaModel(
+        XLMRobertaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=42,
+            type_vocab_size=1,
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:  # random weights leave all vectors nearly alike
+                parameter.mul_(8)
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("form", ["csv", "tsv.gz", "jsonl", "parquet"])
 def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
-    # Its tokens are bytes, so it reads any script; 40 of them at a time.
-    encoder = str(make_family(tmp_path / "multilingual", "xlm-roberta"))
-    windows = ["--model", encoder, "--long-text", "windows", "--pooling", "mean"]
+    encoder = str(make_byte_encoder(tmp_path / "multilingual"))
+    windows = ["--encoder", encoder, "--long-text", "windows", "--pooling", "mean"]
     capsys.readouterr()  # transformers' bar
     rows = [
         {"text": text.format(i), "label": label}
@@ -300,7 +326,7 @@ def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
     ]
     frame = pd.DataFrame(rows)
     write_table(frame, f"train.{form}")
-    code, out, err = run(train, "--data", f"train.{form}", *windows, *OPTIONS)
+    code, out, err = run("train", "--data", f"train.{form}", *windows, *OPTIONS)
     assert (code, err) == (0, "")
     assert "한국어: 24" in out
     metrics = json.loads(Path("model/metrics.json").read_text("utf-8"))
@@ -308,12 +334,14 @@ def test_any_script_from_file_to_report(run, tmp_path, capsys, form):
     assert set(metrics["per_class"]) == set(SCRIPTS)
     page = Path("model/report.html").read_text("utf-8")
     assert all(label in page for label in SCRIPTS)
-    code, *_ = run(classify, "--model", "model", "--data", f"train.{form}", "--out", f"out.{form}")
+    code, *_ = run(
+        "classify", "--model", "model", "--data", f"train.{form}", "--out", f"out.{form}"
+    )
     assert code == 0
     found = read_table(f"out.{form}", header="sv" in form or None).frame
     assert found["text"].tolist() == frame["text"].tolist()
     assert (found["prediction"] == frame["label"]).mean() > 0.9
-    code, *_ = run(embed, "--data", f"train.{form}", *windows, "--out", "x.npy",
+    code, *_ = run("embed", "--data", f"train.{form}", *windows, "--out", "x.npy",
                    "--label-column", "label")  # fmt: skip
     assert code == 0
     vectors = np.load("x.npy")

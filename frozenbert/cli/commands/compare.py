@@ -1,0 +1,22 @@
+"""Show trained models side by side, and say which one to use."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..arguments import add_debug
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("models", nargs="+", metavar="FOLDER", help="folders of trained models")
+    add_debug(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a table of the models and a verdict."""
+    from ...reports.comparison import compare_models
+
+    print("\n".join(compare_models(arguments.models)))

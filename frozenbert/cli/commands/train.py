@@ -1,0 +1,226 @@
+"""Train a text classifier on a table of texts and labels, evaluate it and save it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ..arguments import (
+    add_cache,
+    add_clean,
+    add_cluster,
+    add_debug,
+    add_encoder,
+    add_label_separator,
+    add_limit,
+    add_n_jobs,
+    add_seed,
+    add_table,
+    folds,
+    parse_c_values,
+)
+
+if TYPE_CHECKING:
+    from ..options import Rows
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--data", required=True, metavar="FILE", help="table of texts and labels")
+    parser.add_argument(
+        "--test",
+        metavar="FILE",
+        help="table to evaluate on; default: a stratified quarter of --data",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="where the model goes; default: artifacts/NAME of --data"
+    )
+    add_limit(parser)
+    add_clean(parser)
+    add_seed(parser)
+    add_n_jobs(parser)
+    parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
+    add_debug(parser)
+    _add_classifier(parser)
+    add_table(parser)
+    add_encoder(parser)
+    add_cache(parser)
+    add_cluster(parser)
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    head = parser.add_argument_group("classifier")
+    head.add_argument(
+        "--search",
+        choices=("head", "features"),
+        default="head",
+        help="what cross-validation chooses: C alone (head, the default), or also layers and "
+        "pooling (features)",
+    )
+    head.add_argument(
+        "--with-tfidf", action="store_true", help="add TF-IDF of words and word pairs"
+    )
+    head.add_argument(
+        "--calibrate",
+        choices=("sigmoid", "isotonic"),
+        help="calibrate the probabilities on out-of-fold predictions",
+    )
+    head.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="weight rows so that all classes count the same",
+    )
+    head.add_argument(
+        "--scoring",
+        metavar="NAME",
+        help="scikit-learn scorer for the search; default: accuracy, or average precision if "
+        "a text has several labels",
+    )
+    head.add_argument(
+        "--cv", type=folds, default=5, metavar="FOLDS", help="folds of the search; default: 5"
+    )
+    head.add_argument(
+        "--C",
+        type=parse_c_values,
+        metavar="VALUES",
+        help="values to try, separated by commas; default: 20 from 1e-5 to 10, or 7 if a text has "
+        "several labels",
+    )
+    add_label_separator(head)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, evaluate and save a classifier; print its figures."""
+    import numpy as np
+
+    from ...pipeline import make_text_classifier
+    from ...training import check_classes, save_training, train
+    from ..options import encoder_settings, read_rows
+    from ..output import count, describe_files, describe_table, print_training, say
+
+    started = time.perf_counter()
+    out = _folder(arguments)
+    rows = read_rows(arguments, arguments.data)
+    say("data", describe_table(rows.table, rows.text_column, rows.label_column))
+    source = {
+        **_file(arguments.data),
+        "text_column": rows.text_column,
+        "label_column": rows.label_column,
+    }
+    rows, test_rows, test = _split(arguments, rows)
+    check_classes(rows.labels, arguments.cv)
+    say("train", f"{len(rows.texts):,} rows; {count(rows.labels)}")
+    if arguments.test is None:
+        say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
+    else:
+        say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
+    _warn_of_leakage(arguments, test_rows.texts, test)
+    settings, notice = encoder_settings(arguments)
+    model = make_text_classifier(
+        **settings,
+        search=arguments.search,
+        with_tfidf=arguments.with_tfidf,
+        clean=arguments.clean,
+        multi_label=np.ndim(rows.labels) == 2,
+        calibrate=arguments.calibrate,
+        class_weight=arguments.class_weight,
+        scoring=arguments.scoring,
+        C=arguments.C,
+        cv=arguments.cv,
+        random_state=arguments.seed,
+        n_jobs=arguments.n_jobs,
+    )
+    reading = time.perf_counter() - started
+    with _searching(arguments):
+        training = train(
+            model,
+            rows.texts,
+            rows.labels,
+            test_rows.texts,
+            test_rows.labels,
+            examples=not arguments.no_examples,
+        )
+    training.seconds = {"reading": reading, **training.seconds}
+    # Saved before it is printed: whoever reads our output may close the pipe.
+    save_training(training, out, {"notice": notice, "training": source, "test": test})
+    print_training(training)
+    say("in all", f"{time.perf_counter() - started:.1f} s")
+    say("written", describe_files(out))
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder to write; raise `InputError` if that is not possible."""
+    from ...utils.files import check_can_write
+
+    data = Path(arguments.data)
+    name = re.sub(r"(\.[^.]+)?(\.gz)?$", "", data.name, count=1, flags=re.IGNORECASE)
+    out = Path(arguments.out or Path("artifacts") / name)
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file; name a folder.", parameter="out", value=out)
+    check_can_write(out / "model.joblib")
+    return out
+
+
+def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Return the rows to train on, those to test on, and what `model.json` says of the latter."""
+    from ...training import hold_out
+    from ..options import read_test_rows
+
+    if arguments.test is not None:
+        test_rows = read_test_rows(arguments, arguments.test, rows)
+        described = f"all of {Path(arguments.test).name}"
+        return rows, test_rows, {"description": described, **_file(arguments.test)}
+    texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    name = Path(arguments.data).name
+    return (
+        replace(rows, texts=texts, labels=labels),
+        replace(rows, texts=test_texts, labels=test_labels),
+        {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
+    )
+
+
+def _file(path: str) -> dict[str, str]:
+    from ...utils.files import sha256_of_file
+
+    return {"file": Path(path).name, "sha256": sha256_of_file(path)}
+
+
+def _warn_of_leakage(arguments: argparse.Namespace, texts: list[str], test: dict[str, Any]) -> None:
+    """Warn of test rows that the encoder was fine-tuned on, and note their number."""
+    from ...finetune.finetuning import n_trained_on
+    from ...utils.cleaning import clean_texts
+    from ..output import warn
+
+    if arguments.encoder is None:
+        return
+    seen = clean_texts(texts) if arguments.clean else texts
+    if n := n_trained_on(arguments.encoder, seen):
+        test["n_trained_on"] = n
+        warn(
+            f"the encoder was fine-tuned on {n:,} of the {len(seen):,} test rows, so the figures "
+            f"say nothing about new texts; give other rows with --test."
+        )
+
+
+@contextlib.contextmanager
+def _searching(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let the search run on a cluster, if one is asked for."""
+    if not (arguments.workers or arguments.scheduler):
+        yield
+        return
+    from ...bulk.cluster import cluster, describe_workers, searched_on
+    from ..output import say
+
+    with cluster(arguments.scheduler, arguments.workers) as client:
+        say("cluster", describe_workers(client))
+        with searched_on(client):
+            yield

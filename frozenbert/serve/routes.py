@@ -1,0 +1,283 @@
+"""The paths of the service: what each takes and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from .guard import HEADERS
+from .monitoring import ServiceCounters
+from .request_queue import BLOCK, QueueFullError, RequestQueue
+from .schemas import (
+    EXPLAINED_WORDS,
+    Delimiter,
+    ErrorAnswer,
+    Explanation,
+    Health,
+    ModelCard,
+    PredictionAnswer,
+    Readiness,
+    TextRequest,
+    TextsRequest,
+    WordWeight,
+)
+from .service import Service, UploadedTable, read_upload, without_word
+
+try:
+    from fastapi import APIRouter, Depends, Query, Request, Response
+    from fastapi.responses import FileResponse, StreamingResponse
+except ImportError as error:
+    raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
+
+__all__ = ["PAGE", "TOKEN_RESPONSES", "Responses", "model_router", "page_router", "status_router"]
+
+PAGE = Path(__file__).parent / "page"
+
+Responses = dict[int | str, dict[str, object]]
+
+
+def _errors(descriptions: dict[int, str]) -> Responses:
+    return {
+        status: {"model": ErrorAnswer, "description": text} for status, text in descriptions.items()
+    }
+
+
+TOKEN_RESPONSES = _errors({401: "The token is missing or wrong."})
+_ALWAYS = _errors(
+    {400: "The Host header, or the body's JSON, is not valid.", 500: "Internal error."}
+)
+_ASKS_THE_MODEL = _errors(
+    {
+        403: "A browser sent this for another site's page.",
+        408: "The request did not arrive in time.",
+        413: "The request is too large.",
+        422: "The texts, the table or a parameter is not valid.",
+        503: "Too many requests: try again after the seconds in Retry-After.",
+        504: "The model did not answer in time.",
+    }
+)
+_NOT_READY = _errors({503: "The queue is full."})
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _queue(request: Request) -> RequestQueue:
+    queue: RequestQueue = request.app.state.queue
+    return queue
+
+
+def _counters(request: Request) -> ServiceCounters:
+    counters: ServiceCounters = request.app.state.counters
+    return counters
+
+
+async def _exit_stack() -> AsyncIterator[contextlib.AsyncExitStack]:
+    """Close what a request has opened after its answer is sent or its client has left."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack
+
+
+ServedModel = Annotated[Service, Depends(_service)]
+Queue = Annotated[RequestQueue, Depends(_queue)]
+Counters = Annotated[ServiceCounters, Depends(_counters)]
+ExitStack = Annotated[contextlib.AsyncExitStack, Depends(_exit_stack)]
+
+model_router = APIRouter(responses=_ALWAYS)
+status_router = APIRouter(responses=_ALWAYS)
+page_router = APIRouter(include_in_schema=False)
+
+
+# The model
+
+
+@model_router.post("/predict", responses=_ASKS_THE_MODEL)
+async def predict_texts(
+    asked: TextsRequest, service: ServedModel, queue: Queue
+) -> PredictionAnswer:
+    """Return the labels of texts, and their probabilities."""
+    service.check(asked.texts)
+    parts = [part async for part in queue.blocks(asked.texts)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    probabilities = service.probabilities_of(columns)
+    return PredictionAnswer(
+        labels=service.classes,
+        predictions=service.labels_of(columns),
+        probabilities=None if probabilities is None else probabilities.tolist(),
+    )
+
+
+@model_router.post("/explain", responses=_ASKS_THE_MODEL)
+async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -> Explanation:
+    """Return the effect of each word on a label's probability; approximate."""
+    service.check([asked.text])
+    names = [str(label) for label in service.classes]
+    if asked.label is not None and asked.label not in names:
+        raise InputError(
+            "this model has no such label; /model lists its labels.", parameter="label"
+        )
+    if not service.has_probabilities:
+        raise InputError("this model predicts no probabilities, so there is nothing to explain.")
+    words = list(re.finditer(r"\S+", asked.text))
+    tried = words[:EXPLAINED_WORDS]
+    texts = [asked.text, *(without_word(asked.text, word) for word in tried)]
+    probabilities = service.probabilities_of(await queue.ask(texts))
+    assert probabilities is not None
+    place = int(probabilities[0].argmax()) if asked.label is None else names.index(asked.label)
+    whole, *without = probabilities[:, place].tolist()
+    return Explanation(
+        label=service.classes[place],
+        probability=whole,
+        words=[
+            WordWeight(word=word.group(), start=word.start(), weight=whole - probability)
+            for word, probability in zip(tried, without, strict=True)
+        ],
+        n_words=len(words),
+    )
+
+
+_TABLE = {
+    "text/csv": {"schema": {"type": "string"}},
+    "text/tab-separated-values": {"schema": {"type": "string"}},
+}
+
+
+@model_router.post(
+    "/predict.csv",
+    response_class=StreamingResponse,
+    openapi_extra={"requestBody": {"content": _TABLE, "required": True}},
+    responses={
+        **_ASKS_THE_MODEL,
+        200: {"content": _TABLE, "description": "The rows and their predictions."},
+    },
+)
+async def predict_table(
+    request: Request,
+    service: ServedModel,
+    queue: Queue,
+    stack: ExitStack,
+    text_column: Annotated[
+        str | None, Query(description="Column of the texts. Default: the only sensible choice.")
+    ] = None,
+    header: Annotated[
+        bool | None, Query(description="Whether the first row names the columns. Default: a guess.")
+    ] = None,
+    delimiter: Annotated[
+        Delimiter | None, Query(description="Default: recognized from the rows.")
+    ] = None,
+) -> StreamingResponse:
+    """Return the rows of a table with predictions, with the same delimiter.
+
+    The header `X-Rows` is the number of rows to come. If the answer has fewer rows, an error
+    has cut it short.
+    """
+    is_tsv = "tab-separated" in request.headers.get("content-type", "")
+    table = await asyncio.to_thread(
+        read_upload,
+        await request.body(),
+        "tsv" if is_tsv else "csv",
+        service.limits.texts,
+        text_column=text_column,
+        header=header,
+        delimiter="\t" if delimiter == "tab" else delimiter,
+    )
+    service.check(table.texts, "row")
+    for name in service.column_names:
+        if name in table.frame.columns:
+            raise InputError(
+                f"the table has a column {name!r} already, which the predictions would hide: "
+                f"rename it."
+            )
+    # Closed after the answer, so that a client that leaves gives its place in the queue back.
+    blocks = await stack.enter_async_context(contextlib.aclosing(queue.blocks(table.texts)))
+    first = await anext(blocks)  # an error of the queue is answered before an answer begins
+
+    async def rows() -> AsyncIterator[str]:
+        yield _rows_of(table, 0, first)
+        for start in range(BLOCK, len(table.texts), BLOCK):
+            yield _rows_of(table, start, await anext(blocks))
+
+    kind = "text/tab-separated-values" if table.delimiter == "\t" else "text/csv"
+    return StreamingResponse(
+        rows(), media_type=f"{kind}; charset=utf-8", headers={"X-Rows": str(len(table.texts))}
+    )
+
+
+def _rows_of(table: UploadedTable, start: int, predictions: dict[str, np.ndarray]) -> str:
+    """Return a block of rows with predictions; the first one has the header."""
+    block = table.frame.iloc[start : start + BLOCK].reset_index(drop=True)
+    joined = pd.concat([block, pd.DataFrame(predictions)], axis="columns")
+    # A reader of tsv tells by quotes around every field that quotes are no part of the text.
+    quoting = csv.QUOTE_ALL if table.delimiter == "\t" else csv.QUOTE_NONNUMERIC
+    text: str = joined.to_csv(
+        index=False,
+        header=not start,
+        sep=table.delimiter,
+        lineterminator="\n",
+        quoting=quoting,
+    )
+    return text
+
+
+@model_router.get("/model")
+async def describe_model(request: Request) -> ModelCard:
+    """Return what is known of the model: labels, encoder, data, figures, limits."""
+    card: ModelCard = request.app.state.card
+    return card
+
+
+# Status
+
+
+@status_router.head("/healthz", include_in_schema=False)
+@status_router.get("/healthz")
+async def health() -> Health:
+    """Tell that the process is alive."""
+    return Health()
+
+
+@status_router.head("/readyz", include_in_schema=False)
+@status_router.get("/readyz", responses=_NOT_READY)
+async def readiness(queue: Queue) -> Readiness:
+    """Tell whether a text would be accepted now."""
+    if not queue.has_room(1):
+        raise QueueFullError("the queue is full")
+    return Readiness(waiting_texts=queue.waiting)
+
+
+@model_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(counters: Counters) -> Response:
+    """Return counters for Prometheus."""
+    return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+# The page
+
+
+@page_router.api_route("/", methods=["GET", "HEAD"])
+async def page() -> FileResponse:
+    """Return the page."""
+    return FileResponse(PAGE / "index.html")
+
+
+@page_router.get("/docs")
+async def docs() -> FileResponse:
+    """Return the description of the API by Swagger UI."""
+    # Its style sheet contains pictures as data.
+    policy = f"{HEADERS['content-security-policy']}; img-src 'self' data:"
+    return FileResponse(PAGE / "docs.html", headers={"content-security-policy": policy})

@@ -1,0 +1,308 @@
+"""The served model: loaded and set up for serving, its card, and its answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from .. import __version__
+from ..embed import DistilBertVectorizer
+from ..errors import InputError
+from ..heads.multilabel import MultiLabelClassifier
+from ..persistence import joblib_hash, load_model, safest
+from ..pipeline import column_names, predict
+from ..reports.sidecar import read_sidecar
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_blocks
+from ..tables.table import Upload
+from ..utils.steps import find_step, find_steps
+from .guard import Limits
+from .request_queue import Columns
+from .schemas import EXPLAINED_WORDS, Label, ModelCard, RequestLimits
+
+__all__ = ["LOCAL_HOSTS", "Service", "UploadedTable", "load_service", "read_upload"]
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+MAX_COLUMNS = 1000
+DELIMITERS = (",", ";", "\t", "|")
+FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass
+class Service:
+    """A fitted model and how it is served.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted classifier of texts, as from `frozenbert.load_model`.
+    path : pathlib.Path
+        Its file, for the card.
+    limits : frozenbert.serve.guard.Limits
+    max_waiting : int, default=1024
+        Number of texts that may wait in the queue.
+    token : str, optional
+        What clients have to send as `Authorization: Bearer`.
+    hosts : sequence of str
+        Values of the Host header that are accepted; `*.example.org` accepts all subdomains.
+
+    Attributes
+    ----------
+    classes : list
+        The labels.
+    multi_label : bool
+        Whether a text may have any number of labels.
+    """
+
+    model: BaseEstimator
+    path: Path
+    limits: Limits = field(default_factory=Limits)
+    max_waiting: int = 1024
+    token: str | None = None
+    hosts: Sequence[str] = LOCAL_HOSTS
+
+    def __post_init__(self) -> None:
+        self.multi_label = find_step(self.model, MultiLabelClassifier) is not None
+        self.classes: list[Label] = np.asarray(getattr(self.model, "classes_", [])).tolist()
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model predicts probabilities."""
+        return hasattr(self.model, "predict_proba")
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns that the model adds to a table."""
+        return column_names(self.model)
+
+    def predict(self, texts: list[str]) -> Columns:
+        """Return the model's answers as columns with one value per text."""
+        return predict(self.model, texts)
+
+    def card(self) -> ModelCard:
+        """Return what is known of the model.
+
+        Data and figures come from the `model.json` beside it, if that belongs to this model.
+        """
+        sidecar: Mapping[str, object] = read_sidecar(self.path)
+        if not sidecar or sidecar.get("model_sha256") != joblib_hash(self.path):
+            sidecar = {}
+        metrics = _mapping(sidecar.get("metrics"))
+        figures = {name: _number(metrics[name]) for name in FIGURES if name in metrics}
+        if "baseline" in metrics:
+            baseline = _mapping(metrics["baseline"])
+            figures["baseline_accuracy"] = _number(baseline.get("accuracy"))
+            figures["baseline_macro_f1"] = _number(baseline.get("macro_f1"))
+        return ModelCard.model_validate(
+            {
+                "name": self.path.absolute().parent.name,
+                "file": self.path.name,
+                "labels": self.classes,
+                "many_labels": self.multi_label,
+                "probabilities": self.has_probabilities,
+                "encoder": _mapping(sidecar.get("encoder")) or None,
+                "data": _mapping(sidecar.get("training")).get("file"),
+                "tested_on": _mapping(sidecar.get("test")).get("description"),
+                "figures": figures,
+                "created": sidecar.get("created"),
+                "frozenbert": __version__,
+                "limits": RequestLimits(**asdict(self.limits), explained_words=EXPLAINED_WORDS),
+            }
+        )
+
+    def check(self, texts: Sequence[str], kind: str = "text") -> None:
+        """Raise `InputError` if there are too many texts, or one is too long or not Unicode.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        kind : str, default="text"
+            What the message calls one of them.
+        """
+        limits = self.limits
+        if len(texts) > limits.texts:
+            raise InputError(
+                f"{len(texts):,} {kind}s; the limit is {limits.texts:,}: send them in parts."
+            )
+        for number, text in enumerate(texts):
+            if len(text) > limits.characters:
+                raise InputError(
+                    f"{kind} {number} (counted from 0) has {len(text):,} characters; the limit "
+                    f"is {limits.characters:,}."
+                )
+            if _SURROGATE.search(text):
+                raise InputError(
+                    f"{kind} {number} (counted from 0) contains a lone surrogate, which is not "
+                    f"valid Unicode."
+                )
+
+    def labels_of(self, columns: Columns) -> list[Label | list[Label]]:
+        """Return the label of each text, or its list of labels."""
+        if not self.multi_label:
+            labels: list[Label | list[Label]] = columns["prediction"].tolist()
+            return labels
+        flags = np.stack([columns[f"prediction_{label}"] for label in self.classes], axis=1)
+        return [
+            [label for label, flag in zip(self.classes, row, strict=True) if flag] for row in flags
+        ]
+
+    def probabilities_of(self, columns: Columns) -> np.ndarray | None:
+        """Return the probabilities, shape (n_texts, n_labels), if the model predicts them."""
+        if not self.classes or f"proba_{self.classes[0]}" not in columns:
+            return None
+        return np.stack([columns[f"proba_{label}"] for label in self.classes], axis=1)
+
+
+def load_service(
+    path: str | PathLike[str],
+    *,
+    limits: Limits | None = None,
+    max_waiting: int = 1024,
+    token: str | None = None,
+    hosts: Sequence[str] = LOCAL_HOSTS,
+    encoder_path: str | PathLike[str] | None = None,
+    device: str | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | PathLike[str] | None = None,
+) -> Service:
+    """Load a saved model and set it up for serving.
+
+    The safe form of the model is preferred. One prediction is made, so that the encoder is
+    loaded before the first request.
+
+    Parameters
+    ----------
+    path : path-like
+        A model's folder, or a file in it.
+    limits : frozenbert.serve.guard.Limits, optional
+    max_waiting, token, hosts
+        As for `Service`.
+    encoder_path : path-like, optional
+        Where the model's encoder is now. Default: where the model says.
+    device : str, optional
+        The torch device. Default: the one that the model was saved with.
+    local_files_only : bool, default=False
+        Whether never to ask the hub.
+    cache_dir : path-like, optional
+        Folder in which vectors of requests are stored. Default: they are not stored.
+
+    Returns
+    -------
+    Service
+
+    Raises
+    ------
+    frozenbert.InputError
+        If the model or its encoder does not exist or cannot be used.
+    """
+    file = safest(path)
+    model = load_model(file)
+    model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
+    vectorizers = list(find_steps(model, DistilBertVectorizer))
+    if encoder_path is not None and len({step.encoder_hash_ for step in vectorizers}) > 1:
+        raise InputError(
+            "this model uses several encoders, one for each expert; put their folders beside the "
+            "model, or under $FROZENBERT_ENCODERS.",
+            parameter="encoder_path",
+            value=str(encoder_path),
+        )
+    for vectorizer in vectorizers:
+        vectorizer.set_params(
+            cache_dir=cache_dir, local_files_only=local_files_only, progress=False
+        )
+        if encoder_path is not None:
+            vectorizer.set_params(model_name=str(encoder_path))
+        if device is not None:
+            vectorizer.set_params(device=device)
+        if vectorizer.precision == "bfloat16":
+            # bfloat16 rounds differently in other batches. With one text per batch no answer
+            # depends on other requests.
+            vectorizer.set_params(max_batch_tokens=1)
+    service = Service(model, file, limits or Limits(), max_waiting, token, hosts)
+    service.predict(["This first text loads the encoder."])
+    return service
+
+
+@dataclass(frozen=True, eq=False)
+class UploadedTable:
+    """A table of a request.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        The rows.
+    texts : list of str
+        The texts of the rows.
+    delimiter : str
+        Of the table, and of the answer.
+    """
+
+    frame: pd.DataFrame
+    texts: list[str]
+    delimiter: str
+
+
+def read_upload(
+    content: bytes,
+    kind: str,
+    max_rows: int,
+    *,
+    text_column: str | None = None,
+    header: bool | None = None,
+    delimiter: str | None = None,
+) -> UploadedTable:
+    """Read a delimited table and find its column of texts.
+
+    Parameters
+    ----------
+    content : bytes
+    kind : {"csv", "tsv"}
+    max_rows : int
+        The limit.
+    text_column, header, delimiter : optional
+        As for `frozenbert.tables.reading.read_blocks` and `find_columns`.
+
+    Raises
+    ------
+    frozenbert.InputError
+        If it is not such a table, has too many rows or columns, or no such column.
+    """
+    upload = Upload(f"table.{kind}", content)
+    possible = (delimiter,) if delimiter else ("\t",) if kind == "tsv" else DELIMITERS
+    # Before anything makes a column object for each of millions of delimiters. The first record
+    # may come after a line `sep=;` and a byte order mark.
+    first_lines = re.split(rb"[\r\n]+", content.strip(b"\r\n"), maxsplit=3)[:3]
+    if max(line.count(d.encode()) for line in first_lines for d in possible) >= MAX_COLUMNS:
+        raise InputError(f"{upload}: has more than {MAX_COLUMNS:,} columns.")
+    expected = [text_column] if text_column else []
+    blocks = read_blocks(upload, max_rows, header=header, columns=expected)
+    table = next(blocks)
+    if len(table.frame) == max_rows and next(blocks, None) is not None:
+        raise InputError(
+            f"{upload}: has more than {max_rows:,} rows, which is the limit: send it in parts."
+        )
+    text_column, _ = find_columns(table, text_column, None, need_label=False)
+    return UploadedTable(table.frame, texts_of(table, text_column), "\t" if kind == "tsv" else ",")
+
+
+def without_word(text: str, word: re.Match[str]) -> str:
+    """Return the text without a word and without the spaces after it."""
+    return text[: word.start()] + text[word.end() :].lstrip()
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) else None

@@ -1,0 +1,189 @@
+"""Results of a job: vectors and lengths of texts, and how much of the texts was read."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import TruncationWarning
+
+__all__ = ["Reading", "Results", "text_keys"]
+
+
+def text_keys(texts: Sequence[str], kind: str = "") -> np.ndarray:
+    """Hash texts (BLAKE2b, 128 bits) for looking them up.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    kind : str, default=""
+        Separates vectors of the same text that were made in different ways; at most 16
+        ASCII characters.
+
+    Returns
+    -------
+    numpy.ndarray of uint64, shape (n_texts, 2)
+
+    Examples
+    --------
+    >>> keys = text_keys(["a", "b", "a"])
+    >>> bool((keys[0] == keys[2]).all()), bool((keys[0] == keys[1]).any())
+    (True, False)
+    """
+    person = kind.encode()
+    digests = b"".join(
+        hashlib.blake2b(t.encode(), digest_size=16, person=person).digest() for t in texts
+    )
+    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2).copy()
+
+
+class Results:
+    """Vectors of distinct texts, filled in from the cache and by computing.
+
+    Several threads may fill in different rows at once.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray of uint64, shape (n_texts, 2)
+        From `text_keys`.
+    n_features : int
+        Columns of a vector.
+
+    Attributes
+    ----------
+    vectors : numpy.ndarray of float32, shape (n_texts, n_features)
+        Undefined where `missing`.
+    n_tokens : numpy.ndarray of int64, shape (n_texts,)
+        Lengths before cutting, special tokens included.
+    missing : numpy.ndarray of bool, shape (n_texts,)
+
+    Examples
+    --------
+    >>> results = Results(text_keys(["a", "b"]), n_features=2)
+    >>> results.fill(np.array([1]), np.ones((1, 2), dtype=np.float32), np.array([3]))
+    >>> results.missing.tolist(), results.n_tokens.tolist()
+    ([True, False], [0, 3])
+    """
+
+    def __init__(self, keys: np.ndarray, n_features: int) -> None:
+        self.vectors = np.empty((len(keys), n_features), dtype=np.float32)
+        self.n_tokens = np.zeros(len(keys), dtype=np.int64)
+        self.missing = np.ones(len(keys), dtype=bool)
+        self.keys = keys
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Hashes by which the cache knows the texts, uint64 of shape (n_texts, 2)."""
+        return self._keys
+
+    @keys.setter
+    def keys(self, keys: np.ndarray) -> None:
+        self._keys = keys
+        self._order = np.argsort(keys[:, 0])
+        self._sorted = keys[self._order, 0]
+
+    def fill(self, rows: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray) -> None:
+        """Set the vectors and lengths of some rows, which are then no longer missing."""
+        self.vectors[rows] = vectors
+        self.n_tokens[rows] = n_tokens
+        self.missing[rows] = False
+
+    def may_be_in(self, hashes: np.ndarray) -> bool:
+        """Tell whether a missing text may be among sorted first words of hashes."""
+        wanted = self._sorted[self.missing[self._order]]
+        at = np.searchsorted(hashes, wanted)
+        return bool((hashes[np.minimum(at, len(hashes) - 1)] == wanted).any())
+
+    def match(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the missing texts among stored hashes.
+
+        Parameters
+        ----------
+        stored : numpy.ndarray of uint64, shape (2 or more, n_stored)
+            The two words of each hash in the first two rows.
+
+        Returns
+        -------
+        rows : numpy.ndarray of int
+            Rows that are missing here and stored there.
+        at : numpy.ndarray of int
+            Their columns in `stored`.
+        """
+        # The stored hashes are looked up among the wanted ones: for a small file that is
+        # little work however many are wanted, and damaged, unsorted hashes do no harm.
+        start = np.searchsorted(self._sorted, stored[0], "left")
+        counts = np.searchsorted(self._sorted, stored[0], "right") - start
+        at = np.repeat(np.arange(stored.shape[1]), counts)
+        within = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = self._order[np.repeat(start, counts) + within]
+        fits = self.missing[rows] & (self._keys[rows, 1] == stored[1, at])
+        return rows[fits], at[fits]
+
+
+@dataclass
+class Reading:
+    """Counts of texts and tokens, and of those that the encoder does not read.
+
+    Attributes
+    ----------
+    max_length : int
+        Most tokens of a piece.
+    long_text : {"truncate", "head_tail", "windows"}
+        What happens to longer texts.
+    n_texts, n_long : int
+        All texts, and those longer than `max_length`.
+    n_tokens, n_unread : int
+        Tokens of all texts, and how many of them are left out.
+    longest : int
+        Tokens of the longest text.
+
+    Examples
+    --------
+    >>> reading = Reading(max_length=10, long_text="truncate").add(np.array([5, 15]))
+    >>> reading.n_truncated, reading.unread
+    (1, 0.25)
+    """
+
+    max_length: int
+    long_text: str
+    n_texts: int = 0
+    n_long: int = 0
+    n_tokens: int = 0
+    n_unread: int = 0
+    longest: int = 0
+
+    def add(self, n_tokens: np.ndarray) -> Reading:
+        """Count more texts by their lengths in tokens, and return itself."""
+        over = np.maximum(n_tokens - self.max_length, 0)
+        self.n_texts += len(n_tokens)
+        self.n_long += int(np.count_nonzero(over))
+        self.n_tokens += int(n_tokens.sum())
+        self.n_unread += 0 if self.long_text == "windows" else int(over.sum())
+        self.longest = max(self.longest, int(n_tokens.max(initial=0)))
+        return self
+
+    @property
+    def n_truncated(self) -> int:
+        """Number of texts that are not read whole."""
+        return 0 if self.long_text == "windows" else self.n_long
+
+    @property
+    def unread(self) -> float:
+        """Share of all tokens that is left out, 0 to 1."""
+        return self.n_unread / max(self.n_tokens, 1)
+
+    def warn(self, stacklevel: int) -> None:
+        """Issue a `TruncationWarning` with the counts if a text is not read whole."""
+        if self.n_truncated:
+            other = "; long_text='windows' reads all" if self.long_text == "truncate" else ""
+            warnings.warn(
+                f"{self.n_truncated} of {self.n_texts} texts are longer than "
+                f"max_length={self.max_length} tokens and were cut (the longest has "
+                f"{self.longest}): {100 * self.unread:.1f} % of all tokens are not read{other}.",
+                TruncationWarning,
+                stacklevel=stacklevel + 1,
+            )
