@@ -1,4 +1,4 @@
-"""Texts that are longer than an encoder takes: cut, or read in windows."""
+"""Texts that are longer than the encoder's limit: cut, or read in windows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.encoders.batching import fit_in
 from frozenbert.encoders.encoder import Encoder, load_encoder
 from frozenbert.encoders.sources import find_encoder
+from frozenbert.errors import TruncationWarning
 
 SHORT = ["a good film", "a warm and funny film", ""]
 LONG = ["a good film is not so bad , " * 12, "slow and cold ! " * 40, "dull " * 41]
@@ -86,7 +87,7 @@ def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: s
 
     monkeypatch.setattr(Encoder, "encode", counted)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", TruncationWarning)
         vectors = embed(tiny, pooling="mean", long_text=long_text).fit_transform(texts)
         assert len(computed) == sum(len(w) for w in windows_of(tiny, LONG, long_text))
         np.testing.assert_array_equal(vectors[:3], plain[:3])
@@ -103,7 +104,7 @@ def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: s
 def test_long_texts_that_were_never_cut_are_found_again(tiny: str, long_text: str, monkeypatch):
     settings = {"pooling": "mean", "long_text": long_text}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", TruncationWarning)
         first = embed(tiny, **settings).fit_transform(LONG + SHORT)
         monkeypatch.setattr(Encoder, "encode", None)
         np.testing.assert_array_equal(embed(tiny, **settings).fit_transform(LONG + SHORT), first)
@@ -132,16 +133,16 @@ def test_a_very_long_text_never_makes_a_larger_batch(tiny: str, monkeypatch) -> 
     np.testing.assert_allclose(vectors[:1], alone, rtol=0, atol=1e-5)
 
 
-def test_what_is_not_read_is_counted(tiny: str) -> None:
+def test_unread_tokens_are_counted(tiny: str) -> None:
     texts = ["a " * 38, "a " * 58, "a " * 98]  # 40, 60 and 100 tokens
     with pytest.warns(
-        UserWarning,
+        TruncationWarning,
         match=r"2 of 3 texts .* max_length=40 .* \(the longest has 100\): 40.0 % of all tokens are "
         r"not read; long_text='windows' reads all",
     ):
         cut = embed(tiny).fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))
-    with pytest.warns(UserWarning, match="40.0 % of all tokens are not read.$"):
+    with pytest.warns(TruncationWarning, match="40.0 % of all tokens are not read.$"):
         cut = embed(tiny, long_text="head_tail").fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))
     with warnings.catch_warnings():

@@ -254,7 +254,7 @@ def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
             path.chmod(0o755)
 
 
-@pytest.mark.filterwarnings("ignore:the vector cache is turned off")
+@pytest.mark.filterwarnings("ignore::frozenbert.errors.CacheWarning")
 def test_a_folder_that_vanishes_under_a_running_process(
     embed: DistilBertVectorizer, tmp_path: Path
 ) -> None:
@@ -306,7 +306,7 @@ def test_streams_write_side_by_side(embed: DistilBertVectorizer, tmp_path: Path)
 # Encoders that share a name
 
 
-@pytest.mark.filterwarnings("ignore:.*longer than max_length")
+@pytest.mark.filterwarnings("ignore::frozenbert.errors.TruncationWarning")
 def test_a_retrained_copy_under_the_same_name_never_gets_the_others_vectors(
     tmp_path: Path,
 ) -> None:
