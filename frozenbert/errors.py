@@ -12,6 +12,7 @@ __all__ = [
     "FrozenbertWarning",
     "HubUnreachableError",
     "InputError",
+    "LeakageWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
@@ -112,3 +113,7 @@ class PrecisionWarning(FrozenbertWarning):
 
 class RareClassWarning(FrozenbertWarning):
     """A class or label has too few rows for what was asked."""
+
+
+class LeakageWarning(FrozenbertWarning):
+    """Test texts were also trained on, so that scores on them are too high."""
