@@ -148,8 +148,8 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
 
 
 _TABLE = {
-    "text/csv": {"schema": {"type": "string"}},
-    "text/tab-separated-values": {"schema": {"type": "string"}},
+    "text/csv": {"schema": {"type": "string", "minLength": 1}},
+    "text/tab-separated-values": {"schema": {"type": "string", "minLength": 1}},
 }
 
 

@@ -284,14 +284,14 @@ def read_upload(
     if max(line.count(d.encode()) for line in first_lines for d in possible) >= MAX_COLUMNS:
         raise InputError(f"{upload}: has more than {MAX_COLUMNS:,} columns.")
     expected = [text_column] if text_column else []
-    blocks = read_blocks(upload, max_rows, header=header, columns=expected)
+    blocks = read_blocks(upload, max_rows, header=header, columns=expected, delimiter=delimiter)
     table = next(blocks)
     if len(table.frame) == max_rows and next(blocks, None) is not None:
         raise InputError(
             f"{upload}: has more than {max_rows:,} rows, which is the limit: send it in parts."
         )
     text_column, _ = find_columns(table, text_column, None, need_label=False)
-    return UploadedTable(table.frame, texts_of(table, text_column), "\t" if kind == "tsv" else ",")
+    return UploadedTable(table.frame, texts_of(table, text_column), table.delimiter or ",")
 
 
 def without_word(text: str, word: re.Match[str]) -> str:
