@@ -12,6 +12,7 @@ __all__ = [
     "FrozenbertWarning",
     "HubUnreachableError",
     "InputError",
+    "LabelWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
@@ -112,3 +113,7 @@ class PrecisionWarning(FrozenbertWarning):
 
 class RareClassWarning(FrozenbertWarning):
     """A class or label has too few rows for what was asked."""
+
+
+class LabelWarning(FrozenbertWarning):
+    """Two labels differ only in case or surrounding spaces, but are separate classes."""

@@ -1,4 +1,4 @@
-"""From a table file to a file of vectors, block by block: memory does not grow with the table."""
+"""Stream a table's texts into a file of vectors; memory does not grow with the table."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,12 @@ import pyarrow.parquet
 
 from ..errors import InputError
 from ..reports.sidecar import describe_encoder, versions, write_json
-from ..tables.columns import find_columns, shown, texts_of
-from ..tables.reading import Table, arrow_table, read_blocks, table_format
-from ..utils.files import sha256_of_file, writing
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_blocks
+from ..tables.table import Table, quoted, table_format
+from ..tables.writing import arrow_table
+from ..utils.files import check_can_write, sha256_of_file, writing
 from ..vectors.cache import LEFTOVERS_AFTER
 from ..vectors.job import Reading, block_rows
 
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "Source",
-    "Written",
+    "CheckedTable",
+    "EmbedResult",
+    "ReadOptions",
     "embed_partition",
     "embed_table",
     "partition_targets",
@@ -40,16 +44,26 @@ __all__ = [
 ]
 
 FORMATS = (".npy", ".parquet")
-VECTOR = "vector"  # its column in a parquet file
-FACTS = b"frozenbert"  # what the vectors are, in a parquet file's metadata
-ROWS = 8192  # of a block on the first look
+VECTOR = "vector"  # the column of vectors in a parquet file
+FACTS = b"frozenbert"  # the key of the vectors' description in a parquet file's metadata
+VALIDATION_ROWS = 8192  # rows of a block
 
+_Facts = dict[str, Any]  # becomes JSON
 _Write = Callable[[pd.DataFrame, np.ndarray], None]
 
 
+class ReadOptions(TypedDict, total=False):
+    """How a table is read; see `read_table` and `find_columns`."""
+
+    header: bool | None
+    text_column: str | None
+    label_column: str | Sequence[str] | None
+    delimiter: str | None
+
+
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A table of texts, looked through once.
+class CheckedTable:
+    """A table of texts whose rows `validate` has checked.
 
     Attributes
     ----------
@@ -57,23 +71,27 @@ class Source:
         Its first rows.
     text_column : str
     n_rows : int
-    asked : dict
-        What was asked for of `header`, `text_column` and `label_column`.
+    options : ReadOptions
+        The options the caller gave, each at its default if not.
     schema : pyarrow.Schema or None
-        What its columns are in parquet, if that was asked for.
+        The types of its columns in parquet, if those were asked for.
     """
 
     first: Table
     text_column: str
     n_rows: int
-    asked: dict[str, Any]
+    options: ReadOptions
     schema: pa.Schema | None = None
 
     def blocks(self, rows: int) -> Iterator[Table]:
-        """Read it again, so many rows at a time."""
+        """Read the table again, `rows` rows at a time."""
         left = self.n_rows
         for block in read_blocks(
-            self.first.path, rows, header=self.first.header, columns=[self.text_column]
+            self.first.path,
+            rows,
+            header=self.first.header,
+            columns=[self.text_column],
+            delimiter=self.first.delimiter,
         ):
             yield block.head(left)
             left -= len(block.frame)
@@ -82,15 +100,15 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What became of a table.
+class EmbedResult:
+    """How many vectors were written for a table, and how long it took.
 
     Attributes
     ----------
     n_texts, n_truncated, n_features : int
     seconds : float
     skipped : bool
-        Whether its vectors stood there already.
+        Whether the vectors already existed.
     """
 
     n_texts: int
@@ -106,112 +124,128 @@ def validate(
     header: bool | None = None,
     text_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
     limit: int | None = None,
     for_parquet: bool = False,
-) -> Source:
-    """Find the texts of a table, and check and count all rows before hours are spent on them.
+) -> CheckedTable:
+    r"""Find the texts of a table, and check and count all rows before hours are spent on them.
 
     Parameters
     ----------
     path : str or path-like
         As for `read_table`.
-    header, text_column, label_column
+    header, text_column, label_column, delimiter
         As for `read_table` and `find_columns`.
     limit : int or None
-        Leave out all rows after so many.
+        The number of rows to use, from the first; by default all.
     for_parquet : bool
-        Whether the columns are to stand beside the vectors in a parquet file.
+        Whether the columns are to be written beside the vectors in a parquet file.
+
+    Returns
+    -------
+    CheckedTable
 
     Raises
     ------
     InputError
-        If a row or a text is not as it should be, or a column cannot stand in parquet.
+        If the table cannot be read, lacks a given column, a text is no string, or parquet
+        cannot hold a column.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
+    >>> _ = file.write_text("text;stars\nA fine, warm film.;5\nDull.;1\n", encoding="utf-8")
+    >>> checked = validate(file)
+    >>> checked.text_column, checked.n_rows, checked.first.delimiter
+    ('text', 2, ';')
     """
-    source = None
+    checked = None
     labels = [label_column] if isinstance(label_column, str) else list(label_column or ())
     names = [name for name in (text_column, *labels) if name]
-    for block in read_blocks(path, ROWS, header=header, columns=names):
-        left = limit - (source.n_rows if source else 0) if limit is not None else len(block.frame)
+    for block in read_blocks(
+        path, VALIDATION_ROWS, header=header, columns=names, delimiter=delimiter
+    ):
+        left = limit - (checked.n_rows if checked else 0) if limit is not None else len(block.frame)
         block = block.head(left)
-        if source is None:
-            found, _ = find_columns(block, text_column, label_column, need_label=False)
-            asked = _asked(header=header, text_column=text_column, label_column=label_column)
-            source = Source(block, found, 0, asked)
-        texts_of(_with_texts(block, source.text_column), source.text_column)
-        schema = _unified(source, block) if for_parquet else None
-        source = replace(source, n_rows=source.n_rows + len(block.frame), schema=schema)
-        if source.n_rows == limit:
+        if checked is None:
+            texts, _ = find_columns(block, text_column, label_column, need_label=False)
+            options = _with_defaults(
+                header=header,
+                text_column=text_column,
+                label_column=label_column,
+                delimiter=delimiter,
+            )
+            checked = CheckedTable(block, texts, 0, options)
+        texts_of(_with_texts(block, checked.text_column), checked.text_column)
+        schema = _unified_schema(checked, block) if for_parquet else None
+        checked = replace(checked, n_rows=checked.n_rows + len(block.frame), schema=schema)
+        if checked.n_rows == limit:
             break
-    assert source is not None  # a table without rows is an error above
-    return source
+    assert checked is not None  # `read_blocks` refuses a table without rows
+    return checked
 
 
 def embed_table(
-    vectorizer: DistilBertVectorizer, source: Source, out: Path, facts: dict[str, Any]
-) -> Written:
-    """Write the vectors of a table's texts, whole or not at all.
+    vectorizer: DistilBertVectorizer, checked: CheckedTable, out: Path, facts: Mapping[str, Any]
+) -> EmbedResult:
+    """Write the vectors of a table's texts; the file appears whole or not at all.
 
     Parameters
     ----------
     vectorizer : DistilBertVectorizer
         Fitted.
-    source : Source
+    checked : CheckedTable
     out : pathlib.Path
-        A `.npy`: float32 (n_rows, n_features). A `.parquet`: the table's columns, and
-        `vector` with lists of that length; a row group for each block.
-    facts : dict
-        More to be said in the JSON that goes beside a `.npy`, and into a `.parquet`.
+        A `.npy`: float32 (n_rows, n_features), with a `.json` of the same name that
+        describes it. A `.parquet`: the table's columns, and `vector` with lists of
+        n_features numbers; a row group for each block, and the description as metadata.
+    facts : mapping
+        Further entries of the description.
+
+    Returns
+    -------
+    EmbedResult
 
     Raises
     ------
     InputError
-        If the file cannot be written, or the table lost rows since it was looked through.
+        If the file cannot be written, or the table has lost rows since it was checked.
     """
     started = time.perf_counter()
     rows = block_rows(vectorizer.n_features_out_)
     frames: deque[pd.DataFrame] = deque()
     reading = Reading(vectorizer.max_length_, vectorizer.long_text)
-    facts = {
-        **facts,
-        "data": {
-            "file": source.first.path.name,
-            "sha256": sha256_of_file(source.first.path),
-            "text_column": source.text_column,
-            "asked": source.asked,
-        },
-        "encoder": describe_encoder(vectorizer),
-        "n_texts": source.n_rows,
-        "versions": versions(),
-    }
-    opened = _parquet if out.suffix.lower() == ".parquet" else _npy
+    facts = {**facts, **_describe(vectorizer, checked)}
+    writer = _parquet_writer if out.suffix.lower() == ".parquet" else _npy_writer
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with opened(out, source, facts) as write:
+        with writer(out, checked, vectorizer.n_features_out_, facts) as write:
             for vectors, n_tokens in vectorizer.transform_iter(
-                _Texts(source, rows, frames), block_size=rows, return_n_tokens=True
+                _Texts(checked, rows, frames), block_size=rows, return_n_tokens=True
             ):
                 write(frames.popleft(), vectors)
                 reading.add(n_tokens)
-            if reading.n_texts != source.n_rows:
+            if reading.n_texts != checked.n_rows:
                 raise InputError(
-                    f"{source.first.path}: had {source.n_rows:,} rows and now has "
+                    f"{checked.first.path}: had {checked.n_rows:,} rows and now has "
                     f"{reading.n_texts:,}: it changed while it was read. Start again; cached "
-                    f"vectors are kept."
+                    f"vectors are not computed again."
                 )
             facts["n_truncated"], facts["unread"] = reading.n_truncated, reading.unread
     except InputError:
-        raise  # that the encoder is not found is an OSError, too
+        raise  # an EncoderNotFoundError is an OSError too
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
     _remove_leftovers(out)
     seconds = time.perf_counter() - started
-    return Written(reading.n_texts, reading.n_truncated, vectorizer.n_features_out_, seconds)
+    return EmbedResult(reading.n_texts, reading.n_truncated, vectorizer.n_features_out_, seconds)
 
 
 def embed_partition(
-    vectorizer: DistilBertVectorizer, path: Path, out: Path, **columns: Any
-) -> Written:
-    """Write the vectors of one table of many, unless they stand there already.
+    vectorizer: DistilBertVectorizer, path: Path, out: Path, **options: Unpack[ReadOptions]
+) -> EmbedResult:
+    """Write the vectors of one table of several, unless they already exist.
 
     Parameters
     ----------
@@ -219,54 +253,82 @@ def embed_partition(
         Fitted.
     path, out : pathlib.Path
         The table, and a `.parquet`.
-    **columns
-        `header`, `text_column`, `label_column` as for `validate`.
+    **options
+        `header`, `text_column`, `label_column` and `delimiter` as for `validate`.
+
+    Returns
+    -------
+    EmbedResult
 
     Raises
     ------
     InputError
-        If `out` holds the vectors of another table, other columns or another encoder, or
-        as by `validate` and `embed_table`.
+        If `out` holds the vectors of another table, of other options or of another
+        encoder, or as by `validate` and `embed_table`.
     """
+    check_can_write(out)
     if not out.exists():
-        source = validate(path, for_parquet=True, **columns)
+        checked = validate(path, for_parquet=True, **options)
         try:
-            written = embed_table(vectorizer, source, out, {})
+            result = embed_table(vectorizer, checked, out, {})
         except InputError:
             if not out.exists():
                 raise
-            # Somebody else was faster, and has removed what was written here.
+            # Another process was faster, and has removed this one's temporary file.
         else:
             _remove_leftovers(out, 0)  # of a worker that was killed
-            return written
-    facts, n_rows = _facts_of(out)
-    data = facts.get("data", {})
+            return result
+    facts, n_rows = _read_facts(out)
+    data, encoder = facts.get("data") or {}, facts.get("encoder") or {}
     differs = {
         "table": data.get("sha256") != sha256_of_file(path),
-        "column or header": data.get("asked") != _asked(**columns),
-        "encoder or setting": _shaping(facts.get("encoder", {}))
-        != _shaping(describe_encoder(vectorizer)),
+        "column, header or delimiter": _with_defaults(**(data.get("asked") or {}))
+        != _with_defaults(**options),
+        "encoder or setting": _of_content(encoder) != _of_content(describe_encoder(vectorizer)),
     }
     for what in differs:
         if differs[what]:
             raise InputError(
-                f"{out}: stands there already, from another {what}; name another --out, or remove "
-                f"it."
+                f"{out} already exists, with vectors from another {what}; name another output, or "
+                f"remove it.",
+                parameter="out",
             )
-    return Written(n_rows, facts["n_truncated"], vectorizer.n_features_out_, 0.0, skipped=True)
+    n_features = vectorizer.n_features_out_
+    return EmbedResult(n_rows, facts["n_truncated"], n_features, 0.0, skipped=True)
 
 
-def _asked(**columns: Any) -> dict[str, Any]:
-    return {name: columns.get(name) for name in ("header", "text_column", "label_column")}
+def _describe(vectorizer: DistilBertVectorizer, checked: CheckedTable) -> _Facts:
+    return {
+        "data": {
+            "file": checked.first.path.name,
+            "sha256": sha256_of_file(checked.first.path),
+            "text_column": checked.text_column,
+            "asked": checked.options,
+        },
+        "encoder": describe_encoder(vectorizer),
+        "n_texts": checked.n_rows,
+        "versions": versions(),
+    }
 
 
-def _shaping(encoder: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where an encoder was found: its content tells."""
+def _with_defaults(**options: Unpack[ReadOptions]) -> ReadOptions:
+    labels = options.get("label_column")
+    return {
+        "header": options.get("header"),
+        "text_column": options.get("text_column"),
+        # A list, as JSON returns it.
+        "label_column": labels if labels is None or isinstance(labels, str) else list(labels),
+        "delimiter": options.get("delimiter"),
+    }
+
+
+def _of_content(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where an encoder was loaded from: its content hash identifies it."""
     return {k: v for k, v in encoder.items() if k not in ("name", "source", "revision")}
 
 
 def _remove_leftovers(out: Path, age: float = LEFTOVERS_AFTER) -> None:
-    """Remove what killed processes left that were writing the same file."""
+    """Remove the temporary files of killed processes that were writing the same file."""
     name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{12}}\.tmp")
     for path in out.parent.iterdir():
         with contextlib.suppress(OSError):
@@ -275,12 +337,12 @@ def _remove_leftovers(out: Path, age: float = LEFTOVERS_AFTER) -> None:
 
 
 def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """Name the file in folder `out` for the vectors of each table.
+    """Return the file in folder `out` for the vectors of each table.
 
     Raises
     ------
     InputError
-        If two tables would get one.
+        If two tables would share a file, or a table would be overwritten.
     """
     tables: dict[Path, Path] = {}
     for path in paths:
@@ -290,24 +352,28 @@ def partition_targets(paths: list[Path], out: Path) -> dict[Path, Path]:
         if target in tables:
             raise InputError(f"{tables[target]} and {path} would both be written to {target}.")
         if target.absolute() == path.absolute():
-            raise InputError(f"--out {out}: {path} would be written over itself.")
+            raise InputError(
+                f"{path} would be overwritten by its own vectors; name another folder.",
+                parameter="out",
+                value=str(out),
+            )
         tables[target] = path
     return {path: target for target, path in tables.items()}
 
 
 class _Texts(Iterator[str]):
-    """The texts of a table, with their number; the rows they stand in are set aside."""
+    """Iterates over a table's texts, and queues each block's rows for the writer."""
 
-    def __init__(self, source: Source, rows: int, frames: deque[pd.DataFrame]) -> None:
-        self._length = source.n_rows
-        self._texts = self._read(source, rows, frames)
+    def __init__(self, checked: CheckedTable, rows: int, frames: deque[pd.DataFrame]) -> None:
+        self._length = checked.n_rows
+        self._texts = self._read(checked, rows, frames)
 
     @staticmethod
-    def _read(source: Source, rows: int, frames: deque[pd.DataFrame]) -> Iterator[str]:
-        for block in source.blocks(rows):
-            block = _with_texts(block, source.text_column)
+    def _read(checked: CheckedTable, rows: int, frames: deque[pd.DataFrame]) -> Iterator[str]:
+        for block in checked.blocks(rows):
+            block = _with_texts(block, checked.text_column)
             frames.append(block.frame)
-            yield from texts_of(block, source.text_column)
+            yield from texts_of(block, checked.text_column)
 
     def __next__(self) -> str:
         return next(self._texts)
@@ -317,38 +383,40 @@ class _Texts(Iterator[str]):
 
 
 def _with_texts(block: Table, column: str) -> Table:
-    # In jsonl, a whole block may lack a key; then its texts are null, and the error says so.
+    # A whole block of jsonl may lack the key; its texts are null then, as the error says.
     if column in block.frame.columns:
         return block
     return replace(block, frame=block.frame.assign(**{column: None}))
 
 
-def _unified(source: Source, block: Table) -> pa.Schema:
-    path = source.first.path
+def _unified_schema(checked: CheckedTable, block: Table) -> pa.Schema:
+    """Return the types that the columns of all blocks so far have in common."""
+    path = checked.first.path
     if VECTOR in block.frame.columns:
         raise InputError(
-            f"{path}: has a column {VECTOR!r} already, which the vectors would overwrite: rename "
+            f"{path}: already has a column {VECTOR!r}, which the vectors would overwrite: rename "
             f"it, or write a .npy."
         )
     schema = arrow_table(block.frame, path).schema.remove_metadata()
-    if source.schema is None:
+    if checked.schema is None:
         return schema
     try:
-        return pa.unify_schemas([source.schema, schema], promote_options="permissive")
+        return pa.unify_schemas([checked.schema, schema], promote_options="permissive")
     except pa.ArrowException:
-        # Arrow's own words may quote a cell.
-        names = [n for n in schema.names if n in source.schema.names]
-        differ = [n for n in names if schema.field(n).type != source.schema.field(n).type]
+        # Arrow's own message may quote a cell.
+        names = [n for n in schema.names if n in checked.schema.names]
+        differ = [n for n in names if schema.field(n).type != checked.schema.field(n).type]
         raise InputError(
-            f"{path}: parquet cannot hold column {shown(differ[0])}, whose values are of several "
+            f"{path}: parquet cannot hold column {quoted(differ[0])}, whose values have several "
             f"types; make them one, or leave the column out."
         ) from None
 
 
 @contextlib.contextmanager
-def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
-    shape = (source.n_rows, facts["encoder"]["n_features"])
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+def _npy_writer(
+    out: Path, checked: CheckedTable, n_features: int, facts: _Facts
+) -> Iterator[_Write]:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (checked.n_rows, n_features)}
     with writing(out) as temporary, writing(out.with_suffix(".json")) as beside:
         with open(temporary, "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
@@ -361,27 +429,34 @@ def _npy(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
 
 
 @contextlib.contextmanager
-def _parquet(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Write]:
-    assert source.schema is not None
-    width = facts["encoder"]["n_features"]
-    columns = source.schema
-    schema = columns.append(pa.field(VECTOR, pa.list_(pa.float32(), width)))
+def _parquet_writer(
+    out: Path, checked: CheckedTable, n_features: int, facts: _Facts
+) -> Iterator[_Write]:
+    columns = checked.schema
+    assert columns is not None  # `validate` was called for parquet
+    path = checked.first.path
+    schema = columns.append(pa.field(VECTOR, pa.list_(pa.float32(), n_features)))
     with (
         writing(out) as temporary,
-        # A dictionary of numbers that hardly come twice would only take time.
-        pa.parquet.ParquetWriter(temporary, schema, use_dictionary=columns.names) as file,
+        pa.parquet.ParquetWriter(
+            temporary,
+            schema,
+            # A dictionary of numbers that hardly repeat would only take time.
+            use_dictionary=columns.names,
+            write_page_checksum=True,
+        ) as file,
     ):
 
         def write(frame: pd.DataFrame, vectors: np.ndarray) -> None:
             frame = frame.reindex(columns=columns.names)
             try:
-                table = arrow_table(frame, source.first.path).cast(columns)
-            except pa.ArrowException:  # whose words may quote a cell
+                table = arrow_table(frame, path).cast(columns)
+            except pa.ArrowException:  # its message may quote a cell
                 raise InputError(
-                    f"{source.first.path}: the values of a column are of several types, which "
-                    f"parquet cannot hold as one without loss; make them one, or leave it out."
+                    f"{path}: the values of a column have several types, which parquet cannot "
+                    f"hold as one without loss; make them one, or leave the column out."
                 ) from None
-            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), n_features)
             table = table.append_column(schema.field(VECTOR), lists)
             file.write_table(table, row_group_size=len(table))
 
@@ -389,10 +464,11 @@ def _parquet(out: Path, source: Source, facts: dict[str, Any]) -> Iterator[_Writ
         file.add_key_value_metadata({FACTS: json.dumps(facts)})
 
 
-def _facts_of(path: Path) -> tuple[dict[str, Any], int]:
-    """Read what a parquet file says of its vectors; nothing where it is none of ours."""
+def _read_facts(path: Path) -> tuple[_Facts, int]:
+    """Read the description of a parquet file's vectors; empty if the file has none."""
     try:
         metadata = pa.parquet.read_metadata(path)
-        return json.loads((metadata.metadata or {})[FACTS]), metadata.num_rows
+        facts = json.loads((metadata.metadata or {})[FACTS])
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return {}, 0
+    return (facts, metadata.num_rows) if isinstance(facts, dict) else ({}, 0)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..bulk.cluster import cluster, describe_workers, embed_partitions
 from ..bulk.stream import (
     FORMATS,
-    Written,
+    EmbedResult,
     embed_partition,
     embed_table,
     partition_targets,
@@ -30,8 +30,11 @@ from ..pipeline import column_names, predict
 from ..reports.comparison import compare_models
 from ..reports.metrics import short
 from ..reports.sidecar import read_sidecar
-from ..tables.columns import find_columns, texts_of
-from ..tables.reading import read_table, table_format, write_table
+from ..tables.cells import texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_table
+from ..tables.table import table_format
+from ..tables.writing import write_table
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from ..vectors.cache import cache_root
@@ -189,7 +192,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
         ) from error
 
 
-def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any) -> Any:
+def _attempt(function: Callable[..., EmbedResult], *arguments: Any, **settings: Any) -> Any:
     """Return what a function returns, or the error it ends with."""
     try:
         return function(*arguments, **settings)
@@ -198,9 +201,9 @@ def _attempt(function: Callable[..., Written], *arguments: Any, **settings: Any)
 
 
 def _collect(
-    done: Iterable[tuple[Path, Written | Exception]], total: int
-) -> tuple[list[Written], dict[Path, Exception]]:
-    written, failed, n_texts = list[Written](), dict[Path, Exception](), 0
+    done: Iterable[tuple[Path, EmbedResult | Exception]], total: int
+) -> tuple[list[EmbedResult], dict[Path, Exception]]:
+    written, failed, n_texts = list[EmbedResult](), dict[Path, Exception](), 0
     with tqdm(total=total, desc="Tables", unit=" tables", disable=not sys.stderr.isatty()) as bar:
         for path, result in done:
             if isinstance(result, Exception):

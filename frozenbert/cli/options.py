@@ -13,8 +13,7 @@ import pandas as pd
 
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
-from ..tables.columns import (
-    find_columns,
+from ..tables.cells import (
     has_lists,
     label_sets_of,
     labels_of,
@@ -22,12 +21,13 @@ from ..tables.columns import (
     texts_of,
     unknown_label,
 )
+from ..tables.columns import find_columns
 from ..tables.reading import read_table
 from ..utils.files import check_can_write
 from .arguments import DEFAULT_CACHE
 
 if TYPE_CHECKING:
-    from ..tables.reading import Table
+    from ..tables.table import Table
 
 __all__ = [
     "SHAPING",

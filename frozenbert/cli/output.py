@@ -14,7 +14,7 @@ from ..reports.metrics import score_as_text, short
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
-    from ..tables.reading import Table
+    from ..tables.table import Table
     from ..training import Training
 
 __all__ = ["count", "describe_table", "of_epoch", "pace", "print_training", "say", "say_encoder"]

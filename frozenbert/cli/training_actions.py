@@ -27,8 +27,11 @@ from ..persistence import save_model
 from ..pipeline import make_text_classifier
 from ..reports.metrics import score, short
 from ..reports.sidecar import describe_encoder, versions, write_json
-from ..tables.columns import find_columns, labels_of, texts_of
-from ..tables.reading import read_table, table_format, write_table
+from ..tables.cells import labels_of, texts_of
+from ..tables.columns import find_columns
+from ..tables.reading import read_table
+from ..tables.table import table_format
+from ..tables.writing import write_table
 from ..training import check_classes, hold_out, save_training
 from ..training import train as train_model
 from ..utils.cleaning import clean_texts

@@ -147,10 +147,8 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
     )
 
 
-_TABLE = {
-    "text/csv": {"schema": {"type": "string", "minLength": 1}},
-    "text/tab-separated-values": {"schema": {"type": "string", "minLength": 1}},
-}
+# Without schemas: a JSON schema cannot describe a table.
+_TABLE: dict[str, dict[str, object]] = {"text/csv": {}, "text/tab-separated-values": {}}
 
 
 @model_router.post(

@@ -1,150 +1,53 @@
-"""Read and write tables of texts: tsv, csv and jsonl (gzipped too), and parquet."""
+"""Read tables of texts: tsv, csv and jsonl (gzipped too), and parquet."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import gzip
-import io
 import itertools
-import json
 import os
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
 from ..errors import InputError
-from ..utils.files import writing
-from .columns import is_header, shown
-from .records import Source, Upload, is_quoted, objects, opened, records
+from .columns import is_header
+from .delimiters import SAMPLE, check_delimiter, find_dialect
+from .parquet import parquet_blocks, read_parquet
+from .records import RowReader, objects
+from .table import Table, TableFile, Upload, check_distinct, table_format
 
-__all__ = ["Table", "arrow_table", "read_blocks", "read_table", "table_format", "write_table"]
+__all__ = ["read_blocks", "read_table"]
 
-_FORMATS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_FORMATS |= {f"{end}.gz": kind for end, kind in _FORMATS.items()} | {".parquet": "parquet"}
-_Record = TypeVar("_Record")
-_DELIMITERS = {"tsv": "\t", "csv": ","}
-
-_GUESS_ROWS = 1000  # that a guess at the header looks at
-
-_INDEX = re.compile(r"__index_level_\d+__")
-_LINE_END = re.compile("[\r\n]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_SURROGATE_OR_NUL = re.compile("[\0\ud800-\udfff]")
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A table and where in its file each row stands.
-
-    Attributes
-    ----------
-    path : pathlib.Path or frozenbert.tables.records.Upload
-        The file, as it was named.
-    frame : pandas.DataFrame
-        The rows. Every cell of a tsv or csv file is a string, exactly as it stands
-        there ("007" stays "007", an empty cell is ""). The values of jsonl and
-        parquet are left as they are; a key that a json line lacks is null.
-    lines : sequence of int
-        The line on which each row starts, counted from 1; for parquet the row's number.
-    header : bool or None
-        Whether the first row of a tsv or csv file was taken as the columns' names. If not,
-        they are named "0", "1", ... None for jsonl and parquet, which name their columns.
-    header_guessed : bool
-        Whether nobody said so, and `header` is a guess.
-    """
-
-    path: Source
-    frame: pd.DataFrame
-    lines: Sequence[int]
-    header: bool | None = None
-    header_guessed: bool = False
-
-    def where(self, row: int) -> str:
-        """Name a row's place in the file, for messages.
-
-        Parameters
-        ----------
-        row : int
-            The row, counted from 0.
-
-        Returns
-        -------
-        str
-            Such as "train.tsv, line 7", or "train.parquet, row 7".
-
-        Examples
-        --------
-        >>> Table(Path("train.tsv"), pd.DataFrame({"0": ["good", "bad"]}), [1, 2]).where(1)
-        'train.tsv, line 2'
-        """
-        unit = "row" if table_format(self.path) == "parquet" else "line"
-        return f"{self.path}, {unit} {self.lines[row]}"
-
-    def head(self, n: int) -> Table:
-        """Return the table's first `n` rows, or all if it has fewer."""
-        return replace(self, frame=self.frame.iloc[:n], lines=self.lines[:n])
-
-
-def table_format(path: str | os.PathLike[str]) -> str:
-    """Tell the format of a table from the end of its name, upper or lower case.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file; it need not exist.
-
-    Returns
-    -------
-    {"tsv", "csv", "jsonl", "parquet"}
-        The format, the same with or without ".gz".
-
-    Raises
-    ------
-    InputError
-        If the name ends in none of .tsv, .csv, .jsonl, .ndjson (each may have .gz after
-        it) and .parquet.
-
-    Examples
-    --------
-    >>> table_format("reviews.CSV.gz")
-    'csv'
-    """
-    name = Path(path).name.lower()
-    for suffix, kind in _FORMATS.items():
-        if name.endswith(suffix):
-            return kind
-    raise InputError(
-        f"{path}: the name of a table must end in .tsv, .csv, .jsonl, .ndjson "
-        f"(each also with .gz after it) or .parquet."
-    )
+_Row = TypeVar("_Row")
 
 
 def read_table(
-    path: str | os.PathLike[str], *, header: bool | None = None, columns: Iterable[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    header: bool | None = None,
+    columns: Iterable[str] = (),
+    delimiter: str | None = None,
 ) -> Table:
-    r"""Read a table of texts; its format is told by the end of its name.
+    r"""Read a table of texts; the end of its name tells its format.
 
     Text files are UTF-8, with or without a byte order mark; lines end in LF, CRLF or CR.
 
     Parameters
     ----------
-    path : str, path-like or frozenbert.tables.records.Upload
-        A .tsv, .csv, .jsonl, .ndjson (each may have .gz after it) or .parquet file.
+    path : str, path-like or frozenbert.tables.table.Upload
+        A .tsv, .csv, .jsonl, .ndjson (each may be followed by .gz) or .parquet file.
     header : bool, optional
-        Whether the first row of a tsv or csv file holds the columns' names. By default
-        that is guessed, and taken for data in doubt. Says nothing about other formats.
+        Whether the first row of a tsv or csv file contains the columns' names. By default
+        that is guessed; in doubt the row is data. Without effect on other formats.
     columns : iterable of str, optional
-        Names of columns that the caller is going to ask for: a first row that holds them
-        all is a header. (Numbers are positions and prove nothing.)
+        Names of columns that the caller expects: a first row that contains them all is a
+        header. (Numbers are positions and prove nothing.) A column that is missing is an
+        error as soon as it is asked for, by `find_columns`, `texts_of` or `labels_of`.
+    delimiter : str, optional
+        The character between the fields of a tsv or csv file, or "tab". By default a tab in
+        a .tsv file; in a .csv file it is recognised. Without effect on other formats.
 
     Returns
     -------
@@ -154,14 +57,21 @@ def read_table(
     Raises
     ------
     InputError
-        If the file cannot be read, is no such table, or has no rows.
+        If the file cannot be read, is malformed, has no rows, or more than one delimiter
+        fits.
 
     Notes
     -----
-    A csv file is read after RFC 4180. A tsv file is read literally, as a `"` has no
-    meaning in many of them, unless all of it is well-formed with quotes and either the
-    rows do not fit together without them, or there are as many rows both ways, or
-    every single field is quoted. So a stray quote never swallows rows.
+    The delimiter of a csv file is the only one of `,` `;` tab and `|` that splits each of
+    the first 1,000 rows into the same number of fields, at least 2. If none does, each row
+    is one field; but a table with a few damaged rows is an error that names the first one.
+    A first line such as `sep=;`, as Excel writes it, names the delimiter and is no data,
+    also in a tsv file; the parameter `delimiter` overrides it.
+
+    A csv file is read after RFC 4180, whatever its delimiter. A tsv file is read literally,
+    because a `"` has no meaning in many of them, unless all of it is well-formed with quotes
+    and either the rows have unequal numbers of fields without them, or there are as many
+    rows both ways, or every single field is quoted. So a stray quote never swallows rows.
 
     Blank lines before the first and after the last row do not count. Between rows they
     are empty texts in a file of one column, and are skipped in others.
@@ -169,13 +79,17 @@ def read_table(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.tsv"
-    >>> _ = file.write_text('a "great" film\t1\nso-so\t007\n', encoding="utf-8")
-    >>> table = read_table(file)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "x.tsv").write_text('a "great" film\t1\nso-so\t007\n', encoding="utf-8")
+    >>> table = read_table(folder / "x.tsv")
     >>> table.header, table.frame.to_dict("list")
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
+    >>> _ = (folder / "x.csv").write_text("text;stars\nso, so;2,5\n", encoding="utf-8")
+    >>> table = read_table(folder / "x.csv")
+    >>> table.delimiter, table.frame.to_dict("list")
+    (';', {'text': ['so, so'], 'stars': ['2,5']})
     """
-    [table] = _blocks(path, header, list(columns), None)
+    [table] = _blocks(path, header, list(columns), delimiter, None)
     return table
 
 
@@ -185,20 +99,21 @@ def read_blocks(
     *,
     header: bool | None = None,
     columns: Iterable[str] = (),
+    delimiter: str | None = None,
 ) -> Iterator[Table]:
     r"""Read a table that may be larger than memory, block by block.
 
-        What `read_table` says of files holds here too, but for two things: the columns of a
-        jsonl block are the keys in that block, and those of a parquet file have Arrow's types,
-        in which it loses nothing.
+    Files are read as by `read_table`, with two exceptions: the columns of a jsonl block are
+    the keys in that block, and those of a parquet file have Arrow's types, which preserve
+    every value.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, path-like or frozenbert.tables.table.Upload
         As for `read_table`.
     rows : int
         Rows of each block; the last may have fewer.
-    header, columns
+    header, columns, delimiter
         As for `read_table`.
 
     Yields
@@ -209,7 +124,7 @@ def read_blocks(
     Raises
     ------
     InputError
-        As by `read_table`; of a wrong row, when its block is asked for.
+        As by `read_table`; for a malformed row, when its block is reached.
 
     Examples
     --------
@@ -219,280 +134,94 @@ def read_blocks(
     >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
     [['fine', 'so-so'], ['dull']]
     """
-    return _blocks(path, header, list(columns), rows)
+    return _blocks(path, header, list(columns), delimiter, rows)
 
 
 def _blocks(
-    path: str | os.PathLike[str], header: bool | None, columns: Sequence[str], rows: int | None
+    path: str | os.PathLike[str],
+    header: bool | None,
+    columns: Sequence[str],
+    delimiter: str | None,
+    rows: int | None,
 ) -> Iterator[Table]:
     path = path if isinstance(path, Upload) else Path(path)
+    delimiter = check_delimiter(delimiter)
     match table_format(path):
         case "parquet":
-            blocks = iter([_read_parquet(path)]) if rows is None else _parquet_blocks(path, rows)
+            blocks = iter([read_parquet(path)]) if rows is None else parquet_blocks(path, rows)
         case "jsonl":
             blocks = _jsonl_blocks(path, rows)
-        case delimited:
-            blocks = _delimited_blocks(path, _DELIMITERS[delimited], header, columns, rows)
+        case _:
+            blocks = _delimited_blocks(path, header, columns, delimiter, rows)
     for number, table in enumerate(blocks):
         if not number:
+            check_distinct(path, table.frame.columns)
             if not len(table.frame):
-                found = "has a header and no rows" if table.header else "is empty"
-                raise InputError(f"{path}: the table {found}; it needs at least one row of data.")
-            _check_distinct(path, list(table.frame.columns))
+                reason = "has a header and no rows" if table.header else "is empty"
+                raise InputError(f"{path}: the table {reason}; it needs at least one row of data.")
         yield table
 
 
-def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    r"""Write a table, whole or not at all; its format is told by the end of the path.
-
-    `read_table` gives back the texts as they were. Text files are UTF-8 with LF and a
-    header; they have empty cells (jsonl: null) for missing values. Two things have no
-    place in some formats and become U+FFFD there: lone surrogates (but for jsonl), and
-    the NUL character in tsv and csv.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        The rows; the index is left out.
-    path : str or path-like
-        A .tsv, .csv, .jsonl, .ndjson (each may have .gz after it) or .parquet file.
-        Missing folders above it are made.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written, or the format cannot hold the table.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "out.csv"
-    >>> write_table(pd.DataFrame({"text": ["good, I think"], "proba_1": [0.75]}), file)
-    >>> file.read_text(encoding="utf-8")
-    'text,proba_1\n"good, I think",0.75\n'
-    """
-    path = Path(path)
-    kind = table_format(path)
-    frame = frame.set_axis(frame.columns.map(str), axis="columns")
-    _check_distinct(path, list(frame.columns))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            file: Any = stack.enter_context(open(stack.enter_context(writing(path)), "wb"))
-            if path.suffix.lower() == ".gz":
-                # Without name and time, equal tables make equal files.
-                packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
-                file = stack.enter_context(packed)
-            match kind:
-                case "parquet":
-                    pa.parquet.write_table(arrow_table(frame, path), file)
-                case "jsonl":
-                    _write_jsonl(frame, file)
-                case delimited:
-                    _write_delimited(frame, file, _DELIMITERS[delimited])
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
-
-
-# Reading
-
-
 def _delimited_blocks(
-    path: Source,
-    delimiter: str,
+    path: TableFile,
     header: bool | None,
     columns: Sequence[str],
+    delimiter: str | None,
     rows: int | None,
 ) -> Iterator[Table]:
-    quoted = delimiter == "," or is_quoted(path)
-    dialect = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
-    found = records(path, delimiter, **dialect)
-    first = list(itertools.islice(found, 1 + _GUESS_ROWS))
+    dialect, delimiter_guessed = find_dialect(path, delimiter, columns)
+    rest = RowReader(path, dialect).records()
+    first = list(itertools.islice(rest, 1 + SAMPLE))
     if not first:
         yield Table(path, pd.DataFrame(), [])
         return
     names = [str(position) for position in range(len(first[0][1]))]
-    guessed = header is None
+    header_guessed = header is None
     if header is None:
-        _, frame = _block(first, names)
+        _, frame = _frame(first, names)
         header = is_header(first[0][1], frame.iloc[1:], columns)
     if header:
         names = first.pop(0)[1]
-    for block in _batches(itertools.chain(first, found), rows):
-        lines, frame = _block(block, names)
-        yield Table(path, frame, lines, header, guessed)
+    for block in _batches(itertools.chain(first, rest), rows):
+        lines, frame = _frame(block, names)
+        yield Table(
+            path, frame, lines, header, header_guessed, dialect.delimiter, delimiter_guessed
+        )
 
 
-def _block(
+def _frame(
     numbered: Iterable[tuple[int, list[str]]], names: list[str]
 ) -> tuple[Sequence[int], pd.DataFrame]:
     lines, rows = array("q"), []
     for line, row in numbered:
         lines.append(line)
         rows.append(row)
-    # Renamed after, because two names may be the same, which is said in plain words later.
+    # Renamed afterwards, because two names may be equal; `check_distinct` reports them.
     frame = pd.DataFrame(rows, columns=range(len(names)), dtype="str")
     return lines, frame.set_axis(names, axis="columns")
 
 
-def _batches(found: Iterator[_Record], rows: int | None) -> Iterator[Iterable[_Record]]:
-    """Cut into lists of so many, and into at least one."""
-    if rows is None:
-        yield found
+def _batches(rows: Iterator[_Row], size: int | None) -> Iterator[Iterable[_Row]]:
+    """Cut rows into batches, at least one; without a size, into exactly one."""
+    if size is None:
+        yield rows
         return
-    batch = list(itertools.islice(found, rows))
+    batch = list(itertools.islice(rows, size))
     yield batch
-    while batch := list(itertools.islice(found, rows)):
+    while batch := list(itertools.islice(rows, size)):
         yield batch
 
 
-def _jsonl_blocks(path: Source, rows: int | None) -> Iterator[Table]:
+def _jsonl_blocks(path: TableFile, rows: int | None) -> Iterator[Table]:
     for block in _batches(objects(path), rows):
         lines, found = array("q"), []
         for line, row in block:
             lines.append(line)
             found.append(row)
         try:
-            # object, because pandas would make floats of integers where a key is missing
+            # object, because pandas would turn integers into floats where a key is missing.
             yield Table(path, pd.DataFrame(found, dtype=object), lines)
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError:
             raise InputError(
-                f"{path}: a key holds a lone surrogate; keys must be Unicode."
-            ) from error
-
-
-def _read_parquet(path: Source) -> Table:
-    with _parquet(path) as file:
-        frame = pd.read_parquet(file, engine="pyarrow")
-    return _of_parquet(path, frame, 0)
-
-
-def _parquet_blocks(path: Source, rows: int) -> Iterator[Table]:
-    with _parquet(path) as file:
-        parquet = pa.parquet.ParquetFile(file)
-        done, held = 0, parquet.schema_arrow.empty_table()
-        for batch in parquet.iter_batches(batch_size=rows):
-            # A batch ends where a row group does.
-            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-            while len(held) >= rows:
-                yield _of_parquet(path, _with_arrow_types(held[:rows]), done)
-                done, held = done + rows, held[rows:]
-        if not done or len(held):
-            yield _of_parquet(path, _with_arrow_types(held), done)
-
-
-@contextlib.contextmanager
-def _parquet(path: Source) -> Iterator[BinaryIO]:
-    with opened(path) as file:
-        try:
-            yield file
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(
-                f"{path}: is no whole parquet file that can be read; fetch or write it anew."
-            ) from error
-
-
-def _with_arrow_types(table: pa.Table) -> pd.DataFrame:
-    # Without what pandas noted of an index, which it heeds only if the number of rows fits.
-    names = [name for name in table.schema.names if not _INDEX.fullmatch(name)]
-    plain = table.select(names).replace_schema_metadata(None)
-    return plain.to_pandas(types_mapper=pd.ArrowDtype)
-
-
-def _of_parquet(path: Source, frame: pd.DataFrame, start: int) -> Table:
-    # An index that pandas kept is a column if it has a name, and else a mere count.
-    frame = frame.reset_index(drop=frame.index.names == [None])
-    frame = frame.set_axis(frame.columns.map(str), axis="columns")
-    return Table(path, frame, range(start + 1, start + len(frame) + 1))
-
-
-def _check_distinct(path: Source, names: list[str]) -> None:
-    seen = set[str]()
-    for name in names:
-        if name in seen:
-            raise InputError(
-                f"{path}: there are two columns named {shown(name)}; give each its own name."
-            )
-        seen.add(name)
-
-
-# Writing
-
-
-def _write_delimited(frame: pd.DataFrame, file: BinaryIO, delimiter: str) -> None:
-    numeric = pd.api.types.is_numeric_dtype
-    frame = pd.DataFrame(
-        {
-            name: column if numeric(column) else _replaced(column, _SURROGATE_OR_NUL)
-            for name, column in frame.items()
-        }
-    )
-    # Quotes round every field tell `read_table` that lines of a tsv file belong together,
-    # and before Python 3.13 csv does not see that a CR needs them.
-    texts = (column for _, column in frame.items() if not numeric(column))
-    cells = itertools.chain(frame.columns, *texts)
-    quote_all = any(_LINE_END.search(str(cell)) for cell in cells)
-    with io.TextIOWrapper(file, "utf-8", newline="") as text:
-        frame.to_csv(
-            text,
-            sep=delimiter,
-            index=False,
-            lineterminator="\n",
-            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-        )
-
-
-def _write_jsonl(frame: pd.DataFrame, file: BinaryIO) -> None:
-    names = list(frame.columns)
-    columns = [
-        column.astype(object).where(column.notna(), None).tolist() for _, column in frame.items()
-    ]
-    # A lone surrogate, and nothing else, is escaped: "\ud83d" is how JSON writes it too.
-    with io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as text:
-        for row in zip(*columns, strict=True):
-            record = dict(zip(names, row, strict=True))
-            text.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
-
-
-def arrow_table(frame: pd.DataFrame, path: Source) -> pa.Table:
-    """Turn a frame into what a parquet file holds.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        The rows; the index is left out.
-    path : pathlib.Path
-        Where they are to go, for messages.
-
-    Raises
-    ------
-    InputError
-        If the values of a column are of several types.
-    """
-    columns = {}
-    for name, column in frame.items():
-        if column.dtype == object:
-            column = _replaced(column, _SURROGATE)
-        try:
-            columns[name] = pa.Array.from_pandas(column)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            # Arrow's own words, and so the chain of errors, would quote a cell.
-            raise InputError(
-                f"{path}: parquet cannot hold column {shown(name)}, whose values are of several "
-                f"types; make them one, or write another format."
+                f"{path}: a key contains a lone surrogate; keys must be Unicode."
             ) from None
-    return pa.table(columns)
-
-
-def _replaced(column: pd.Series, characters: re.Pattern[str]) -> pd.Series:
-    """Put U+FFFD for the characters that a format cannot hold."""
-    cells = [
-        characters.sub("\ufffd", cell) if isinstance(cell, str) else cell
-        for cell in column.tolist()
-    ]
-    return pd.Series(cells, index=column.index, dtype=object)
-
-
-def _plain(value: Any) -> Any:
-    """Turn what `json` does not know (dates, arrays in a parquet file) into what it does."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

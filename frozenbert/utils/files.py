@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..errors import InputError
 
 __all__ = [
     "check_can_write",
+    "check_is_no_device",
     "make_private_folder",
     "names_in",
     "note_use",
@@ -91,6 +93,30 @@ def check_can_write(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: cannot be written, because {parent} is a file and no folder.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: cannot be written, because you may not write to {parent}.")
+
+
+def check_is_no_device(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` if `path` is a named pipe, a device or a socket.
+
+    Opening a pipe waits for a writer, perhaps forever, and its content comes only once.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file or folder that is to be read.
+
+    Raises
+    ------
+    InputError
+        If it is a named pipe, a device or a socket.
+    OSError
+        If it does not exist or must not be looked at.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return
+    kind = "named pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    raise InputError(f"{path}: is a {kind}; write its content to a file first, and name that.")
 
 
 def make_private_folder(
@@ -170,5 +196,6 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     >>> sha256_of_file(file)[:16]
     'e3b0c44298fc1c14'
     """
+    check_is_no_device(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.bulk.cluster import cluster, embed_partitions, searched_on
 from frozenbert.bulk.stream import partition_targets
 from frozenbert.cli.main import embed, train
-from frozenbert.tables.reading import write_table
+from frozenbert.tables.writing import write_table
 
 pytestmark = pytest.mark.slow
 N_TABLES, N_ROWS = 12, 60

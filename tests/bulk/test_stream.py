@@ -24,7 +24,8 @@ from frozenbert.bulk.stream import (
     partition_targets,
     validate,
 )
-from frozenbert.tables.reading import read_blocks, read_table, write_table
+from frozenbert.tables.reading import read_blocks, read_table
+from frozenbert.tables.writing import write_table
 
 TEXTS = [f"{i} good film" + " very" * (i % 5) for i in range(100)]
 
@@ -37,7 +38,7 @@ def embed(tiny: str, tmp_path: Path) -> DistilBertVectorizer:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
-    monkeypatch.setattr(features_module, "ROWS", 9)
+    monkeypatch.setattr(features_module, "VALIDATION_ROWS", 9)
 
 
 def frame(n: int = 100) -> pd.DataFrame:
@@ -183,8 +184,8 @@ def test_what_is_wrong_is_said_before_anything_is_computed(tmp_path: Path) -> No
     for wrong, says in {
         '{"n": 1}': r"x\.jsonl, line 31, column 'text': the text is null",
         '{"text": 7}': r"line 31, column 'text': the text is int '7'",
-        '{"text": "a", "n": "one"}': "parquet cannot hold column 'n', whose values are of several",
-        '{"text": "a", "vector": 1}': "has a column 'vector' already",
+        '{"text": "a", "n": "one"}': "parquet cannot hold column 'n', whose values have several",
+        '{"text": "a", "vector": 1}': "already has a column 'vector'",
     }.items():
         file.write_text("\n".join([*good, wrong]))
         with pytest.raises(InputError, match=says):
@@ -281,15 +282,17 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
     content = out.read_bytes()
     other = DistilBertVectorizer(embed.model_name, pooling="mean", progress=False).fit([""])
     with pytest.raises(
-        InputError, match=r"a\.parquet: stands there already, from another encoder or setting"
+        InputError, match=r"a\.parquet already exists, with vectors from another encoder or setting"
     ):
         embed_partition(other, tmp_path / "a.csv", out)
     write_table(frame(21), tmp_path / "a.csv")
-    with pytest.raises(InputError, match=r"a\.parquet: stands there already, from another table"):
+    with pytest.raises(
+        InputError, match=r"a\.parquet already exists, with vectors from another table"
+    ):
         embed_partition(embed, tmp_path / "a.csv", out)
     assert out.read_bytes() == content
     write_table(frame(3), out)
-    with pytest.raises(InputError, match=r"a\.parquet: stands there already"):
+    with pytest.raises(InputError, match=r"a\.parquet already exists"):
         embed_partition(embed, tmp_path / "a.csv", out)
 
 
@@ -322,7 +325,7 @@ def test_another_column_is_not_done_already(embed: DistilBertVectorizer, tmp_pat
     write_table(frame(5), tmp_path / "a.csv")
     out = tmp_path / "a.parquet"
     embed_partition(embed, tmp_path / "a.csv", out, text_column="text")
-    with pytest.raises(InputError, match="from another column or header"):
+    with pytest.raises(InputError, match="from another column, header or delimiter"):
         embed_partition(embed, tmp_path / "a.csv", out, text_column="label")
     assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").skipped
 
@@ -353,7 +356,7 @@ def test_targets() -> None:
     ]
     with pytest.raises(InputError, match=r"in/a\.csv and in/a\.tsv would both be written"):
         partition_targets([Path("in/a.csv"), Path("in/a.tsv")], Path("out"))
-    with pytest.raises(InputError, match=r"in/a\.parquet would be written over itself"):
+    with pytest.raises(InputError, match=r"out='in': in/a\.parquet would be overwritten"):
         partition_targets([Path("in/a.parquet")], Path("in"))
     with pytest.raises(InputError, match=r"in/notes\.txt: the name of a table must end in"):
         partition_targets([Path("in/notes.txt")], Path("out"))

@@ -24,7 +24,7 @@ from frozenbert.cli.main import classify, embed, main, train
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.errors import InputError
 from frozenbert.reports.plots import plot_confusion_matrix
-from frozenbert.tables.reading import write_table
+from frozenbert.tables.writing import write_table
 from frozenbert.utils.files import sha256_of_file
 
 SECRET = "zyzzyva"  # stands in every text, and must turn up nowhere else

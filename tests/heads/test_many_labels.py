@@ -14,8 +14,10 @@ from test_encoder import make_family
 
 from frozenbert import InputError, load_model
 from frozenbert.cli.main import classify, embed, train
-from frozenbert.tables.columns import has_lists, label_sets_of
-from frozenbert.tables.reading import Table, read_table, write_table
+from frozenbert.tables.cells import has_lists, label_sets_of
+from frozenbert.tables.reading import read_table
+from frozenbert.tables.table import Table
+from frozenbert.tables.writing import write_table
 
 KINDS = {"toxic": "bad", "insult": "dull", "spam": "slow"}
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from frozenbert.errors import InputError
-from frozenbert.tables.columns import find_columns, labels_of, texts_of
-from frozenbert.tables.reading import read_table, write_table
+from frozenbert.errors import InputError, LabelWarning
+from frozenbert.tables.cells import label_sets_of, labels_of, texts_of
+from frozenbert.tables.columns import find_columns
+from frozenbert.tables.reading import read_blocks, read_table
+from frozenbert.tables.writing import write_table
 
 
 @pytest.fixture
@@ -53,8 +58,8 @@ def test_columns_are_found_if_there_is_one_choice(put, content, found):
     table = read_table(put("x.csv", content))
     if found is None:
         assert re.search(
-            r"which column holds the (texts|labels)\? Say --(text|label)-column NAME; the columns "
-            r"are '\w+', '\w+', '\w+'",
+            r"(text|label)_column: .*which column holds the \1s\? Name it; the columns are '\w+', "
+            r"'\w+', '\w+'",
             complaint(find_columns, table, need_label=True),
         )
     else:
@@ -80,7 +85,7 @@ def test_columns_that_cannot_be(put):
     with pytest.raises(InputError, match="'a' cannot be both the texts and the labels"):
         find_columns(table, "a", "a", need_label=True)
     unnamed = read_table(put("y.csv", "x y z,1\n"))
-    with pytest.raises(InputError, match=r"the columns are '0', '1' \(.*; --header forces one\)"):
+    with pytest.raises(InputError, match=r"the columns are '0', '1' \(.* that it has a header\)"):
         find_columns(unnamed, "review", need_label=False)
     one = read_table(put("z.csv", "text\na\n"))
     with pytest.raises(InputError, match="which column holds the labels"):
@@ -115,7 +120,7 @@ def test_texts(put):
 def test_texts_that_are_none(put, row, kind):
     path = put("x.jsonl", f'{{"t": "good"}}\n{row}\n')
     message = complaint(texts_of, read_table(path), "t")
-    assert message.startswith(f"{path}, line 2, column 't': the text is {kind}, but must be a str")
+    assert message.startswith(f"{path}, line 2, column 't': the text is {kind}; every text must be")
 
 
 def test_nested_or_null_texts_in_parquet(tmp_path):
@@ -196,6 +201,45 @@ def test_labels_in_parquet(tmp_path):
         labels_of(table, "n")
     with pytest.raises(InputError, match="row 1, column 'd': the label is of type Timestamp"):
         labels_of(table, "d")
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([" 1", "1", "2"], "' 1' and '1'"),
+        (["Good", "good", "GOOD ", "bad"], "'GOOD ' and 'Good' and 'good'"),
+        (["ß", "SS"], "'SS' and 'ß'"),
+        (["a", "A", "b", "B", "c", "C", "d", "D"], "'A' and 'a'; .* (and 1 more such groups)"),
+    ],
+)
+def test_labels_that_look_alike_are_warned_about(put, cells, names):
+    says = (
+        rf"x\.csv, column '1': the labels {names.replace('(', '.').replace(')', '.')} differ only"
+    )
+    with pytest.warns(LabelWarning, match=says):
+        found = labels_from(put, cells, "csv")
+    assert found.tolist() == cells
+    path = put("y.jsonl", "".join(json.dumps({"tags": [cell, "x"]}) + "\n" for cell in cells))
+    with pytest.warns(LabelWarning, match=r"y\.jsonl, column 'tags': the labels .* differ only"):
+        flags = label_sets_of(read_table(path), "tags")
+    assert flags.shape == (len(cells), len(cells) + 1)
+
+
+def test_other_labels_are_not_warned_about(put, recwarn):
+    labels_from(put, ["1", "2", "a b", "ab", "A-b"], "csv")
+    labels_from(put, ['"a"', '"b"'], "jsonl")
+    # Spaces around a separator mean nothing.
+    table = read_table(put("z.csv", "text,tags\na,x | y\nb,y\n"))
+    label_sets_of(table, "tags", "|")
+    assert not recwarn.list
+
+
+def test_dates_beyond_pythons_are_an_input_error(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"when": pa.array([0, 2**60], pa.timestamp("us"))}), path)
+    [block] = read_blocks(path, 10)
+    with pytest.raises(InputError, match="column 'when': a value is outside the range"):
+        labels_of(block, "when")
 
 
 def test_no_text_is_quoted(put):

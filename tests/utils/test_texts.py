@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from frozenbert.errors import InputError
-from frozenbert.utils.texts import check_texts, distinct_texts
+from frozenbert.utils.texts import check_texts, distinct_texts, is_stream
 
 TEXTS = ["one", "", "naïve café 🎬", "שלום", "two\nlines", "one"]
 CONTAINERS: dict[str, Callable[[list[str]], Any]] = {
@@ -42,6 +43,11 @@ CONTAINERS: dict[str, Callable[[list[str]], Any]] = {
     "polars Series": lambda t: pl.Series("text", t),
     "polars categorical": lambda t: pl.Series("text", t, dtype=pl.Categorical),
     "polars one column": lambda t: pl.DataFrame({"text": t}),
+    "pyarrow Array": pa.array,
+    "pyarrow ChunkedArray": lambda t: pa.chunked_array([t[:2], t[2:]]),
+    "pyarrow large_string": lambda t: pa.array(t, pa.large_string()),
+    "pyarrow dictionary": lambda t: pa.array(t).dictionary_encode(),
+    "pyarrow one column": lambda t: pa.table({"text": t}),
 }
 if not hasattr(np.dtypes, "StringDType"):  # numpy 1
     CONTAINERS = {name: make for name, make in CONTAINERS.items() if "StringDType" not in name}
@@ -87,13 +93,26 @@ def test_a_missing_text_is_an_error_that_names_the_row_or_the_empty_text(missing
         lambda t: pd.DataFrame({"text": t}),
         lambda t: pl.Series(t),
         lambda t: pl.DataFrame({"text": t}),
+        pa.array,
     ],
-    ids=["str", "string[pyarrow]", "categorical", "DataFrame", "polars", "polars DataFrame"],
+    ids=["str", "string[pyarrow]", "categorical", "DataFrame", "polars", "polars frame", "pyarrow"],
 )
 def test_a_missing_text_in_a_table_is_found(make: Callable[[list[Any]], Any]) -> None:
     with pytest.raises(InputError, match=r"X\[1\] is"):
         check_texts(make(["a", None, "b"]), "error")
     assert check_texts(make(["a", None, "b"]), "empty") == ["a", "", "b"]
+
+
+def test_a_pyarrow_array_of_wrong_bytes_or_numbers() -> None:
+    wrong = pa.array([b"good", b"secret\xff"])
+    with pytest.raises(InputError, match=r"X contains a text that is not UTF-8\.$"):
+        check_texts(pa.Array.from_buffers(pa.string(), 2, wrong.buffers()), "error")
+    with pytest.raises(TypeError, match=r"X\[0\] is a int"):
+        check_texts(pa.array([1, 2]), "error")
+
+
+def test_a_pyarrow_array_is_read_whole() -> None:
+    assert not is_stream(pa.array(["a"]))
 
 
 def test_one_string_is_an_error_that_says_what_to_write() -> None:
@@ -133,8 +152,9 @@ def test_numbers_in_an_array_are_an_error() -> None:
         np.array([["a", "b"]]),
         pd.DataFrame({"a": ["x"], "b": ["y"]}),
         pl.DataFrame({"a": ["x"], "b": ["y"]}),
+        pa.table({"a": ["x"], "b": ["y"]}),
     ],
-    ids=["numpy", "pandas", "polars"],
+    ids=["numpy", "pandas", "polars", "pyarrow"],
 )
 def test_two_columns_are_an_error(given: Any) -> None:
     with pytest.raises(InputError, match="X has 2 columns"):

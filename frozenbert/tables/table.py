@@ -1,0 +1,208 @@
+"""A table, the file it was read from, and how messages name its parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import InputError
+
+__all__ = [
+    "Table",
+    "TableFile",
+    "Upload",
+    "check_distinct",
+    "list_columns",
+    "quoted",
+    "table_format",
+    "type_name",
+]
+
+_TEXT_FORMATS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_FORMATS = {
+    **_TEXT_FORMATS,
+    **{f"{suffix}.gz": name for suffix, name in _TEXT_FORMATS.items()},
+    ".parquet": "parquet",
+}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A table that arrived as bytes, without a file.
+
+    Attributes
+    ----------
+    name : str
+        The name in messages; its suffix tells the format.
+    content : bytes
+    """
+
+    name: str
+    content: bytes
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+TableFile = Path | Upload
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The rows of a table, and the line of its file on which each row starts.
+
+    Attributes
+    ----------
+    path : pathlib.Path or frozenbert.tables.table.Upload
+        The file, as the caller named it.
+    frame : pandas.DataFrame
+        The rows. Every cell of a tsv or csv file is a string, exactly as in the file
+        ("007" stays "007", an empty cell is ""). The values of jsonl and parquet keep
+        their types; a key that a json line lacks is null.
+    lines : sequence of int
+        The line on which each row starts, counted from 1; for parquet the row's number.
+    header : bool or None
+        Whether the first row of a tsv or csv file was read as the columns' names. Without
+        a header the columns are named "0", "1", ... None for jsonl and parquet, which name
+        their columns.
+    header_guessed : bool
+        Whether `header` is a guess, because the caller did not say.
+    delimiter : str or None
+        The character between the fields of a tsv or csv file. None for jsonl and parquet,
+        and for a csv file of one column that was read without a delimiter.
+    delimiter_guessed : bool
+        Whether `delimiter` was recognised from the rows: neither the caller, nor the
+        suffix .tsv, nor a first line such as `sep=;` names it.
+    """
+
+    path: TableFile
+    frame: pd.DataFrame
+    lines: Sequence[int]
+    header: bool | None = None
+    header_guessed: bool = False
+    delimiter: str | None = None
+    delimiter_guessed: bool = False
+
+    def where(self, row: int) -> str:
+        """Return a row's place in the file, for messages.
+
+        Parameters
+        ----------
+        row : int
+            The row, counted from 0.
+
+        Returns
+        -------
+        str
+            Such as "train.tsv, line 7", or "train.parquet, row 7".
+
+        Examples
+        --------
+        >>> Table(Path("train.tsv"), pd.DataFrame({"0": ["good", "bad"]}), [1, 2]).where(1)
+        'train.tsv, line 2'
+        """
+        unit = "row" if table_format(self.path) == "parquet" else "line"
+        return f"{self.path}, {unit} {self.lines[row]}"
+
+    def head(self, n: int) -> Table:
+        """Return the table's first `n` rows, or all if it has fewer."""
+        return replace(self, frame=self.frame.iloc[:n], lines=self.lines[:n])
+
+    def column(self, name: str, parameter: str | None = None) -> pd.Series:
+        """Return one column.
+
+        Parameters
+        ----------
+        name : str
+        parameter : str, optional
+            The parameter that named the column, for the error.
+
+        Raises
+        ------
+        InputError
+            If the table has no column of that name.
+        """
+        if name not in self.frame.columns:
+            raise InputError(
+                f"{self.path}: there is no column {quoted(name)}; {list_columns(self)}.",
+                parameter=parameter,
+            )
+        return self.frame[name]
+
+
+def table_format(path: str | os.PathLike[str]) -> str:
+    """Return the format of a table, told by the end of its name in upper or lower case.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; it need not exist.
+
+    Returns
+    -------
+    {"tsv", "csv", "jsonl", "parquet"}
+        The format, the same with or without ".gz".
+
+    Raises
+    ------
+    InputError
+        If the name ends in none of .tsv, .csv, .jsonl, .ndjson (each may be followed by
+        .gz) and .parquet.
+
+    Examples
+    --------
+    >>> table_format("reviews.CSV.gz")
+    'csv'
+    """
+    name = Path(path).name.lower()
+    for suffix, kind in _FORMATS.items():
+        if name.endswith(suffix):
+            return kind
+    raise InputError(
+        f"{path}: the name of a table must end in .tsv, .csv, .jsonl, .ndjson "
+        f"(each may be followed by .gz) or .parquet."
+    )
+
+
+def check_distinct(path: TableFile, names: Iterable[str]) -> None:
+    """Raise `InputError` if two columns have the same name."""
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            raise InputError(
+                f"{path}: there are two columns named {quoted(name)}; give each its own name."
+            )
+        seen.add(name)
+
+
+def list_columns(table: Table) -> str:
+    """List the names of a table's columns, at most 20, for messages."""
+    names = [quoted(name) for name in table.frame.columns]
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    unnamed = (
+        " (named by position, because the table was read without a header; if its first row "
+        "holds the names, say that it has a header)"
+    )
+    return f"the columns are {listed or 'none'}{unnamed if table.header is False else ''}"
+
+
+def quoted(name: object) -> str:
+    """Quote a name or a label, cut to 60 characters: it may be a text by mistake."""
+    name = str(name)
+    return repr(name if len(name) <= 60 else name[:59] + "…")
+
+
+def type_name(value: object) -> str:
+    """Describe a cell's type, with the value of a number. A string may be someone's text."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "null"
+    if isinstance(value, (bool, int, float)):
+        return f"{type(value).__name__} {quoted(value)}"
+    return f"of type {type(value).__name__}"
