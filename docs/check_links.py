@@ -54,9 +54,10 @@ def broken_links(path: Path) -> Iterator[str]:
         target = path.parent / unquote(parts.path) if parts.path else path
         if not target.exists():
             yield f"{path}: {link}: the file does not exist"
-        elif parts.fragment and target.suffix == ".html":
-            if unquote(parts.fragment) not in read(target.resolve()).anchors:
-                yield f"{path}: {link}: the anchor does not exist"
+            continue
+        anchor = unquote(parts.fragment) if target.suffix == ".html" else ""
+        if anchor and anchor not in read(target.resolve()).anchors:
+            yield f"{path}: {link}: the anchor does not exist"
 
 
 def main(arguments: list[str]) -> int:
