@@ -46,16 +46,22 @@ for language, code in json.load(sys.stdin):
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory, packaged: str) -> Path:
-    """A copy of the repository's files, with the sample reviews; all pages share its cache."""
-    if not REVIEWS.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{REVIEWS} is missing: the set-up fetches it")
-        pytest.skip("the sample reviews are missing: make reviews")
+def shared_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's files; all pages share its cache."""
     folder = tmp_path_factory.mktemp("docs") / "checkout"
     ignored = (".*", "__pycache__", "_build", "cache", "tests", "*.egg-info", "build")
     shutil.copytree(REPO, folder, ignore=shutil.ignore_patterns(*ignored))
     return folder
+
+
+@pytest.fixture
+def checkout(shared_checkout: Path, packaged: str) -> Path:
+    """A copy of the repository with the sample reviews, where the packaged encoder exists."""
+    if not REVIEWS.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{REVIEWS} is missing: the set-up fetches it")
+        pytest.skip("the sample reviews are missing: make reviews")
+    return shared_checkout
 
 
 def run_page(page: str, folder: Path) -> str:
@@ -165,9 +171,10 @@ def test_every_command_has_a_section(capsys):
 
 def test_every_public_name_is_in_the_api_reference():
     page = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^ {3}~?frozenbert[\w.]*\.(\w+)$", page, re.MULTILINE))
-    assert set(frozenbert.__all__) <= listed
-    assert set(errors.__all__) <= listed
+    listed = set(re.findall(r"^ {3}~?(frozenbert[\w.]*)$", page, re.MULTILINE))
+    assert "frozenbert.errors" in listed  # a page of all that its `__all__` names
+    names = set(frozenbert.__all__) - set(errors.__all__)
+    assert {f"frozenbert.{name}" for name in names} <= listed
 
 
 # From STYLE: phrases that hide their meaning, and names that said nothing.
