@@ -1,12 +1,12 @@
-"""How the work grows with the number of texts: time, memory, look-up, from 1,000 to 1,000,000.
+"""Measure time, memory and look-up for 1,000 to 1,000,000 texts.
 
     make bench-stream
     python benchmarks/stream.py --rows 1000,10000 --out results
 
-Each number of rows is a process of its own: a csv of distinct texts goes through the command's own
-code to a `.npy` and a `.parquet`, with an empty cache and then with a full one. The encoder is a
-stand-in that costs next to nothing (the tokenizer is real), so that what is measured is all the
-rest. Memory is the peak above that of the process with the encoder loaded and one text encoded.
+Each number of rows has a process of its own: the command's own code turns a csv of distinct texts
+into a `.npy` and a `.parquet` file, with an empty cache and then with a full one. The encoder is a
+stand-in that takes almost no time (the tokenizer is real), so that everything else is measured.
+Memory is the peak above that of the process with the encoder loaded and one text encoded.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ WORDS = [
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all numbers of rows; return the exit code."""
-    parser = Parser(prog="stream.py", description="How the work grows with the number of texts.")
+    """Measure each number of rows; return the exit code."""
+    parser = Parser(prog="stream.py", description="Measure how time and memory grow with texts.")
     parser.add_argument(
         "--rows",
         type=lambda value: [int(n) for n in value.split(",")],
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="default: 1000,10000,100000,1000000",
     )
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
-    parser.add_argument("--work", type=Path, help="where the files go meanwhile (4 GB at 10^6)")
+    parser.add_argument("--work", type=Path, help="folder for temporary files (4 GB at 10^6)")
     parser.add_argument("--one", type=int, help="run this number of rows here, print JSON")
     options = parser.parse_args(arguments)
     if options.one is not None:
@@ -170,7 +170,7 @@ def look_up(embed: Any, data: Path, n: int) -> float:
 
 
 def stand_in() -> None:
-    """Put numbers that only depend on the text in the place of the forward pass."""
+    """Replace the forward pass by numbers that depend on the text only."""
 
     def encode(self: Encoder, ids: Any, *settings: Any) -> np.ndarray:
         first = np.array([row[1] * 31 + row[-2] for row in ids], dtype=np.float32)
@@ -185,7 +185,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         f"Measured {report['date']}; {report['machine']['cpu']}, {report['machine']['cores']} "
         f"cores; a stand-in for the encoder, 384 features.",
         "",
-        "| rows | look through, µs a text | embed, µs a text | from the cache, µs | to parquet, µs "
+        "| rows | validate, µs per text | embed, µs per text | from the cache, µs | to parquet, µs "
         "| peak above the encoder, MB | look up 100,000 (or all), s | pairs of files |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
