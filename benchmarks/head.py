@@ -8,7 +8,7 @@ vectors; standardising them is part of its time.
 
 The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews. Their vectors have the width
 of DistilBERT-base, 768: the means of layers 5 and 6 of all-MiniLM-L6-v2 side by side, because
-scores on the vectors of random weights would say nothing.
+scores on vectors of random weights would be meaningless.
 """
 
 from __future__ import annotations

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
+from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, and not an installed copy
@@ -97,6 +101,31 @@ class CodeOrLink(SphinxRole):
         return link("py:obj", self.rawtext, target, self.lineno, self.inliner, {}, [])
 
 
+def find_documented(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element
+) -> nodes.Element | None:
+    """Link a name by another path than the one it is documented under.
+
+    A name that exists and is not documented becomes code; one that does not exist is an error.
+    """
+    target = node.get("reftarget", "")
+    if not target.startswith("frozenbert."):
+        return None
+    try:
+        named = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError):
+        return None
+    documented = env.domains.python_domain.objects
+    name = getattr(named, "__qualname__", "")
+    for path in (f"{getattr(named, '__module__', '')}.{name}", f"frozenbert.{name}"):
+        if path in documented:
+            place = documented[path]
+            source = node.get("refdoc", env.docname)
+            return make_refnode(app.builder, source, place.docname, place.node_id, content, path)
+    return content
+
+
 def setup(app: Sphinx) -> None:
-    """Register the role of single backticks."""
+    """Register the role of single backticks, and the search for names."""
     app.add_role("code_or_link", CodeOrLink())
+    app.connect("missing-reference", find_documented)
