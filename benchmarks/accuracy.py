@@ -1,12 +1,12 @@
-"""What the features, words, windows, thresholds and calibration are worth, on real texts.
+"""Measure the accuracy of features, words, windows, thresholds and calibration on real texts.
 
     python benchmarks/accuracy.py [--only sst2,calibration,imdb,windows,emotions] [--limit 2000]
 
 The texts are those of $FROZENBERT_TEXTS: SST-2 and GoEmotions are trained on their training file
 and scored on their dev file, IMDB in five folds of its training file. Nothing is tuned on what is
 scored: layers, pooling, C, votes, thresholds and calibration are chosen within the training rows.
-Intervals are 95 % of resampled rows. The vectors are kept in artifacts/cache: the 25,000 reviews
-take 20 minutes the first time, and their windows some more.
+Intervals are 95 % of resampled rows. Vectors are stored in artifacts/cache: the 25,000 reviews
+take 20 minutes the first time, and their windows a few more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from frozenbert import DistilBertVectorizer, make_text_classifier
 from frozenbert.cli.arguments import Parser, jobs, positive
 from frozenbert.encoders.sources import PACKAGED_ENCODER
-from frozenbert.errors import InputError
+from frozenbert.errors import InputError, TruncationWarning
 from frozenbert.heads.logistic import make_head
 from frozenbert.heads.search import fitted_search, tuned_estimator
 from frozenbert.heads.selection import SelectVectors
@@ -47,10 +47,12 @@ PLAIN_C = 0.0144  # what the search for features chose in the first fold of IMDB
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurements; return the exit code."""
-    parser = Parser(prog="accuracy.py", description="What better features are worth.")
+    parser = Parser(prog="accuracy.py", description="Measure the accuracy of better features.")
     parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
     parser.add_argument("--only", default=",".join(MEASURES), help=f"of {', '.join(MEASURES)}")
-    parser.add_argument("--limit", type=positive, help="use so many rows of each file")
+    parser.add_argument(
+        "--limit", type=positive, help="use the first N rows of each file", metavar="N"
+    )
     parser.add_argument("--n-jobs", type=jobs, default=-1, help="processes (default: all cores)")
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
     options = parser.parse_args(arguments)
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score on dev.tsv what is trained on the first 2,000 rows, and on all."""
+    """Train on the first 2,000 rows and on all, and score on dev.tsv."""
     texts, y = real.sst2(folder, "train", options.limit)
     dev_texts, dev_y = real.sst2(folder, "dev", options.limit)
     rows = []
@@ -112,7 +114,7 @@ def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score what long texts lose, in the same five folds."""
+    """Score each handling of long texts in the same five folds."""
     texts, y = real.imdb(folder, options.limit)
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
@@ -125,7 +127,7 @@ def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score words with vectors of long texts that were read whole."""
+    """Score words together with vectors of long texts that were read whole."""
     texts, y = real.imdb(folder, options.limit)
     data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
     rows: list[dict[str, Any]] = []
@@ -136,7 +138,7 @@ def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def _plain(options: Any, *, long_text: str, with_tfidf: bool = False) -> Pipeline:
-    """Make a classifier of the layers' means, from the vectors that the searches use."""
+    """Make a classifier of the mean vectors of all layers, which the searches have cached."""
     vectorizer = DistilBertVectorizer(
         options.model,
         layers="all",
@@ -219,7 +221,7 @@ def _make(options: Any, **settings: Any) -> Any:
 
 
 def _answers(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return predictions of the whole, of vectors alone and of words alone; probabilities."""
+    """Return predictions of the model, of its vectors and of its words; probabilities."""
     head, words = model[-1], find_step(model, WordScores)
     features = model[:-1].transform(texts)
     if words is None:
@@ -246,7 +248,7 @@ def _in_folds(
     settings: dict[str, Any],
     make: Callable[..., Any] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Answer each row by a model of the other folds."""
+    """Predict each row with a model that was trained on the other folds."""
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     parts = [test for _, test in folds.split(texts, y)]
     found = Parallel(n_jobs=options.n_jobs)(
@@ -264,14 +266,14 @@ def _fold(
     settings: dict[str, Any],
     make: Callable[..., Any],
 ) -> dict[str, np.ndarray]:
-    warnings.filterwarnings("ignore", message=".*longer than max_length")
+    warnings.simplefilter("ignore", TruncationWarning)
     train = np.setdiff1d(np.arange(len(y)), test)
     model = make(options, **settings).fit([texts[i] for i in train], y[train])
     found = _answers(model, [texts[i] for i in test])
     if "words" in found:
         baseline = make_words_baseline().fit([texts[i] for i in train], y[train])
         found["tfidf"] = baseline.predict([texts[i] for i in test])
-    print("    a fold is done", file=sys.stderr, flush=True)
+    print("    fold done", file=sys.stderr, flush=True)
     return found
 
 

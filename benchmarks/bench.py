@@ -1,10 +1,10 @@
-"""Compare ways from texts to vectors, in turn: A B C A B C ...
+"""Compare libraries that turn texts into vectors, in turn: A B C A B C ...
 
     make bench                                            # all of it, in its own environment
     python benchmarks/bench.py --ways st,ours-mean --encoders minilm --texts sentences --rounds 3
 
-Each way runs in a process of its own, which loads the encoder, warms up, and then encodes all the
-texts once when it is its turn, while the others wait. See README.md beside this file.
+Each library runs in a process of its own, which loads the encoder, warms up, and then encodes all
+texts once per turn, while the others wait. README.md in this folder describes the method.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 encoder = make_encoder(name, Path(work))
                 unavailable = _export(encoder, options)
                 for kind in options.texts:
-                    # Written after each, so that what is done is there if the next one fails.
+                    # Written after each comparison, so that a later failure loses nothing.
                     comparison = compare(encoder, kind, unavailable, options, report["versions"])
                     report["comparisons"].append(comparison)
                     table = write_report(report, stem)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
     except WorkerError as error:
-        print(f"bench.py: plain AutoModel, which all are compared with: {error}", file=sys.stderr)
+        print(f"bench.py: the reference, plain AutoModel: {error}", file=sys.stderr)
         return 1
     print(table)
     print(f"\nWritten: {stem}.md, .json and .png")
@@ -72,7 +72,7 @@ def compare(
     options: Any,
     versions: dict[str, dict[str, str]],
 ) -> dict[str, Any]:
-    """Run all chosen ways on one encoder and one kind of texts, and return the raw figures."""
+    """Compare the chosen libraries on one encoder and one kind of texts; return raw figures."""
     texts, source = make_texts(kind, getattr(options, kind))
     tokens = count_tokens(texts, encoder)
     print(f"{encoder.name}, {len(texts)} {kind} ({source})", file=sys.stderr)
@@ -163,13 +163,13 @@ def _python(key: str, options: Any) -> str:
 
 
 def _export(encoder: EncoderFolder, options: Any) -> dict[str, str]:
-    """Write the graphs that some ways need; return which ways cannot run, and why."""
+    """Export the graphs that some libraries need; return which cannot run, and why."""
     needy = [key for key in options.ways if WAYS[key].needs_export]
     if not needy:
         return {}
     problem = None
     if not options.onnx_python.is_file():
-        problem = f"there is no {options.onnx_python.name} of the ONNX environment (make bench)"
+        problem = f"{options.onnx_python} does not exist (make bench creates it)"
     else:
         try:
             Worker(str(options.onnx_python), {"export": str(encoder.folder)}).close()
@@ -181,13 +181,15 @@ def _export(encoder: EncoderFolder, options: Any) -> dict[str, str]:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="bench.py", description="Compare ways from texts to vectors, in turn.")
+    parser = Parser(
+        prog="bench.py", description="Compare libraries that turn texts into vectors, in turn."
+    )
     parser.add_argument(
         "--ways",
         type=_known(WAYS),
         default=list(WAYS),
         metavar="NAMES",
-        help=f"in this order, separated by commas: {','.join(WAYS)} (default: all)",
+        help=f"libraries in this order, separated by commas: {','.join(WAYS)} (default: all)",
     )
     parser.add_argument(
         "--encoders",

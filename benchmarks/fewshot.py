@@ -1,11 +1,11 @@
-"""What a hundred labels are worth, alone and with a pool of texts without.
+"""Measure F1 with a hundred labels, alone and with a pool of unlabelled texts.
 
     python benchmarks/fewshot.py [--only tweets,imdb] [--draws 10] [--labels 100]
 
-The texts are those of $FROZENBERT_TEXTS. 4,000 rows, half of each class, are set aside and scored;
-each draw takes 100 others, half of each class, to label, and all that are left are the pool.
-Settings were found on other rows than the 4,000. The vectors are kept in artifacts/cache: the
-25,000 reviews take 20 minutes the first time.
+The texts are those of $FROZENBERT_TEXTS. 4,000 rows, half of each class, are held out and scored;
+each draw labels 100 others, half of each class, and all remaining rows are the pool. Settings were
+chosen on rows outside the 4,000. Vectors are stored in artifacts/cache: the 25,000 reviews take
+20 minutes the first time.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from frozenbert import DistilBertVectorizer
 from frozenbert.cli.arguments import Parser, positive
 from frozenbert.encoders.sources import PACKAGED_ENCODER
+from frozenbert.errors import TruncationWarning
 from frozenbert.fewshot.experts import Experts
 from frozenbert.fewshot.learning import learn
 from frozenbert.heads.selection import SelectVectors
@@ -43,7 +44,7 @@ SEED = 12345
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurements; return the exit code."""
-    parser = Parser(prog="fewshot.py", description="What a hundred labels are worth.")
+    parser = Parser(prog="fewshot.py", description="Measure F1 with few labels.")
     parser.add_argument("--only", default="tweets,imdb", help="of tweets, imdb")
     parser.add_argument("--draws", type=positive, default=10)
     parser.add_argument("--labels", type=positive, default=100)
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(chosen) - set(DATA):
         parser.error(f"--only {sorted(unknown)[0]}: of {', '.join(DATA)}")
     folder = real.texts_folder("fewshot.py")
-    warnings.filterwarnings("ignore", message=".*longer than max_length")
+    warnings.simplefilter("ignore", TruncationWarning)
     warnings.filterwarnings("ignore", message="(?i).*line search")
     report, path = real.new_report(
         "fewshot", options.out, model=PACKAGED_ENCODER, labels=options.labels
@@ -135,7 +136,7 @@ def _self_training(
     pool: list[str],
     asked: list[str],
 ) -> np.ndarray:
-    """Let scikit-learn's self-training go on from the one expert."""
+    """Train the one expert further with scikit-learn's self-training; return its predictions."""
     select = SelectVectors(*(getattr(head["select"], name) for name in ("layers", "pooling")))
     known, unknown = (select.fit_transform(vectorizer.transform(t)) for t in (few, pool))
     scale = StandardScaler().fit(unknown)
@@ -146,7 +147,7 @@ def _self_training(
 
 
 def _speed(model: Any, texts: list[str]) -> float:
-    """Return texts a second, without a cache: the median of three."""
+    """Return texts per second without a cache: the median of three runs."""
     embed = find_step(model, DistilBertVectorizer)
     if embed is not None:
         embed.set_params(cache_dir=None)

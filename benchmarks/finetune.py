@@ -1,11 +1,11 @@
-"""What fine-tuning is worth beside frozen vectors, on 2,000 rows.
+"""Measure the accuracy of fine-tuned encoders beside frozen ones, on 2,000 rows.
 
     python benchmarks/finetune.py [--limit 2000] [--seeds 3]
 
 Trained on the first rows of SST-2's train.tsv in $FROZENBERT_TEXTS, scored on dev.tsv. Learning
 rate, epochs and pooling are chosen on a fifth of the training rows; then each seed trains on nine
-tenths of them, keeps the epoch that is best on the last tenth, and the same classifiers that are
-trained on frozen vectors are trained on the new ones.
+tenths of them and uses the epoch that is best on the last tenth. The classifiers of the frozen
+vectors are then trained on the new vectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from frozenbert.reports.metrics import intervals
 from frozenbert.training import hold_out
 
 HERE = Path(__file__).resolve().parent
-# Of the epochs the best one is kept, but the learning rate falls to 0 over all of them.
+# The best epoch is used, but the learning rate falls to 0 over all of them.
 GRID: list[dict[str, Any]] = [
     {"lr": lr, "pooling": pooling, "epochs": epochs}
     for epochs in (6, 3)
@@ -45,7 +45,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurement; return the exit code."""
-    parser = Parser(prog="finetune.py", description="What fine-tuning is worth.")
+    parser = Parser(prog="finetune.py", description="Measure the accuracy of fine-tuned encoders.")
     parser.add_argument("--limit", type=positive, default=2000, help="training rows")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")

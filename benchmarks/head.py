@@ -3,12 +3,12 @@
     python benchmarks/head.py [--rows 2000] [--values 20] [--rounds 3]
 
 Both try 20 values of C over 5 folds. The tutorial's is GridSearchCV(LogisticRegression(), {"C":
-np.linspace(0.0001, 100, 20)}) on the vectors as they are; ours is make_head on standardised ones,
-and standardising them is part of its time.
+np.linspace(0.0001, 100, 20)}) on the vectors as they are. Ours is make_head on standardised
+vectors; standardising them is part of its time.
 
 The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews. Their vectors have the width
 of DistilBERT-base, 768: the means of layers 5 and 6 of all-MiniLM-L6-v2 side by side, because
-scores on the vectors of random weights would say nothing.
+scores on vectors of random weights would be meaningless.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ def tutorial(n_values: int) -> GridSearchCV:
 
 
 def ours(n_values: int) -> Pipeline:
-    """Make our search, on the folds of the tutorial's: then the scores compare."""
+    """Make our search, on the tutorial's folds, so that the scores are comparable."""
     values = np.logspace(np.log10(min(C_VALUES)), np.log10(max(C_VALUES)), n_values)
     head = make_head(C=values).set_params(cv=StratifiedKFold(FOLDS))
     return Pipeline([("scale", StandardScaler()), ("classify", head)])
 
 
 def timed_fit(search: Any, X: np.ndarray, y: np.ndarray) -> float:
-    """Fit, and return the seconds that took."""
+    """Fit, and return the seconds."""
     with warnings.catch_warnings():
-        # The tutorial's does not converge in its 100 steps, and says so a hundred times.
+        # The tutorial's search does not converge in its 100 steps, and warns a hundred times.
         warnings.simplefilter("ignore")
         start = time.perf_counter()
         search.fit(X, y)
@@ -107,7 +107,7 @@ def timed_fit(search: Any, X: np.ndarray, y: np.ndarray) -> float:
 
 
 def vectors_and_labels(rows: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return vectors, labels and where the texts come from."""
+    """Return vectors, labels and the name of the texts' source."""
     folder = os.environ.get("FROZENBERT_TEXTS")
     path = Path(folder) / "sst2" / "train.tsv" if folder else SAMPLE
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What the ways are compared on: encoders and texts."""
+"""Encoders and texts for the comparison."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ SEED = 0
 # Mean number of word pieces and the shape of their distribution (gamma), for the generator.
 LENGTHS = {"sentences": (22, 4.5), "reviews": (250, 3.0)}
 
-# What a tokenizer file may say of cutting and padding: each way is told, and told the same.
+# What a tokenizer file may declare of truncation and padding. It is removed: all libraries get the
+# same settings.
 CUTTING = ("max_length", "padding", "truncation_strategy", "stride", "pad_to_multiple_of")
 
 
 @dataclass(frozen=True)
 class EncoderFolder:
-    """An encoder's folder, as every way can load it."""
+    """An encoder's folder that every library can load."""
 
     name: str
     folder: Path
@@ -76,13 +77,13 @@ def _write_distilbert(target: Path, tokenizer: Path) -> None:
 
 
 def _declare(folder: Path, pooling: str, max_length: int) -> None:
-    """Write what sentence-transformers and the tokenizers go by, the same for all."""
+    """Write the settings that sentence-transformers and tokenizers read, the same for all."""
     tokenizer = _read(folder / "tokenizer.json") | {"truncation": None, "padding": None}
     _write(folder / "tokenizer.json", tokenizer)
     config = _read(folder / "config.json")
     path = folder / "tokenizer_config.json"
-    said = _read(path) if path.exists() else {}
-    kept = {k: v for k, v in said.items() if k not in CUTTING}
+    declared = _read(path) if path.exists() else {}
+    others = {k: v for k, v in declared.items() if k not in CUTTING}
     special = {k: f"[{k.removesuffix('_token').upper()}]" for k in _SPECIAL_TOKENS}
     inputs = ["input_ids", "attention_mask"]
     if config["model_type"] == "bert":
@@ -90,9 +91,9 @@ def _declare(folder: Path, pooling: str, max_length: int) -> None:
     _write(
         path,
         special
-        | kept
+        | others
         | {
-            # The name that every version of transformers knows for "as tokenizer.json says".
+            # A class that every version of transformers has; it reads tokenizer.json.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": max_length,
             "model_input_names": inputs,
@@ -122,14 +123,13 @@ _SPECIAL_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_tok
 
 
 def make_texts(kind: str, number: int) -> tuple[list[str], str]:
-    """Return distinct texts, "sentences" or "reviews", and where they come from.
+    """Return distinct texts, "sentences" or "reviews", and the name of their source.
 
-    They are the first of a file under `$FROZENBERT_TEXTS`, and made up as far as that does not
-    reach.
+    They are the first texts of a file under `$FROZENBERT_TEXTS`. Missing ones are generated.
     """
     folder = os.environ.get("FROZENBERT_TEXTS")
     found: list[str] = []
-    source = "made up"
+    source = "generated"
     if folder:
         if kind == "sentences":
             frame = read_table(Path(folder) / "sst2" / "train.tsv", header=False).frame
@@ -139,12 +139,12 @@ def make_texts(kind: str, number: int) -> tuple[list[str], str]:
             source = "IMDB"
         found = list(dict.fromkeys(frame.iloc[:, 0]))[:number]
     if folder and len(found) < number:
-        source += f" ({len(found)}), then made up"
+        source += f" ({len(found)}), then generated"
     return found + generate(kind, number - len(found)), source
 
 
 def generate(kind: str, number: int) -> list[str]:
-    """Make up texts of whole words from the packaged encoder's vocabulary."""
+    """Generate texts of whole words from the packaged encoder's vocabulary."""
     vocabulary = find_encoder(PACKAGED_ENCODER).folder / "vocab.txt"
     pieces = vocabulary.read_text(encoding="utf-8").splitlines()
     words = [p for p in pieces if p.isascii() and p.isalpha() and len(p) > 2]
@@ -162,7 +162,7 @@ def generate(kind: str, number: int) -> list[str]:
 
 
 def count_tokens(texts: list[str], encoder: EncoderFolder) -> list[int]:
-    """Return the tokens of each text, special tokens included, as they are cut."""
+    """Return each text's number of tokens after truncation, special tokens included."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(encoder.folder / "tokenizer.json"))

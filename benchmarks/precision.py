@@ -1,11 +1,11 @@
-"""What a reduced precision costs in accuracy: the same rows, folds and heads, paired.
+"""Measure what reduced precision costs in accuracy: the same rows, folds and heads, paired.
 
     python benchmarks/precision.py [--rows 6920] [--pooling mean] [--repeats 5]
 
-Every row is predicted by a head that was fitted, and tuned, on the other folds of vectors of the
-same precision; that is repeated with other folds, as a head that takes another C moves as many
-predictions as a precision does. The interval is that of the mean paired difference over the rows,
-each averaged over the repeats (normal, 95 %).
+Each row is predicted by a head that was tuned on the other folds, with vectors of the same
+precision. This is repeated with other folds, because another C changes as many predictions as
+another precision does. The interval is that of the mean paired difference over the rows, each
+averaged over the repeats (normal, 95 %).
 
 The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews.
 """
@@ -41,10 +41,14 @@ SAMPLE = HERE.parent / "data" / "movie_reviews" / "train.tsv"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
-    parser = Parser(prog="precision.py", description="What a reduced precision costs.")
+    parser = Parser(
+        prog="precision.py", description="Measure what reduced precision costs in accuracy."
+    )
     parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
     parser.add_argument("--pooling", default="mean", help="default: mean")
-    parser.add_argument("--rows", type=positive, help="the first so many (default: all)")
+    parser.add_argument(
+        "--rows", type=positive, help="use the first N rows (default: all)", metavar="N"
+    )
     parser.add_argument("--folds", type=folds, default=5, help="default: 5")
     parser.add_argument("--repeats", type=positive, default=5, help="of the folds (default: 5)")
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(precision: str, texts: list[str], y: np.ndarray, options: Any) -> dict[str, Any]:
-    """Encode the texts and predict each row from the others."""
+    """Encode the texts and predict each row out of fold."""
     vectorizer = DistilBertVectorizer(
         options.model,
         pooling=options.pooling,
@@ -96,7 +100,7 @@ def measure(precision: str, texts: list[str], y: np.ndarray, options: Any) -> di
     start = time.perf_counter()
     vectors = vectorizer.transform(texts)
     seconds = time.perf_counter() - start
-    print(f"  {precision}: {len(texts) / seconds:,.0f} texts a second", file=sys.stderr)
+    print(f"  {precision}: {len(texts) / seconds:,.0f} texts/s", file=sys.stderr)
     model = make_pipeline(StandardScaler(), make_head())
     right = np.zeros(len(y))
     for repeat in range(options.repeats):
@@ -112,7 +116,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def texts_and_labels(rows: int | None) -> tuple[list[str], np.ndarray, str]:
-    """Return texts, labels and where they come from."""
+    """Return texts, labels and the name of their source."""
     folder = os.environ.get("FROZENBERT_TEXTS")
     path = Path(folder) / "sst2" / "train.tsv" if folder else SAMPLE
     if not path.exists():

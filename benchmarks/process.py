@@ -1,4 +1,4 @@
-"""The caller's end of `worker.py`: start a process, ask it, end it."""
+"""Start, query and end the processes of `worker.py`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SCRIPT = Path(__file__).resolve().parent / "worker.py"
 
 
 class WorkerError(Exception):
-    """A way cannot be run here."""
+    """A library cannot run here."""
 
 
 class Worker:
-    """A process that runs one way when it is asked to."""
+    """A process that runs one library on request."""
 
     def __init__(self, python: str, request: dict[str, Any]) -> None:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
@@ -29,7 +29,7 @@ class Worker:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            # No way may ask the hub.
+            # No library may ask the hub.
             env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
         )
         try:
@@ -47,13 +47,14 @@ class Worker:
         if not answer:
             code = self._process.wait()
             self._errors.seek(0)
-            said = [text for text in self._errors.read().splitlines() if text.strip()]
-            raise WorkerError(f"{said[-1].strip() if said else 'no word'} (exit code {code})")
+            lines = [line for line in self._errors.read().splitlines() if line.strip()]
+            reason = lines[-1].strip() if lines else "no message"
+            raise WorkerError(f"{reason} (exit code {code})")
         parsed: dict[str, Any] = json.loads(answer)
         return parsed
 
     def close(self) -> None:
-        """End the process, at once if it does not end by itself."""
+        """End the process; kill it after 10 seconds."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:

@@ -1,4 +1,4 @@
-"""What the benchmarks on $FROZENBERT_TEXTS share: its tables, and the head of a report."""
+"""Shared by the benchmarks on $FROZENBERT_TEXTS: its tables, and the head of a report."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ HERE = Path(__file__).resolve().parent
 
 
 def texts_folder(script: str) -> Path:
-    """Return the folder of real texts, or end the script with a word."""
+    """Return the folder of real texts, or exit with 2 and a message."""
     folder = os.environ.get("FROZENBERT_TEXTS")
     if not folder:
-        print(f"{script}: FROZENBERT_TEXTS names no folder of texts.", file=sys.stderr)
+        print(f"{script}: set FROZENBERT_TEXTS to the folder of texts.", file=sys.stderr)
         raise SystemExit(2)
     return Path(folder)
 
 
 def new_report(name: str, out: Path, **facts: Any) -> tuple[dict[str, Any], Path]:
-    """Return a report without rows, and the file for it."""
+    """Return a report without rows, and the path of its file."""
     started = datetime.now(UTC)
     report = {
         "date": started.isoformat(timespec="seconds"),
@@ -54,7 +54,7 @@ def imdb(folder: Path, limit: int | None = None) -> tuple[list[str], np.ndarray]
 
 
 def measured(report: dict[str, Any]) -> str:
-    """Say when, with what and on what it was measured."""
+    """Return a sentence with date, encoder and machine."""
     machine = report["machine"]
     return (
         f"Measured {report['date']} with {report['model']}; {machine['cpu']}, "

@@ -1,4 +1,4 @@
-"""The table, the plot and the raw figures of a comparison, and what machine they are from."""
+"""Write table, plot and raw figures of a comparison, with the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ways import SENTENCE_TRANSFORMERS, TUTORIAL
 
 from frozenbert.utils.files import writing
 
-# Of the many that a CPU lists, those that matrix products are made of.
+# The instruction sets that matrix products use.
 INSTRUCTIONS = (
     "sse4_2",
     "avx",
@@ -35,7 +35,7 @@ INSTRUCTIONS = (
     "sve",
 )
 COLUMNS = (
-    "way",
+    "library",
     "pooling",
     "median s (fastest, slowest)",
     "texts/s",
@@ -81,7 +81,7 @@ def write_report(report: dict[str, Any], stem: Path) -> str:
 
 
 def write_figures(report: dict[str, Any], path: Path) -> Path:
-    """Write raw figures as JSON, and return where."""
+    """Write raw figures as JSON, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -89,7 +89,7 @@ def write_figures(report: dict[str, Any], path: Path) -> Path:
 
 
 def to_markdown(report: dict[str, Any]) -> str:
-    """Return what was measured as Markdown."""
+    """Return the measurements as Markdown."""
     m = report["machine"]
     memory = f"{m['memory_gib']} GiB, " if m["memory_gib"] else ""
     load = f", load at the start {m['load_at_start']:.1f}" if m["load_at_start"] is not None else ""
@@ -103,8 +103,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     if m["commit"]:
         lines += [f"frozenbert at commit {m['commit']}.", ""]
     for environment, versions in report["versions"].items():
-        said = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines += [f"Versions ({environment}): {said}.", ""]
+        listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+        lines += [f"Versions ({environment}): {listed}.", ""]
     for comparison in report["comparisons"]:
         lines += [*_table(comparison), ""]
     return "\n".join(lines).rstrip()
@@ -149,7 +149,7 @@ def _table(comparison: dict[str, Any]) -> list[str]:
 
 
 def _plot(report: dict[str, Any], path: Path) -> None:
-    """A panel of bars for each comparison: the medians, and each round as a dot."""
+    """Draw one panel of bars per comparison: medians, and each round as a dot."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -170,7 +170,7 @@ def _plot(report: dict[str, Any], path: Path) -> None:
         speeds = [c["n_texts"] / _median(row) for row in rows]
         ours = ["tab:blue" if row["key"].startswith("ours-") else "0.75" for row in rows]
         places = range(len(rows))
-        # The warm cache is hundreds of times faster: it would leave the others no room.
+        # The warm cache is hundreds of times faster: with it, the other bars would vanish.
         fastest = [c["n_texts"] / min(row["seconds"]) for row in rows if row["key"] != "ours-warm"]
         limit = 1.15 * max(fastest or speeds)
         axes.set_xlim(0, limit)
@@ -213,7 +213,7 @@ def _number(value: float | None) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout, with "+" if it has changes since."""
+    """Return the commit of the checkout, with "+" if files have changed since."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run(

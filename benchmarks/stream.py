@@ -1,12 +1,12 @@
-"""How the work grows with the number of texts: time, memory, look-up, from 1,000 to 1,000,000.
+"""Measure time, memory and look-up for 1,000 to 1,000,000 texts.
 
     make bench-stream
     python benchmarks/stream.py --rows 1000,10000 --out results
 
-Each number of rows is a process of its own: a csv of distinct texts goes through the command's own
-code to a `.npy` and a `.parquet`, with an empty cache and then with a full one. The encoder is a
-stand-in that costs next to nothing (the tokenizer is real), so that what is measured is all the
-rest. Memory is the peak above that of the process with the encoder loaded and one text encoded.
+Each number of rows has a process of its own: the command's own code turns a csv of distinct texts
+into a `.npy` and a `.parquet` file, with an empty cache and then with a full one. The encoder is a
+stand-in that takes almost no time (the tokenizer is real), so that everything else is measured.
+Memory is the peak above that of the process with the encoder loaded and one text encoded.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ WORDS = [
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all numbers of rows; return the exit code."""
-    parser = Parser(prog="stream.py", description="How the work grows with the number of texts.")
+    """Measure each number of rows; return the exit code."""
+    parser = Parser(prog="stream.py", description="Measure how time and memory grow with texts.")
     parser.add_argument(
         "--rows",
         type=lambda value: [int(n) for n in value.split(",")],
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="default: 1000,10000,100000,1000000",
     )
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
-    parser.add_argument("--work", type=Path, help="where the files go meanwhile (4 GB at 10^6)")
+    parser.add_argument("--work", type=Path, help="folder for temporary files (4 GB at 10^6)")
     parser.add_argument("--one", type=int, help="run this number of rows here, print JSON")
     options = parser.parse_args(arguments)
     if options.one is not None:
@@ -139,7 +139,7 @@ def measure(n: int, work: Path) -> dict[str, Any]:
         looked = time.perf_counter()
         embed_table(embed, source, work / out, {})
         result[name] = {
-            "look_through_us": 1e6 * (looked - start) / n,
+            "validate_us": 1e6 * (looked - start) / n,
             "embed_us": 1e6 * (time.perf_counter() - looked) / n,
             "peak_mb": memory_mb("VmHWM") - resident,
         }
@@ -171,7 +171,7 @@ def look_up(embed: Any, data: Path, n: int) -> float:
 
 
 def stand_in() -> None:
-    """Put numbers that only depend on the text in the place of the forward pass."""
+    """Replace the forward pass by numbers that depend on the text only."""
 
     def encode(self: Encoder, ids: Any, *settings: Any) -> np.ndarray:
         first = np.array([row[1] * 31 + row[-2] for row in ids], dtype=np.float32)
@@ -186,7 +186,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         f"Measured {report['date']}; {report['machine']['cpu']}, {report['machine']['cores']} "
         f"cores; a stand-in for the encoder, 384 features.",
         "",
-        "| rows | look through, µs a text | embed, µs a text | from the cache, µs | to parquet, µs "
+        "| rows | validate, µs per text | embed, µs per text | from the cache, µs | to parquet, µs "
         "| peak above the encoder, MB | look up 100,000 (or all), s | pairs of files |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -194,7 +194,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         cold, warm, parquet = r["npy, cold"], r["npy, warm"], r["parquet, warm"]
         peak = max(cold["peak_mb"], warm["peak_mb"], parquet["peak_mb"])
         lines.append(
-            f"| {r['rows']:,} | {cold['look_through_us']:.1f} | {cold['embed_us']:.0f} "
+            f"| {r['rows']:,} | {cold['validate_us']:.1f} | {cold['embed_us']:.0f} "
             f"| {warm['embed_us']:.0f} | {parquet['embed_us']:.0f} | {peak:.0f} "
             f"| {r['look_up_s']:.2f} | {r['pairs']} |"
         )

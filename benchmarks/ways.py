@@ -1,10 +1,10 @@
-"""The ways from texts to vectors that are compared.
+"""The libraries that are compared.
 
-A way is a function that loads an encoder's folder and returns another, which takes the texts and
-returns their vectors. Ours are in `OURS`: to add one, add a line.
+Each has a function that loads an encoder's folder and returns another function, from texts to
+vectors. The rows of frozenbert are in `OURS`: to add one, add a line.
 
-Nothing but the standard library and NumPy is imported before a way is loaded: each way runs in a
-process of its own, some in another environment, and should pay for its own imports alone.
+Only the standard library and NumPy are imported here: each library runs in a process of its own,
+some in another environment, and pays for its own imports only.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Job:
-    """What a way is to load: an encoder, as `inputs.make_encoder` has written it."""
+    """The encoder to load, as `inputs.make_encoder` has written it."""
 
     folder: str
     pooling: str  # "cls" or "mean"
     max_length: int
-    texts: Sequence[str]  # all of them: the warm cache is filled with their vectors
+    texts: Sequence[str]  # all of them, to fill the warm cache
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Way:
 
     title: str
     load: Callable[..., Encode]
-    pooling: str | None = None  # None is what the encoder declares
+    pooling: str | None = None  # None: as the encoder declares
     environment: str = "bench"  # or "onnx", the one with sentence-transformers' ONNX backend
     needs_export: bool = False
-    parameters: dict[str, Any] = field(default_factory=dict)  # handed on to `load`
+    parameters: dict[str, Any] = field(default_factory=dict)  # passed to `load`
 
 
 def load_tutorial(job: Job) -> Encode:
-    """All texts padded to the longest of them, as one batch, and the first position's vectors."""
+    """Load the tutorial's way: all texts padded to the longest, one batch, [CLS] vectors."""
     import torch
 
     tokenizer, model = _load_plainly(job)
@@ -68,9 +68,9 @@ def load_tutorial(job: Job) -> Encode:
 
 
 def load_plain(job: Job) -> Encode:
-    """Plain `AutoModel`, one text at a time: what all others are compared with.
+    """Load the reference: plain `AutoModel`, one text at a time.
 
-    Both poolings side by side, the first position's vector and then the mean.
+    It returns both poolings side by side: first [CLS], then the mean.
     """
     import torch
 
@@ -91,7 +91,7 @@ def load_plain(job: Job) -> Encode:
 
 
 def load_pipeline(job: Job) -> Encode:
-    """Hugging Face's pipeline. Tensors, not its lists of numbers, which take even longer."""
+    """Load Hugging Face's pipeline, with tensors: its lists of numbers take even longer."""
     from transformers import pipeline
 
     pipe = pipeline("feature-extraction", model=job.folder, tokenizer=job.folder, device="cpu")
@@ -105,7 +105,7 @@ def load_pipeline(job: Job) -> Encode:
 
 
 def load_sentence_transformers(job: Job, graph: str | None = None) -> Encode:
-    """sentence-transformers on torch, or on one of the graphs that `worker.export` writes."""
+    """Load sentence-transformers on torch, or on one of the graphs that `worker.export` writes."""
     from sentence_transformers import SentenceTransformer
 
     if graph is None:
@@ -126,7 +126,7 @@ def load_sentence_transformers(job: Job, graph: str | None = None) -> Encode:
 
 
 def load_skrub(job: Job) -> Encode:
-    """The encoder of skrub, without its PCA and the one factor that it divides all by."""
+    """Load skrub's encoder without its PCA, and undo its one scaling factor."""
     import pandas as pd
     from skrub import LLMEncoder
 
@@ -141,7 +141,7 @@ def load_skrub(job: Job) -> Encode:
 
 
 def load_embetter(job: Job) -> Encode:
-    """The `SentenceEncoder` of embetter, which has no batch size to set: 32 here too."""
+    """Load embetter's `SentenceEncoder`; its batch size is fixed at 32."""
     from embetter.text import SentenceEncoder
 
     encoder = SentenceEncoder(job.folder)
@@ -149,7 +149,7 @@ def load_embetter(job: Job) -> Encode:
 
 
 def load_fastembed(job: Job) -> Encode:
-    """fastembed on the float32 graph of sentence-transformers' export."""
+    """Load fastembed on the float32 graph that sentence-transformers exports."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -157,7 +157,7 @@ def load_fastembed(job: Job) -> Encode:
         model="local/encoder",
         pooling=PoolingType[job.pooling.upper()],
         normalization=False,
-        sources=ModelSource(url="file:///none"),  # never asked: the files are there
+        sources=ModelSource(url="file:///none"),  # never downloaded: the files exist
         dim=_width(job.folder),
         model_file=FLOAT32_GRAPH,
     )
@@ -166,7 +166,7 @@ def load_fastembed(job: Job) -> Encode:
 
 
 def load_ours(job: Job, **parameters: Any) -> Encode:
-    """`DistilBertVectorizer` without a cache."""
+    """Load `DistilBertVectorizer` without a cache."""
     from frozenbert import DistilBertVectorizer
 
     settings = {"cache_dir": None, "progress": False, "max_length": job.max_length}
@@ -176,8 +176,8 @@ def load_ours(job: Job, **parameters: Any) -> Encode:
 
 
 def load_ours_warm(job: Job, **parameters: Any) -> Encode:
-    """`DistilBertVectorizer` when the cache holds every vector already."""
-    # Beside the encoder, and removed with it.
+    """Load `DistilBertVectorizer` with every vector in its cache."""
+    # In the temporary folder of the encoder, and removed with it.
     folder = tempfile.mkdtemp(prefix="cache-", dir=Path(job.folder).parent)
     encode = load_ours(job, cache_dir=folder, **parameters)
     encode(job.texts)
@@ -189,11 +189,11 @@ INT8_GRAPH = "onnx/model_qint8_avx512_vnni.onnx"
 
 
 def exported(folder: str) -> str:
-    """Where the graphs of an encoder's folder are."""
+    """Return the folder of an encoder's exported graphs."""
     return f"{folder}-onnx"
 
 
-# The two that the others are set in relation to.
+# The two references of the relative speeds.
 TUTORIAL = "tutorial"
 SENTENCE_TRANSFORMERS = "st"
 
@@ -220,8 +220,8 @@ RIVALS = {
     "fastembed": Way("fastembed, ONNX float32", load_fastembed, needs_export=True),
 }
 
-# The part of the name behind "ours-", and the parameters of the vectorizer. Without `pooling`,
-# that which the encoder declares, as the others have it.
+# The part of the name after "ours-", and the vectorizer's parameters. Without `pooling`, the
+# encoder's declared pooling is used, as in the other libraries.
 OURS: list[tuple[str, dict[str, Any]]] = [
     ("cls", {"pooling": "cls"}),
     ("mean", {"pooling": "mean"}),
@@ -233,9 +233,9 @@ WARM = ("warm", {})
 
 
 def title_of_ours(parameters: dict[str, Any], prefix: str = "frozenbert") -> str:
-    """Say how a row of ours differs from the default."""
-    said = (f"{k}={v}" for k, v in parameters.items() if k != "pooling")
-    return ", ".join([prefix, *said])
+    """Return the title of a row: its parameters that are not the default."""
+    shown = (f"{k}={v}" for k, v in parameters.items() if k != "pooling")
+    return ", ".join([prefix, *shown])
 
 
 WAYS: dict[str, Way] = RIVALS | {

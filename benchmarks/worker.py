@@ -1,7 +1,7 @@
-"""One way in a process of its own: `bench.py` starts these and tells them when to run.
+"""Run one library in a process of its own, for `bench.py`.
 
-The job is one line of JSON on stdin. Each further line asks for one timed run; what it holds is
-where to put the vectors (a `.npy`), or nothing. Every line is answered by one line of JSON.
+The first line on stdin is the job, as JSON. Each further line requests one timed run; it contains
+the path for the vectors (a `.npy`), or nothing. Each line is answered by one line of JSON.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ PACKAGES = (
 
 
 def main() -> None:
-    """Do what the lines on stdin ask for, until there is none."""
-    # Libraries print. What is meant for the caller goes out on a stream of its own.
+    """Answer the lines on stdin until its end."""
+    # Libraries print to stdout, so answers go to the caller on a stream of their own.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def export(folder: str) -> None:
-    """Write the graphs of sentence-transformers' ONNX backend, float32 and int8."""
+    """Export the graphs of sentence-transformers' ONNX backend, float32 and int8."""
     from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
 
     model = SentenceTransformer(
@@ -92,7 +92,7 @@ def export(folder: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what is installed, of `PACKAGES`."""
+    """Return the versions of the installed packages among `PACKAGES`."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -103,21 +103,21 @@ def versions() -> dict[str, str]:
 
 
 def memory_mb(what: str) -> float | None:
-    """Resident memory of this process in MB: now (`VmRSS`) or at its peak (`VmHWM`)."""
+    """Return this process's resident memory in MB: now (`VmRSS`) or at its peak (`VmHWM`)."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
-        return None  # no Linux
+        return None  # not Linux
     (line,) = (line for line in status.splitlines() if line.startswith(what))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew from what is resident now."""
+    """Reset the peak to what is resident now."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return  # then the peak is that of the whole run, loading included
+        return  # the peak then includes loading
 
 
 if __name__ == "__main__":
