@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frozenbert import DistilBertVectorizer, InputError
-from frozenbert.bulk import stream as features_module
+from frozenbert.bulk import stream
 from frozenbert.bulk.stream import (
     embed_partition,
     embed_table,
@@ -37,8 +37,8 @@ def embed(tiny: str, tmp_path: Path) -> DistilBertVectorizer:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
-    monkeypatch.setattr(features_module, "VALIDATION_ROWS", 9)
+    monkeypatch.setattr(stream, "block_rows", lambda n_features: 7)
+    monkeypatch.setattr(stream, "VALIDATION_ROWS", 9)
 
 
 def frame(n: int = 100) -> pd.DataFrame:
@@ -259,7 +259,40 @@ def test_truncated_texts_are_counted_over_all_blocks(
     assert written.n_truncated == 2
 
 
-# One of many
+def test_the_delimiter_of_a_table(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+    texts = [f"so, so; {text}" for text in TEXTS[:20]]
+    frame = pd.DataFrame({"text": texts, "stars": ["2,5"] * 20})
+    write_table(frame, tmp_path / "x.csv", delimiter=";")
+    checked = validate(tmp_path / "x.csv", for_parquet=True)
+    assert (checked.first.delimiter, checked.text_column, checked.n_rows) == (";", "text", 20)
+    embed_table(embed, checked, tmp_path / "x.parquet", {})
+    found = pq.read_table(tmp_path / "x.parquet")
+    assert found.drop_columns("vector").to_pylist() == frame.to_dict("records")
+    frame.to_csv(tmp_path / "y.csv", sep="^", index=False)
+    assert validate(tmp_path / "y.csv", delimiter="^", limit=3).n_rows == 3
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_of_one_column_is_read_twice_in_the_same_way(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
+    texts = ["well", "yes, no", "one, two, three", "a, b, c, d"] * 10
+    (tmp_path / "x.csv").write_text("text\n" + "\n".join(texts))
+    embed_table(embed, validate(tmp_path / "x.csv"), tmp_path / "x.npy", {})
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), embed.transform(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("parameter", ["text_column", "label_column"])
+def test_a_column_that_is_missing(tmp_path: Path, parameter: str) -> None:
+    write_table(frame(20), tmp_path / "x.csv")
+    says = (
+        rf"^{parameter}: .*x\.csv: there is no column 'review'; the columns are 'id', 'text', 'la"
+    )
+    with pytest.raises(InputError, match=says):
+        validate(tmp_path / "x.csv", **{parameter: "review"})
+
+
+# One of several tables
 
 
 def test_a_partition_is_done_once(embed: DistilBertVectorizer, tmp_path: Path) -> None:
@@ -310,7 +343,7 @@ def test_what_a_killed_process_left_goes(embed: DistilBertVectorizer, tmp_path: 
 def test_a_named_count_of_rows_is_no_column_of_nulls(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
+    monkeypatch.setattr(stream, "block_rows", lambda n_features: 7)
     kept = frame(20).drop(columns="id")
     kept.index.name = "id"
     kept.to_parquet(tmp_path / "x.parquet")
@@ -327,7 +360,27 @@ def test_another_column_is_not_done_already(embed: DistilBertVectorizer, tmp_pat
     embed_partition(embed, tmp_path / "a.csv", out, text_column="text")
     with pytest.raises(InputError, match="from another column, header or delimiter"):
         embed_partition(embed, tmp_path / "a.csv", out, text_column="label")
+    with pytest.raises(InputError, match="from another column, header or delimiter"):
+        embed_partition(embed, tmp_path / "a.csv", out, text_column="text", delimiter=",")
     assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").skipped
+
+
+def test_several_columns_of_labels_are_skipped_the_second_time(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
+    write_table(frame(5), tmp_path / "a.csv")
+    for skipped in (False, True):
+        result = embed_partition(
+            embed, tmp_path / "a.csv", tmp_path / "a.parquet", label_column=("id", "label")
+        )
+        assert result.skipped is skipped
+
+
+def test_a_pipe_in_place_of_the_output(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+    write_table(frame(5), tmp_path / "a.csv")
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be written, .* neither a file nor"):
+        embed_partition(embed, tmp_path / "a.csv", tmp_path / "a.parquet")
 
 
 def test_who_was_slower_takes_what_the_other_wrote(
