@@ -34,7 +34,7 @@ USED = 86_400.0  # seconds; precision of the time at which a file was last used
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` at the end.
 
-    The temporary file lies in the same folder, so that the rename is atomic. It
+    The temporary file is in the same folder, so that the rename is atomic. It
     is flushed to the disk before the rename and removed when the block fails.
 
     Parameters

@@ -12,7 +12,7 @@ __all__ = ["find_step", "find_steps"]
 _Step = TypeVar("_Step")
 
 
-# Any and not None, so that who knows that the step exists need not check.
+# Any in place of None: most callers know that the step exists, and need not check.
 def find_step(model: object, kind: type[_Step]) -> _Step | Any:
     """Return the first step of a class in a Pipeline, at any depth, or None.
 

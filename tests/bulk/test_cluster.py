@@ -49,7 +49,7 @@ def vectorizer(tiny: str) -> DistilBertVectorizer:
 
 
 def check(out: Path, vectorizer: DistilBertVectorizer) -> None:
-    """Every row once, with the vectors of one process."""
+    """Check that every row occurs once, with the vectors that one process computes."""
     assert sorted(p.name for p in out.iterdir()) == [
         f"part{number:02}.parquet" for number in range(N_TABLES)
     ]
@@ -175,7 +175,9 @@ def test_a_scheduler_elsewhere(
     check(tmp_path / "out", vectorizer)
 
 
-def test_nobody_answers(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_no_scheduler_answers(
+    tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
     monkeypatch.setattr("frozenbert.bulk.cluster.CONNECTING", 1)
     code = main(
         [
@@ -190,7 +192,9 @@ def test_nobody_answers(tables: list[Path], tiny: str, tmp_path: Path, capsys, m
     assert said.count("\n") == 1
 
 
-def test_nobody_works(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_scheduler_without_workers(
+    tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
     from distributed import LocalCluster
 
     monkeypatch.setattr("frozenbert.bulk.cluster.CONNECTING", 1)
@@ -214,7 +218,7 @@ def test_the_heads_search_runs_on_the_workers() -> None:
 
 
 class Process(ClassifierMixin, BaseEstimator):
-    """A classifier whose score is the process that it runs in."""
+    """A classifier whose score is the id of its process."""
 
     def __init__(self, C: float = 1) -> None:
         self.C = C
@@ -305,7 +309,7 @@ def test_over_tls(
         done = run(*options, "--scheduler", address)
         assert (done.returncode, done.stderr) == (0, "")
         check(tmp_path / "out", vectorizer)
-        # Without the certificate nobody gets in.
+        # Without the certificate the connection is refused.
         for role in ("CERT", "KEY"):
             monkeypatch.delenv(f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{role}")
         refused = run(*options, "--scheduler", address)

@@ -1,4 +1,4 @@
-"""Tables to files of vectors, block by block."""
+"""Tables to files of vectors, block by block; `transform_iter`."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_key_that_comes_late_and_one_that_ends(
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_what_is_wrong_is_said_before_anything_is_computed(tmp_path: Path) -> None:
+def test_errors_are_raised_before_anything_is_computed(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     good = [json.dumps({"text": text, "n": 1}) for text in TEXTS[:30]]
     for wrong, says in {
@@ -212,7 +212,7 @@ def test_a_table_that_changes_leaves_no_output(embed: DistilBertVectorizer, tmp_
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_from_the_cache(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from frozenbert.encoders.encoder import Encoder
@@ -306,7 +306,7 @@ def test_a_partition_is_done_once(embed: DistilBertVectorizer, tmp_path: Path) -
     assert out.stat().st_mtime_ns == stamp
 
 
-def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
+def test_a_partition_of_another_table_is_neither_used_nor_overwritten(
     embed: DistilBertVectorizer, tmp_path: Path
 ) -> None:
     write_table(frame(20), tmp_path / "a.csv")
@@ -329,7 +329,9 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
         embed_partition(embed, tmp_path / "a.csv", out)
 
 
-def test_what_a_killed_process_left_goes(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
     write_table(frame(5), tmp_path / "a.csv")
     for name in ("a", "b", "a.parquet.c"):
         (tmp_path / f".{name}.parquet.0123456789ab.tmp").touch()
@@ -383,7 +385,7 @@ def test_a_pipe_in_place_of_the_output(embed: DistilBertVectorizer, tmp_path: Pa
         embed_partition(embed, tmp_path / "a.csv", tmp_path / "a.parquet")
 
 
-def test_who_was_slower_takes_what_the_other_wrote(
+def test_the_slower_of_two_processes_uses_the_file_of_the_other(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table(frame(20), tmp_path / "a.csv")
@@ -455,7 +457,7 @@ def test_transform_iter_takes_no_more_than_a_block_ahead(embed: DistilBertVector
         (iter([*TEXTS[:25], 7]), {"block_size": 10}, TypeError, r"X\[25\] is a int"),
     ],
 )
-def test_transform_iter_says_what_is_wrong(embed, texts, options, error, match) -> None:
+def test_transform_iter_errors(embed, texts, options, error, match) -> None:
     with pytest.raises(error, match=match):
         list(embed.transform_iter(texts, **options))
 
@@ -467,7 +469,7 @@ def test_transform_iter_warns_once_of_truncated_texts(embed: DistilBertVectorize
     assert len(caught) == 1
 
 
-def test_the_bar_of_a_stream_counts_all_texts(
+def test_the_progress_bar_of_a_stream_counts_all_texts(
     embed: DistilBertVectorizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embed.transform(TEXTS[:50])
@@ -501,7 +503,7 @@ embed.fit([""])
 embed._encoder()
 Encoder.encode = lambda self, ids, *settings: np.ones((len(ids), 288), dtype=np.float32)
 embed.transform(["one"])
-# What a merge of files holds is bounded, and would hide what is looked for here.
+# The bounded memory of a merge of files would hide the growth that this test measures.
 cache.LARGEST_MERGE = 2**20
 
 def peak():
@@ -520,7 +522,7 @@ print(peak() - before)
 @pytest.mark.parametrize("ending", ["npy", "parquet"])
 def test_memory_does_not_grow_with_the_table(tiny: str, tmp_path: Path, ending: str) -> None:
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("the peak is asked of Linux")
+        pytest.skip("the peak of memory is read from /proc, as on Linux")
     used = {}
     for n in (20_000, 120_000):
         data = tmp_path / f"{n}.csv.gz"

@@ -38,7 +38,7 @@ from frozenbert.utils.steps import find_step
         ("한국어 @사용자 العربية", "한국어 العربية"),
     ],
 )
-def test_what_is_left(text, expected):
+def test_cleaned_texts(text, expected):
     assert clean_texts([text]) == [expected]
 
 
@@ -53,7 +53,7 @@ def test_cleaned_texts_stay_as_they_are(text):
     assert "<br>" not in once.lower()
 
 
-def test_a_text_escaped_a_hundred_thousand_times_takes_no_time():
+def test_a_text_escaped_100_000_times_is_cleaned_fast():
     for again in ("amp;", "#38;", "#x26;"):
         assert clean_texts(["&" + again * 100_000 + "lt;"]) == ["<"]
 
