@@ -212,7 +212,7 @@ class VectorCache:
             if not first:
                 return
             warnings.warn(
-                f"the vector cache is turned off, vectors are not kept: {self.folder} cannot be "
+                f"the vector cache is turned off, vectors are not stored: {self.folder} cannot be "
                 f"written ({error.strerror or error}).",
                 CacheWarning,
                 stacklevel=2,
