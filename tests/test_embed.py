@@ -1,4 +1,4 @@
-"""`DistilBertVectorizer` as scikit-learn and its users see it."""
+"""`DistilBertVectorizer` as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def embed(tiny: str) -> DistilBertVectorizer:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows that each call of the encoder gets, from the moment it is asked for."""
+    """Number of rows of each call of the encoder."""
     rows: list[int] = []
     encode = Encoder.encode
 
@@ -57,7 +57,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
-# What scikit-learn checks by itself, and the counterparts for texts of what it cannot.
+# scikit-learn's own checks, and counterparts for texts of those that need numbers.
 
 
 @parametrize_with_checks([DistilBertVectorizer()])
@@ -65,7 +65,7 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-def test_tags_tell_the_truth(embed):
+def test_tags(embed):
     tags = embed.__sklearn_tags__()
     assert tags.input_tags.string
     assert tags.input_tags.one_d_array
@@ -411,7 +411,7 @@ def test_truncated_texts_are_counted_with_a_warning(tiny):
         assert embed.fit(["x " * 38]).n_truncated_ == 0
 
 
-# The encoder that was fitted with, and no other.
+# The encoder that was fitted with.
 
 
 def test_another_encoder_under_the_name_is_refused(tmp_path):
@@ -467,7 +467,7 @@ def test_a_grid_search_over_the_pipeline_encodes_each_text_once(tiny, encoded):
 
 
 @pytest.mark.slow
-def test_a_grid_search_in_two_processes_encodes_hardly_a_text_twice(tmp_path):
+def test_a_grid_search_in_two_processes_encodes_at_most_one_text_in_ten_twice(tmp_path):
     script = tmp_path / "search.py"
     script.write_text(
         """
@@ -523,7 +523,7 @@ def _transform_in_child(embed: DistilBertVectorizer, queue: multiprocessing.Queu
 
 
 @pytest.mark.slow
-def test_a_spawned_process_takes_the_vectorizer_along(tiny):
+def test_a_spawned_process_can_use_the_vectorizer(tiny):
     embed = DistilBertVectorizer(tiny).fit(TEXTS)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -620,7 +620,7 @@ def test_openvino_takes_the_cpu_where_torch_would_take_a_gpu(tiny, monkeypatch, 
 
 
 def test_public_path_is_frozen():
-    """Saved models name it."""
+    """Saved models contain this path."""
     assert DistilBertVectorizer.__module__ == "frozenbert.embed"
     assert DistilBertVectorizer.__qualname__ == "DistilBertVectorizer"
 

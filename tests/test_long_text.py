@@ -25,7 +25,7 @@ def embed(encoder: str, **settings) -> DistilBertVectorizer:
 
 
 def pieces(n_body: int, max_length: int, long_text: str) -> list[list[int]]:
-    """The text's tokens are 1, 2, ...; the special ones around them 0 and -1."""
+    """Split a text with tokens 1, 2, ... between the special tokens 0 and -1."""
     ids = np.array([0, *range(1, n_body + 1), -1])
     return [p.tolist() for p in fit_in(ids, 1, n_body + 1, max_length, long_text)]
 
@@ -40,7 +40,7 @@ def test_windows_read_all_of_a_text(n_more: int, max_length: int) -> None:
     assert bodies[-1][-1] == room + n_more
     for body, following in itertools.pairwise(bodies):
         assert body == list(range(body[0], body[0] + room))
-        # The next begins inside, and an eighth of the room earlier than it must (but for rounding).
+        # The next window overlaps this one by an eighth, apart from rounding.
         assert body[0] < following[0] <= body[-1] + 2 - room // 8
     fewer = (room - room // 8) * (len(windows) - 2) + room
     assert fewer < room + n_more
@@ -75,7 +75,7 @@ def test_windows_are_averaged(tiny: str, pooling: str) -> None:
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
-def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: str, monkeypatch):
+def test_texts_that_fit_share_their_vectors_with_other_ways(tiny: str, long_text: str, monkeypatch):
     texts = SHORT + LONG
     plain = embed(tiny, pooling="mean").fit_transform(texts)
     computed = []
@@ -101,7 +101,7 @@ def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: s
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
-def test_long_texts_that_were_never_cut_are_found_again(tiny: str, long_text: str, monkeypatch):
+def test_long_texts_that_were_not_cut_are_cached(tiny: str, long_text: str, monkeypatch):
     settings = {"pooling": "mean", "long_text": long_text}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)

@@ -154,7 +154,7 @@ def test_what_a_fitted_vectorizer_transforms_is_stored_with_all_layers(
 
 
 @pytest.mark.parametrize("how", ["loaded", "iter", "asked"])
-def test_elsewhere_only_what_is_asked_for_is_stored(
+def test_loaded_and_iterating_vectorizers_store_what_is_asked_for(
     tiny: str, cache: Path, encoded: list[int], how: str
 ) -> None:
     embed = make(tiny, cache, keep_layers="asked" if how == "asked" else "auto").fit([""])
@@ -292,7 +292,7 @@ requests = st.lists(
     deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(requests)
-def test_the_same_request_has_the_same_answer_for_ever(
+def test_the_same_request_always_has_the_same_answer(
     tiny: str, tmp_path_factory: pytest.TempPathFactory, asked: list
 ) -> None:
     cache, seen = tmp_path_factory.mktemp("cache"), {}
@@ -320,7 +320,7 @@ def test_blocks_are_checked_one_by_one(tiny: str, cache: Path, encoded: list[int
     embed = make(tiny, cache)
     embed.fit_transform(TEXTS)
     assert sum(encoded) == 5
-    with pytest.warns(UserWarning, match="holds damaged vectors: they are computed again"):
+    with pytest.warns(UserWarning, match="contains damaged vectors: they are computed again"):
         vectors = make(tiny, cache, pooling="mean").fit_transform(TEXTS)
     assert sum(encoded) == 6
     assert_same_as_without_cache(make(tiny, cache, pooling="mean"), vectors)
