@@ -26,7 +26,7 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def pins():
-    """The lines of requirements.txt, by name."""
+    """Return the lines of requirements.txt, by name."""
     found = {}
     for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -38,7 +38,7 @@ def pins():
 
 
 def pinned_version(requirement):
-    """The version of an exact pin, None for anything else."""
+    """Return the version of an exact pin, None for anything else."""
     specifiers = list(requirement.specifier)
     exact = len(specifiers) == 1 and specifiers[0].operator == "=="
     if not exact or "*" in specifiers[0].version or requirement.url:
@@ -49,7 +49,7 @@ def pinned_version(requirement):
 def test_every_requirement_is_pinned_exactly():
     versions = {name: pinned_version(requirement) for name, requirement in pins().items()}
     assert not [name for name, version in versions.items() if version is None]
-    # A local version (2.13.0+cpu) would shut out all builds but one.
+    # A local version (2.13.0+cpu) excludes all builds but one.
     assert not [name for name, version in versions.items() if version and "+" in version]
     assert versions["torch"] == "2.13.0"
 
@@ -93,7 +93,7 @@ def test_sentence_transformers_is_imported_nowhere():
 
 
 def make(*arguments, makefile=None, **environment):
-    """Run make as from a fresh shell, whatever make runs these tests."""
+    """Run make without the variables of a make that runs these tests."""
     if shutil.which("make") is None:
         pytest.skip("make is not there")
     inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PIP_EXTRA_INDEX_URL", "PYTHON"}
@@ -200,7 +200,7 @@ MOST_ANY = 150
 
 
 def modules(folder):
-    """The modules of a folder and of those below it, without the `__init__`s."""
+    """Return the modules of a folder and of its subfolders, without the `__init__`s."""
     return [file for file in sorted(folder.rglob("*.py")) if file.name != "__init__.py"]
 
 
@@ -233,7 +233,7 @@ def test_any_is_rare():
 
 
 def stubs():
-    """The packages that load their names lazily, from the stub beside each `__init__`."""
+    """Return the packages with a stub, from which they load their names lazily."""
     return [
         ".".join(file.parent.relative_to(ROOT).parts)
         for file in sorted(PACKAGE.rglob("__init__.pyi"))
