@@ -243,7 +243,7 @@ def test_the_first_position_alone_in_a_batch(families: dict[str, Path], family: 
     assert len(np.unique(together.round(3), axis=0)) == 3, "the texts have to differ"
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
+@pytest.mark.parametrize("family", fast_and_slow(["albert", "bert", "distilbert"]))
 def test_no_setting_changes_what_another_gives(families: dict[str, Path], family: str) -> None:
     """All settings share one loaded encoder."""
     folder, texts = families[family], ["a good film", LONG]

@@ -486,9 +486,7 @@ def script(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_telemetry_and_no_file_outside_the_cache(
-    tiny, tmp_path, script, precision, kept
-):
+def test_no_telemetry_and_no_file_outside_the_cache(tiny, tmp_path, script, precision, kept):
     homes: dict[str, Any] = {}
     names = ("HOME", "TMPDIR", "USERPROFILE", "LOCALAPPDATA", "APPDATA")
     for name in (*names, *(f"XDG_{kind}_HOME" for kind in ("CACHE", "CONFIG", "DATA", "STATE"))):
