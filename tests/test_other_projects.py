@@ -209,7 +209,10 @@ def test_the_wheel_holds_frozenbert_alone(wheel):
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"frozenbert"}
-    assert {"frozenbert/py.typed", "frozenbert/reports/templates/report.html"} <= set(names)
+    stubs = {str(file.relative_to(REPO)) for file in (REPO / "frozenbert").rglob("*.pyi")}
+    assert len(stubs) > 5
+    data = {"frozenbert/py.typed", "frozenbert/reports/templates/report.html", *stubs}
+    assert data <= set(names)
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
-"""What the project says it needs, and how its set-up gets it."""
+"""What the project needs, how its set-up gets it, and how its package is laid out."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def pins():
-    """The lines of requirements.txt, by name."""
+    """Return the lines of requirements.txt, by name."""
     found = {}
     for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -36,7 +38,7 @@ def pins():
 
 
 def pinned_version(requirement):
-    """The version of an exact pin, None for anything else."""
+    """Return the version of an exact pin, None for anything else."""
     specifiers = list(requirement.specifier)
     exact = len(specifiers) == 1 and specifiers[0].operator == "=="
     if not exact or "*" in specifiers[0].version or requirement.url:
@@ -47,7 +49,7 @@ def pinned_version(requirement):
 def test_every_requirement_is_pinned_exactly():
     versions = {name: pinned_version(requirement) for name, requirement in pins().items()}
     assert not [name for name, version in versions.items() if version is None]
-    # A local version (2.13.0+cpu) would shut out all builds but one.
+    # A local version (2.13.0+cpu) excludes all builds but one.
     assert not [name for name, version in versions.items() if version and "+" in version]
     assert versions["torch"] == "2.13.0"
 
@@ -91,7 +93,7 @@ def test_sentence_transformers_is_imported_nowhere():
 
 
 def make(*arguments, makefile=None, **environment):
-    """Run make as from a fresh shell, whatever make runs these tests."""
+    """Run make without the variables of a make that runs these tests."""
     if shutil.which("make") is None:
         pytest.skip("make is not there")
     inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PIP_EXTRA_INDEX_URL", "PYTHON"}
@@ -170,3 +172,108 @@ def test_the_commands_hand_on_the_public_names():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "frozenbert.embed\n"), done.stderr
+
+
+# The layout of the package: DESIGN's table.
+
+PACKAGE = ROOT / "frozenbert"
+ENTRIES = {
+    "bulk",
+    "cli",
+    "embed.py",
+    "encoders",
+    "errors.py",
+    "fewshot",
+    "finetune",
+    "heads",
+    "persistence.py",
+    "pipeline.py",
+    "reports",
+    "serve",
+    "tables",
+    "training.py",
+    "utils",
+    "vectors",
+}
+COMMANDS = PACKAGE / "cli" / "commands"  # one module for each command, with the command's name
+MOST_ANY = 150
+
+
+def modules(folder):
+    """Return the modules of a folder and of its subfolders, without the `__init__`s."""
+    return [file for file in sorted(folder.rglob("*.py")) if file.name != "__init__.py"]
+
+
+def test_the_top_of_the_package_has_the_entries_of_the_design():
+    top = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert top == ENTRIES | {"__init__.py", "__init__.pyi", "py.typed"}
+
+
+def test_a_folder_has_at_most_eight_modules():
+    sizes = Counter(file.parent for file in modules(PACKAGE))
+    del sizes[COMMANDS]
+    assert len(sizes) >= 10
+    assert {folder.name: size for folder, size in sizes.items() if size > 8} == {}
+
+
+def test_no_two_modules_share_a_name():
+    names = Counter(file.stem for file in modules(PACKAGE) if file.parent != COMMANDS)
+    assert len(names) >= 40
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_any_is_rare():
+    """`Any` is for what may really be anything: all its uses but imports are counted."""
+    uses = Counter()
+    for file in [*modules(PACKAGE), *PACKAGE.rglob("__init__.py")]:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            named = isinstance(node, ast.Name) and node.id == "Any"
+            uses[str(file.relative_to(PACKAGE))] += named
+    assert uses.total() <= MOST_ANY, uses.most_common(10)
+
+
+def stubs():
+    """Return the packages with a stub, from which they load their names lazily."""
+    return [
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for file in sorted(PACKAGE.rglob("__init__.pyi"))
+    ]
+
+
+@pytest.mark.parametrize("package", stubs())
+def test_a_lazy_name_is_that_of_its_module(package):
+    loaded = importlib.import_module(package)
+    stub = ast.parse(Path(loaded.__file__).with_suffix(".pyi").read_text("utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    names = {alias.name: node.module for node in imports for alias in node.names}
+    assert names
+    assert sorted(names) == sorted(loaded.__all__)
+    for name, module in names.items():
+        assert getattr(loaded, name) is getattr(
+            importlib.import_module(f"{package}.{module}"), name
+        )
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = loaded.no_such_name
+
+
+def test_importing_the_packages_loads_nothing_heavy():
+    packages = [".".join(f.parent.relative_to(ROOT).parts) for f in PACKAGE.rglob("__init__.py")]
+    heavy = [
+        "matplotlib",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "sklearn",
+        "scipy",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ]
+    code = (
+        f"import sys, {', '.join(sorted(packages))}\n"
+        f"print([module for module in {heavy} if module in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

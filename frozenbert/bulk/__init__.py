@@ -1,1 +1,5 @@
-"""Many texts: tables to vectors in a stream, and on Dask."""
+"""Many texts: embed tables in a stream, and on Dask."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

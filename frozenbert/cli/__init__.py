@@ -1,1 +1,1 @@
-"""The command line: parser, shared options, output, one module per command."""
+"""Command line: parser, shared options, output, one module for each command."""

@@ -1,1 +1,5 @@
-"""Encoders: find one, load it, batch token ids, run it."""
+"""Encoders: find one, load it, batch token ids, compute vectors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,1 @@
-"""Few labels: experts, distillation, and what to label next."""
+"""Few labels: experts, distillation, and suggestions of texts to label next."""

@@ -1,1 +1,5 @@
-"""Fine-tuning: an encoder trained on labels."""
+"""Fine-tuning: train an encoder on labels."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """Reports: metrics, plots, the report page, the comparison of models."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

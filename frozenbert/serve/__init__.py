@@ -1,1 +1,5 @@
-"""The web service: app, request limits, queue, process, page."""
+"""Web service: app, request limits, queue, process, page."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

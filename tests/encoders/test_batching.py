@@ -1,4 +1,4 @@
-"""Batches: every text once, within the budget, equals together; computed side by side."""
+"""Plans of batches, and batches computed in parallel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ budgets = st.integers(1, 2000)
 
 
 @given(lengths, budgets)
-def test_every_index_stands_in_exactly_one_batch(lengths: np.ndarray, budget: int) -> None:
+def test_every_index_is_in_exactly_one_batch(lengths: np.ndarray, budget: int) -> None:
     batches = plan_batches(lengths, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert all(len(batch) for batch in batches)
@@ -77,7 +77,7 @@ def test_no_texts_make_no_batches() -> None:
 
 
 class Watched:
-    """Batches and a `compute` that keep count of what is in hand."""
+    """Batches and a `compute` function that count what is drawn, computed and received."""
 
     def __init__(self, batches: list[int | None]) -> None:
         self.batches = batches

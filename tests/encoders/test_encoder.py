@@ -1,11 +1,11 @@
-"""The vectors, held against transformers' own classes."""
+"""The vectors, compared with those of transformers' own classes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +122,36 @@ FAMILIES = (
 )
 
 
+def fast_and_slow(families: Iterable[str]) -> list[Any]:
+    """Three families for the fast tests, the others for the slow ones."""
+    fast = ("bert", "distilbert", "t5")
+    return [
+        family if family in fast else pytest.param(family, marks=pytest.mark.slow)
+        for family in families
+    ]
+
+
+class Families(dict[str, Path]):
+    """Folders of tiny encoders by family, each written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, family: str) -> Path:
+        self[family] = make_family(self.root / family, family)
+        return self[family]
+
+
 @pytest.fixture(scope="session")
-def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("families")
-    return {family: make_family(root / family, family) for family in FAMILIES}
+def families(tmp_path_factory: pytest.TempPathFactory) -> Families:
+    return Families(tmp_path_factory.mktemp("families"))
 
 
 def reference(
     folder: Path, texts: list[str], max_length: int, pooling: tuple[str, ...], layers: list[int]
 ) -> np.ndarray:
-    """Vectors by AutoModel and AutoTokenizer, one text a call, without padding."""
+    """Return vectors by AutoModel and AutoTokenizer, one text per call, without padding."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -159,7 +179,7 @@ def reference(
 
 
 def padded_reference(folder: Path, texts: list[str], max_length: int) -> np.ndarray:
-    """[CLS] vectors by AutoModel and AutoTokenizer, all texts in one padded batch."""
+    """Return [CLS] vectors by AutoModel and AutoTokenizer, all texts in one padded batch."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -176,7 +196,7 @@ def padded_reference(folder: Path, texts: list[str], max_length: int) -> np.ndar
 def encode_each(
     encoder: Encoder, texts: list[str], pooling: tuple[str, ...], layers: tuple[int, ...]
 ) -> np.ndarray:
-    """Vectors of texts of any lengths, one text a call."""
+    """Return vectors of texts of any lengths, one text per call."""
     ids = [encoder.tokenizer.split(text, 40)[0][0] for text in texts]
     return np.concatenate([encoder.encode([row], pooling, layers) for row in ids])
 
@@ -189,7 +209,7 @@ def vectors(folder: Path | str, texts: list[str], **parameters: Any) -> np.ndarr
         return vectorizer.fit_transform(texts)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast_and_slow(FAMILIES))
 def test_vectors_are_those_of_automodel(families: dict[str, Path], family: str) -> None:
     folder = families[family]
     found = vectors(folder, TEXTS, pooling=POOLINGS, layers=(0, 1, 2, 3))
@@ -198,7 +218,7 @@ def test_vectors_are_those_of_automodel(families: dict[str, Path], family: str) 
     assert len(np.unique(expected.round(3), axis=0)) >= 5, "the texts have to differ"
 
 
-@pytest.mark.parametrize("family", STACKS)
+@pytest.mark.parametrize("family", fast_and_slow(STACKS))
 def test_the_first_position_alone(families: dict[str, Path], family: str) -> None:
     """The shortcut through the last layer gives AutoModel's vectors, padded there or not."""
     folder = families[family]
@@ -209,7 +229,7 @@ def test_the_first_position_alone(families: dict[str, Path], family: str) -> Non
     assert len(np.unique(found.round(3), axis=0)) >= 5, "the texts have to differ"
 
 
-@pytest.mark.parametrize("family", STACKS)
+@pytest.mark.parametrize("family", fast_and_slow(STACKS))
 def test_the_first_position_alone_in_a_batch(families: dict[str, Path], family: str) -> None:
     encoder = load_encoder(find_encoder(str(families[family])), "cpu")
     texts = ["a good film", "a film good", "good a film"]
@@ -217,13 +237,13 @@ def test_the_first_position_alone_in_a_batch(families: dict[str, Path], family: 
     together = encoder.encode(ids, ("cls",), (3,))
     each = np.concatenate([encoder.encode([row], ("cls",), (3,)) for row in ids])
     np.testing.assert_allclose(together, each, rtol=0, atol=1e-5)
-    # Asked for with the mean, it goes through the whole layer.
+    # With the mean, the whole last layer is computed.
     whole = encoder.encode(ids, ("cls", "mean"), (3,))[:, :32]
     np.testing.assert_allclose(together, whole, rtol=0, atol=1e-5)
     assert len(np.unique(together.round(3), axis=0)) == 3, "the texts have to differ"
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
+@pytest.mark.parametrize("family", fast_and_slow(["albert", "bert", "distilbert"]))
 def test_no_setting_changes_what_another_gives(families: dict[str, Path], family: str) -> None:
     """All settings share one loaded encoder."""
     folder, texts = families[family], ["a good film", LONG]
@@ -263,7 +283,7 @@ def test_what_is_not_needed_is_left_out(
     done: list[str],
     hooks: list[Any],
 ) -> None:
-    """One pass, however many layers and poolings, and no layer above the last asked for."""
+    """Any layers and poolings take one pass, without the layers above the highest asked for."""
     encoder = load_encoder(find_encoder(str(families[family])), "cpu")
     ids = [encoder.tokenizer.split(text, 40)[0][0] for text in ["a good film"] * 2 + ["a film"]]
     rows: list[list[int]] = [[], [], []]

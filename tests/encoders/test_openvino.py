@@ -1,4 +1,4 @@
-"""OpenVINO as the engine: the same vectors, kept graphs, and nothing told to anybody."""
+"""OpenVINO as the engine: vectors, stored graphs, and no telemetry."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _nothing_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs._load_once.cache_clear()
-    # Other processes take the whole sample, so what they are compared with has to too.
+    # Other processes use the whole sample, so tests that compare with them do, too.
     if not {"packaged", "script"} & set(request.fixturenames):
         monkeypatch.setattr(graphs, "SAMPLE", quantize.SAMPLE[::8])  # most of an export's time
 
 
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The exports from now on, one entry each."""
+    """List that gets one entry for each export."""
     calls: list[str] = []
     export = graphs._export
 
@@ -139,7 +139,7 @@ def run(*arguments: Any, **environment: Any) -> str:
     return result.stdout
 
 
-# The same vectors as torch's.
+# Vectors equal to those of torch.
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -317,7 +317,7 @@ def test_another_quantization_is_another_vector_and_another_graph(
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_an_export_is_kept_for_its_owner_and_found_again(tiny, tmp_path, exported, precision):
+def test_an_export_is_stored_for_its_owner_and_used_again(tiny, tmp_path, exported, precision):
     settings = {"precision": precision, "backend": "openvino"}
     expected = vectors(tiny, NEW, **settings)
     cache = tmp_path / "cache"
@@ -382,7 +382,7 @@ DAMAGES = {
     ],
 )
 @pytest.mark.filterwarnings("ignore::frozenbert.errors.CacheWarning")  # for "a folder"
-def test_a_damaged_export_is_made_anew(tiny, tmp_path, exported, name, damage):
+def test_a_damaged_export_is_made_again(tiny, tmp_path, exported, name, damage):
     expected = vectors(tiny, NEW, precision="int8")
     vectors(tiny, precision="int8", cache_dir=tmp_path)
     {**DAMAGES, "other version": other_version}[damage](the_export(tmp_path) / name)
@@ -407,9 +407,9 @@ def test_the_export_of_another_encoder_is_not_taken(tiny, tmp_path, exported):
     assert_computed_alike(found, vectors(tiny, NEW, precision="int8"))
 
 
-def test_an_export_that_cannot_be_kept_is_one_warning(tiny, tmp_path):
+def test_an_export_that_cannot_be_stored_is_one_warning(tiny, tmp_path):
     expected = vectors(tiny, precision="int8")
-    (tmp_path / "exports").write_text("a file stands here")
+    (tmp_path / "exports").write_text("a file of this name")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         embed = DistilBertVectorizer(tiny, precision="int8", cache_dir=tmp_path).fit(TEXTS)
@@ -486,7 +486,7 @@ def script(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_is_told_to_anybody_or_left_about(tiny, tmp_path, script, precision, kept):
+def test_no_telemetry_and_no_file_outside_the_cache(tiny, tmp_path, script, precision, kept):
     homes: dict[str, Any] = {}
     names = ("HOME", "TMPDIR", "USERPROFILE", "LOCALAPPDATA", "APPDATA")
     for name in (*names, *(f"XDG_{kind}_HOME" for kind in ("CACHE", "CONFIG", "DATA", "STATE"))):
@@ -637,7 +637,7 @@ def test_a_batch_does_not_overwrite_the_one_before(tiny):
     np.testing.assert_array_equal(first, kept)
 
 
-# Errors, warnings, and what is not said.
+# Errors, warnings, and silence.
 
 
 @pytest.mark.parametrize(
@@ -679,9 +679,7 @@ def capabilities(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         ("float32", [], False),
     ],
 )
-def test_a_cpu_without_the_instructions_is_told_of_once(
-    tiny, monkeypatch, precision, names, warned
-):
+def test_a_cpu_without_the_instructions_is_one_warning(tiny, monkeypatch, precision, names, warned):
     capabilities(monkeypatch, *names)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -715,7 +713,7 @@ def test_an_export_is_quiet(family_folder, capfd, caplog, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", PrecisionWarning)
-        # The bar is shown where another test has loaded ipykernel.
+        # Without `progress=False`, a bar is shown after a test that loads ipykernel.
         vectors(folder, NEW, precision="int8", pooling="cls", progress=False)
         vectors(folder, NEW, backend="openvino", progress=False)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""From float32 graphs to int8: how much is lost, and what is in the graph then."""
+"""Quantization to int8: its error, and the content of the graph."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def relative_error(table: np.ndarray, *weights: np.ndarray, transposed: bool = T
 
 
 def one_sided(values: np.ndarray) -> np.ndarray:
-    """GELU, nearly: large above zero, hardly anything below."""
+    """Return values like those of GELU: large above zero, small below."""
     return (values / (1 + np.exp(-1.702 * values))).astype(np.float32)
 
 
@@ -140,9 +140,9 @@ def test_the_scheme_names_all_that_shapes_a_graph(monkeypatch):
     assert len(set(schemes)) == 5
 
 
-# What is in an encoder's graph, and how near its vectors are.
+# Content of an encoder's graph, and distance of its vectors.
 
-# None of these is in the sample that the scales are taken from.
+# Texts that are not in the sample for the scales.
 REAL = [
     "a gorgeous, witty, seductive movie .",
     "it 's slow -- very, very slow .",
@@ -160,7 +160,7 @@ REAL = [
 
 
 def export(encoder: str, cache: Path, precision: str) -> tuple[Any, int]:
-    """Return the graph that is kept for an encoder, and its size on disk."""
+    """Return the graph that is stored for an encoder, and its size on disk."""
     DistilBertVectorizer(
         encoder, precision=precision, backend="openvino", cache_dir=cache, device="cpu"
     ).fit_transform(["a"])
@@ -170,7 +170,7 @@ def export(encoder: str, cache: Path, precision: str) -> tuple[Any, int]:
 
 
 def weights_met(model: Any) -> list[Any]:
-    """Element types of the matrices that text-dependent activations are multiplied by."""
+    """Return the element types of the matrices that activations are multiplied by."""
     found = []
     for node in model.get_ops():
         if node.get_type_name() == "MatMul" and not node.get_attributes()["transpose_a"]:

@@ -1,4 +1,4 @@
-"""Finding encoders: folders, the package, and a hub that the tests play themselves."""
+"""Finding encoders: folders, the package, and a fake hub."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**content, **changes}))
 
 
-# What is known before loading
+# Properties without loading
 
 
 def test_what_a_folder_says(tiny: str) -> None:
@@ -245,7 +245,7 @@ def test_sharded_weights(tiny: str, tmp_path: Path) -> None:
         find_encoder(str(folder))
 
 
-# Folders that are no encoders
+# Folders that are not encoders
 
 
 @pytest.mark.parametrize("content", ["{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
@@ -431,7 +431,7 @@ WANTED = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safet
 
 
 class FakeHub(ThreadingHTTPServer):
-    """What the hub's client asks of huggingface.co, for one model with two commits."""
+    """Server with the paths of huggingface.co that its client uses, for a model of two commits."""
 
     daemon_threads = True
 
@@ -579,14 +579,14 @@ class Client:
             text=True,
             timeout=120,
         )
-        # Nothing of the libraries' own: no bar, no warning, no traceback of a thread at exit.
+        # The libraries print nothing: no bar, no warning, no traceback of a thread at exit.
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.strip()
 
     def find(
         self, arguments: str = repr(DEFAULT_ENCODER), within: float = 10, **environment: str
     ) -> dict[str, Any]:
-        """Call `find_encoder`; the kind of error and its text, or what was found."""
+        """Call `find_encoder`; return its error or a description of its result."""
         return json.loads(
             self.run(FIND.format(call=f"find_encoder({arguments})", within=within), **environment)
         )
@@ -618,6 +618,7 @@ def client(hub: FakeHub, tmp_path: Path) -> Client:
     return Client(hub.url, tmp_path / "home")
 
 
+@pytest.mark.slow
 def test_hub_first_use_downloads_what_is_needed(hub: FakeHub, client: Client, tiny: str) -> None:
     found = client.find()
     assert found["revision"] == MAIN
@@ -626,7 +627,7 @@ def test_hub_first_use_downloads_what_is_needed(hub: FakeHub, client: Client, ti
     assert set(hub.files()) == WANTED
     assert hub.files()[-1] == "model.safetensors", "weights come last"
 
-    # From disk then, without a single request: with the hub there, gone, and forbidden.
+    # Then it is read from disk, without a request, whether or not the hub may be asked.
     hub.requests.clear()
     assert client.find() == found
     assert client.find(f"{DEFAULT_ENCODER!r}, local_files_only=True") == found

@@ -1,0 +1,3 @@
+from .stream import embed_table
+
+__all__ = ["embed_table"]

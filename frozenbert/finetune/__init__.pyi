@@ -1,0 +1,3 @@
+from .finetuning import finetune
+
+__all__ = ["finetune"]

@@ -1,0 +1,3 @@
+from .reading import read_table
+
+__all__ = ["read_table"]

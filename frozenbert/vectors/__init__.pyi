@@ -1,0 +1,3 @@
+from .cache import VectorCache
+
+__all__ = ["VectorCache"]
