@@ -13,7 +13,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .folds import Splits, cv_splits, fixed_folds
+from .folds import Splits, cv_splits, fixed_folds, warn_many_classes
 from .search import (
     as_labels,
     base_search,
@@ -211,10 +211,12 @@ class StackedSearch(OutOfFoldHead):
         """
         y = as_labels(y)
         scores, groups = self._fit_search(X, y, params)
-        self.plain_ = self.best_estimator_ = score_classifier(self.search).fit(scores, y)
-        if self.calibrate is not None:
-            folds = score_folds(self.search, scores, y, groups)
-            self.best_estimator_ = calibrated(self.calibrate, self.search, folds).fit(scores, y)
+        folds = score_folds(self.search, scores, y, groups)
+        with warn_many_classes(y, folds.get_n_splits(), warn=False):
+            self.plain_ = self.best_estimator_ = score_classifier(self.search).fit(scores, y)
+            if self.calibrate is not None:
+                calibrator = calibrated(self.calibrate, self.search, folds)
+                self.best_estimator_ = calibrator.fit(scores, y)
         return self
 
     @property
