@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from tqdm import tqdm
 
@@ -103,6 +103,7 @@ class HeadSearch(GridSearchCV):
             super().fit(X, y, **params)
             return self
         labels = np.asarray(y)
+        _check_discrete(labels)
         check_class_weight(class_weight_of(self), labels)
         splitter = check_cv(self.cv, y, classifier=True)
         n_splits = splitter.n_splits if hasattr(splitter, "n_splits") else 2
@@ -494,5 +495,11 @@ def as_labels(y: ArrayLike | None) -> np.ndarray:
     labels = np.asarray(y)
     if labels.ndim != 2 or labels.shape[1] == 1:
         labels = column_or_1d(y, warn=True)
-    check_classification_targets(labels)
+    _check_discrete(labels)
     return labels
+
+
+def _check_discrete(y: np.ndarray) -> None:
+    # `check_classification_targets` alone would also warn of many classes.
+    if type_of_target(y, input_name="y", raise_unknown=True).startswith("continuous"):
+        check_classification_targets(y)

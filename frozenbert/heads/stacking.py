@@ -87,7 +87,6 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return 1 if n_classes == 2 else n_classes
 
     def _scores(self, X: Any) -> np.ndarray:
-        validate_data(self, X, reset=False, skip_check_array=True)
         vectors, words = self.split(X)
         return np.column_stack([tuned_estimator(self.search_).decision_function(vectors), words])
 
@@ -104,7 +103,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         words : numpy.ndarray of shape (n_samples, n_scores)
         """
         if not self._n_words:  # X may be sparse
-            return X, np.empty((np.shape(X)[0], 0))
+            return X, np.empty((X.shape[0] if hasattr(X, "shape") else len(X), 0))
         n = np.shape(X)[1] - self._n_words
         if hasattr(X, "iloc"):
             return X.iloc[:, :n], np.asarray(X.iloc[:, n:])
@@ -226,9 +225,16 @@ class StackedSearch(OutOfFoldHead):
         return np.asarray(self.plain_.classes_)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the scores that decide, as scikit-learn's classifiers do."""
+        """Return the scores that decide, as scikit-learn's classifiers do.
+
+        For a calibrated head, these are the logarithms of the odds of two classes, or of the
+        probabilities of more.
+        """
         check_is_fitted(self)
-        return np.asarray(self.plain_.decision_function(self._scores(X)))
+        if self.calibrate is None:
+            return np.asarray(self.plain_.decision_function(self._scores(X)))
+        p = np.clip(self.predict_proba(X), 1e-12, 1)
+        return np.log(p[:, 1] / p[:, 0]) if p.shape[1] == 2 else np.log(p)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each row, shape (n_samples,)."""
