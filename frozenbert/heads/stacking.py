@@ -74,7 +74,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         with quiet_constant_labels():
             self.search_ = clone(self.search).fit(vectors, y, **routed)
         scores = out_of_fold(self.search_, vectors, y, "decision_function", splits)
-        return np.column_stack([scores, words]), routed.get("groups")
+        return _beside(scores, words), routed.get("groups")
 
     def _splits(self, X: Any, y: np.ndarray, groups: ArrayLike | None) -> Splits:
         return out_of_fold_splits(self.search, X, y, groups)
@@ -88,9 +88,9 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _scores(self, X: Any) -> np.ndarray:
         vectors, words = self.split(X)
-        return np.column_stack([tuned_estimator(self.search_).decision_function(vectors), words])
+        return _beside(tuned_estimator(self.search_).decision_function(vectors), words)
 
-    def split(self, X: Any) -> tuple[Any, np.ndarray]:
+    def split(self, X: Any) -> tuple[Any, np.ndarray | None]:
         """Return the columns of vectors, and those of words' scores.
 
         Parameters
@@ -100,10 +100,10 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         vectors : of the type of `X`
-        words : numpy.ndarray of shape (n_samples, n_scores)
+        words : numpy.ndarray of shape (n_samples, n_scores), or None without words
         """
         if not self._n_words:  # X may be sparse
-            return X, np.empty((X.shape[0] if hasattr(X, "shape") else len(X), 0))
+            return X, None
         n = np.shape(X)[1] - self._n_words
         if hasattr(X, "iloc"):
             return X.iloc[:, :n], np.asarray(X.iloc[:, n:])
@@ -146,6 +146,10 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = not self.with_words
         return tags
+
+
+def _beside(scores: np.ndarray, words: np.ndarray | None) -> np.ndarray:
+    return np.column_stack([scores] if words is None else [scores, words])
 
 
 class StackedSearch(OutOfFoldHead):
