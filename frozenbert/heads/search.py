@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from tqdm import tqdm
 
@@ -103,6 +103,7 @@ class HeadSearch(GridSearchCV):
             super().fit(X, y, **params)
             return self
         labels = np.asarray(y)
+        _check_discrete(labels)
         check_class_weight(class_weight_of(self), labels)
         splitter = check_cv(self.cv, y, classifier=True)
         n_splits = splitter.n_splits if hasattr(splitter, "n_splits") else 2
@@ -123,14 +124,29 @@ def check_class_weight(class_weight: ClassWeight, y: np.ndarray) -> None:
     if not isinstance(class_weight, Mapping):
         return
     classes = [0, 1] if y.ndim == 2 else np.unique(y).tolist()
+    known = [_weight_key(label) for label in classes]
     for key in class_weight:
-        if key not in classes:
-            shown = ", ".join(repr(name) for name in classes[:10])
+        if key in known:
+            continue
+        if key in classes:
             raise InputError(
-                f"no training row has the class {key!r}; the classes are {shown}"
-                f"{', ...' if len(classes) > 10 else ''}.",
+                f"for the class {key!r} scikit-learn expects the key {_weight_key(key)!r}.",
                 parameter="class_weight",
             )
+        shown = ", ".join(repr(label) for label in known[:10])
+        raise InputError(
+            f"no training row has the class {key!r}; the classes are {shown}"
+            f"{', ...' if len(known) > 10 else ''}.",
+            parameter="class_weight",
+        )
+
+
+def _weight_key(label: Any) -> int | str:
+    """Return the key by which scikit-learn finds a class in a dict of weights."""
+    try:
+        return int(label)
+    except ValueError:
+        return str(label)
 
 
 def base_search(head: Any) -> GridSearchCV:
@@ -233,12 +249,22 @@ def out_of_fold(
     """
     search = base_search(head)
     splits = out_of_fold_splits(head, X, y) if splits is None else splits
+    estimator = clone(tuned_estimator(head))
+    if y.ndim == 1:
+        _code_class_weight(estimator, y)
     with warn_many_classes(y, len(splits), warn=False), quiet_constant_labels():
         return np.asarray(
-            cross_val_predict(
-                clone(tuned_estimator(head)), X, y, cv=splits, n_jobs=search.n_jobs, method=method
-            )
+            cross_val_predict(estimator, X, y, cv=splits, n_jobs=search.n_jobs, method=method)
         )
+
+
+def _code_class_weight(estimator: BaseEstimator, y: np.ndarray) -> None:
+    """Give class weights the keys of `cross_val_predict`, which codes classes from 0."""
+    codes = {_weight_key(label): code for code, label in enumerate(np.unique(y).tolist())}
+    for name, value in estimator.get_params().items():
+        if name.rpartition("__")[2] == "class_weight" and isinstance(value, Mapping):
+            coded = {codes[key]: weight for key, weight in value.items()}
+            estimator.set_params(**{name: coded})
 
 
 @contextlib.contextmanager
@@ -408,6 +434,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = table["mean_test_score"].fillna(-np.inf)
         table["rank_test_score"] = rankdata(-scores, method="min").astype(np.int32)
         self.cv_results_ = {name: table[name].to_numpy() for name in table}
+        self.cv_results_["params"] = table["params"].tolist()
         self.n_features_in_ = select.n_features_in_
         self.feature_names_in_ = select.feature_names_in_
 
@@ -468,5 +495,11 @@ def as_labels(y: ArrayLike | None) -> np.ndarray:
     labels = np.asarray(y)
     if labels.ndim != 2 or labels.shape[1] == 1:
         labels = column_or_1d(y, warn=True)
-    check_classification_targets(labels)
+    _check_discrete(labels)
     return labels
+
+
+def _check_discrete(y: np.ndarray) -> None:
+    # `check_classification_targets` alone would also warn of many classes.
+    if type_of_target(y, input_name="y", raise_unknown=True).startswith("continuous"):
+        check_classification_targets(y)

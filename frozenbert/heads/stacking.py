@@ -13,7 +13,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .folds import Splits, cv_splits, fixed_folds
+from .folds import Splits, cv_splits, fixed_folds, warn_many_classes
 from .search import (
     as_labels,
     base_search,
@@ -74,7 +74,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         with quiet_constant_labels():
             self.search_ = clone(self.search).fit(vectors, y, **routed)
         scores = out_of_fold(self.search_, vectors, y, "decision_function", splits)
-        return np.column_stack([scores, words]), routed.get("groups")
+        return _beside(scores, words), routed.get("groups")
 
     def _splits(self, X: Any, y: np.ndarray, groups: ArrayLike | None) -> Splits:
         return out_of_fold_splits(self.search, X, y, groups)
@@ -87,11 +87,10 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return 1 if n_classes == 2 else n_classes
 
     def _scores(self, X: Any) -> np.ndarray:
-        validate_data(self, X, reset=False, skip_check_array=True)
         vectors, words = self.split(X)
-        return np.column_stack([tuned_estimator(self.search_).decision_function(vectors), words])
+        return _beside(tuned_estimator(self.search_).decision_function(vectors), words)
 
-    def split(self, X: Any) -> tuple[Any, np.ndarray]:
+    def split(self, X: Any) -> tuple[Any, np.ndarray | None]:
         """Return the columns of vectors, and those of words' scores.
 
         Parameters
@@ -101,10 +100,10 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         vectors : of the type of `X`
-        words : numpy.ndarray of shape (n_samples, n_scores)
+        words : numpy.ndarray of shape (n_samples, n_scores), or None without words
         """
         if not self._n_words:  # X may be sparse
-            return X, np.empty((np.shape(X)[0], 0))
+            return X, None
         n = np.shape(X)[1] - self._n_words
         if hasattr(X, "iloc"):
             return X.iloc[:, :n], np.asarray(X.iloc[:, n:])
@@ -147,6 +146,10 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = not self.with_words
         return tags
+
+
+def _beside(scores: np.ndarray, words: np.ndarray | None) -> np.ndarray:
+    return np.column_stack([scores] if words is None else [scores, words])
 
 
 class StackedSearch(OutOfFoldHead):
@@ -211,10 +214,12 @@ class StackedSearch(OutOfFoldHead):
         """
         y = as_labels(y)
         scores, groups = self._fit_search(X, y, params)
-        self.plain_ = self.best_estimator_ = score_classifier(self.search).fit(scores, y)
-        if self.calibrate is not None:
-            folds = score_folds(self.search, scores, y, groups)
-            self.best_estimator_ = calibrated(self.calibrate, self.search, folds).fit(scores, y)
+        folds = score_folds(self.search, scores, y, groups)
+        with warn_many_classes(y, folds.get_n_splits(), warn=False):
+            self.plain_ = self.best_estimator_ = score_classifier(self.search).fit(scores, y)
+            if self.calibrate is not None:
+                calibrator = calibrated(self.calibrate, self.search, folds)
+                self.best_estimator_ = calibrator.fit(scores, y)
         return self
 
     @property
@@ -224,9 +229,16 @@ class StackedSearch(OutOfFoldHead):
         return np.asarray(self.plain_.classes_)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the scores that decide, as scikit-learn's classifiers do."""
+        """Return the scores that decide, as scikit-learn's classifiers do.
+
+        For a calibrated head, these are the logarithms of the odds of two classes, or of the
+        probabilities of more.
+        """
         check_is_fitted(self)
-        return np.asarray(self.plain_.decision_function(self._scores(X)))
+        if self.calibrate is None:
+            return np.asarray(self.plain_.decision_function(self._scores(X)))
+        p = np.clip(self.predict_proba(X), 1e-12, 1)
+        return np.log(p[:, 1] / p[:, 0]) if p.shape[1] == 2 else np.log(p)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each row, shape (n_samples,)."""

@@ -140,7 +140,9 @@ def _read(folder: str | Path) -> Sidecar:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if type(value) is int:
+        return abs(value) < 2**53  # exact as a float
+    return type(value) is float and math.isfinite(value)
 
 
 def _is_count(value: object) -> bool:

@@ -158,7 +158,7 @@ def plot_features(search: SearchSummary, path: str | Path) -> None:
     axes.set(
         xlabel="layers",
         ylabel=f"{search['scoring']}, {search['folds']} folds",
-        title="Search for layers and pooling (ring: the best; bars: one standard deviation)",
+        title="Search for layers and pooling (ring: best; bars: standard deviation)",
     )
     axes.title.set_fontsize(10)
     axes.legend(title="pooling", frameon=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_encoder
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -13,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
 from frozenbert.heads.logistic import C_VALUES, make_head
 from frozenbert.heads.words import make_words_baseline
-from frozenbert.training import check_classes, hold_out, train
 
 
 def correlated(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +45,7 @@ def test_the_fast_search_scores_like_a_tightly_converged_one(n_classes):
 def test_the_search_can_be_repeated():
     X, y = correlated(2)
     first, again = (make_head(cv=3, random_state=5).fit(X, y) for _ in range(2))
-    np.testing.assert_array_equal(first.best_estimator_.coef_, again.best_estimator_.coef_)
+    np.testing.assert_allclose(first.best_estimator_.coef_, again.best_estimator_.coef_, atol=1e-6)
     other = make_head(cv=3, random_state=6).fit(X, y)
     assert first.cv_results_["split0_test_score"].tolist() != (
         other.cv_results_["split0_test_score"].tolist()
@@ -100,49 +98,3 @@ def test_the_pipeline_is_the_promised_one(tiny):
     assert model.get_params()["embed__pooling"] == "mean"
     assert model["classify"].n_jobs == 2
     assert make_text_classifier().get_params()["embed__model_name"] == "distilbert-base-uncased"
-
-
-LABELS = np.array(["a"] * 40 + ["b"] * 16 + ["c"] * 8)
-
-
-def test_hold_out_is_stratified_and_repeatable():
-    texts = [str(i) for i in range(64)]
-    train_texts, test_texts, y_train, y_test = hold_out(texts, LABELS, 3)
-    assert sorted(train_texts + test_texts) == sorted(texts)
-    assert [(y_test == c).sum() for c in "abc"] == [10, 4, 2]
-    for text, label in zip(train_texts + test_texts, [*y_train, *y_test], strict=True):
-        assert LABELS[int(text)] == label
-    assert hold_out(texts, LABELS, 3)[1] == test_texts
-    assert hold_out(texts, LABELS, 4)[1] != test_texts
-
-
-@pytest.mark.parametrize("labels", [["a"] * 20 + ["b"], ["a", "b", "a", "b"]])
-def test_too_few_rows_to_hold_out(labels):
-    with pytest.raises(InputError, match="too few rows to hold out one of 4 for testing"):
-        hold_out(["x"] * len(labels), np.array(labels))
-
-
-def test_check_classes():
-    check_classes(LABELS, 8)
-    with pytest.raises(
-        InputError, match="1 of 3 classes have fewer training rows than the 9 folds"
-    ):
-        check_classes(LABELS, 9)
-    with pytest.raises(InputError, match=r"only one class \('a'\) in the training rows"):
-        check_classes(LABELS[:5], 2)
-
-
-def test_training_measures_what_the_model_does(tmp_path):
-    encoder = make_encoder(tmp_path / "mine")
-    texts = [f"{word} film {n}" for n in range(12) for word in ("good", "bad")]
-    labels = np.array([1, 0] * 12)
-    model = make_text_classifier(str(encoder), C=[0.001, 0.1], cv=2)
-    training = train(model, texts, labels, ["a good one", "bad", "fine"], np.array([1, 0, 1]))
-    assert training.model is model
-    predicted = model.predict(["a good one", "bad", "fine"])
-    np.testing.assert_array_equal(training.outcome.y_pred, predicted)
-    assert training.metrics["accuracy"] == pytest.approx((predicted == [1, 0, 1]).mean())
-    assert (training.metrics["n_train"], training.metrics["n_test"]) == (24, 3)
-    assert training.metrics["baseline"]["per_class"]["1"]["support"] == 2
-    assert training.metrics["search"]["best_C"] == model["classify"].best_params_["C"]
-    assert all(seconds >= 0 for seconds in training.seconds.values())

@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from frozenbert import InputError
 from frozenbert.cli.main import compare
+from frozenbert.reports.comparison import compare_models
+from frozenbert.reports.sidecar import FORMAT, read_sidecar
 
 
 def sidecar(accuracy: float, low: float, high: float, **changes) -> dict:
@@ -19,6 +24,7 @@ def sidecar(accuracy: float, low: float, high: float, **changes) -> dict:
     metrics = {**figures, "intervals": ends, "baseline": baseline, "n_train": 9, "n_test": 5}
     columns = {"text_column": "text", "label_column": "label"}
     content = {
+        "format": 1,
         "metrics": metrics,
         "training": {"sha256": "a", **columns},
         "test": {"description": "a quarter"},
@@ -74,7 +80,10 @@ def test_the_baseline_may_be_the_best(models, capsys):
         (sidecar(0.8, 0.7, 0.9, training={"sha256": "b", "text_column": 0, "label_column": 1}),
          "one and two were not measured on the same rows (training)"),
         (sidecar(0.8, 0.7, 0.9, test={"description": "all of x"}), "the same rows (test)"),
-        ({"metrics": {}}, "two: holds no model.json with figures"),
+        ({"metrics": {}}, "two/model.json: saved by an earlier layout, train again"),
+        ({"format": 1, "metrics": {}}, "two/model.json: damaged ('metrics.accuracy' is missing)"),
+        ({"format": 2}, "two/model.json: has format 2, and this version of frozenbert reads"),
+        ({"format": "1"}, "two/model.json: damaged ('format' must be a whole number"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared(models, capsys, other, match):
@@ -82,6 +91,116 @@ def test_what_cannot_be_compared(models, capsys, other, match):
     assert match in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there(capsys):
+def test_a_folder_that_does_not_exist(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("model.json").write_text(json.dumps(sidecar(0.8, 0.7, 0.9)))  # not that folder's
     assert compare(["nowhere"]) == 2
-    assert "nowhere: holds no model.json with figures" in capsys.readouterr().err
+    assert "nowhere: contains no model.json" in capsys.readouterr().err
+
+
+DAMAGED = {
+    "": "line 1: damaged, not JSON",
+    "[]": r"damaged \(a list, and not an object\)",
+    "{": "damaged, not JSON",
+    "[" * 100_000: r"damaged \(nested too deep\)",
+    '{"a":' * 100_000: r"damaged \(nested too deep\)",
+    '{"format": ' + "9" * 5000 + "}": r"damaged \(a number is too long\)",
+    '{"format": true}': r"damaged \('format' must be a whole number",
+    '{"format": 0}': r"damaged \('format' must be a whole number",
+}
+
+
+@pytest.mark.parametrize(("content", "says"), DAMAGED.items(), ids=range(len(DAMAGED)))
+def test_files_that_are_no_sidecars(tmp_path, content, says):
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(InputError, match=f"model.json.*{says}"):
+        compare_models([tmp_path])
+
+
+def test_a_file_that_is_not_utf_8(tmp_path):
+    (tmp_path / "model.json").write_bytes(b'{"format": "\xff"}')
+    with pytest.raises(InputError, match=r"model\.json: cannot be read \(it is not UTF-8\)"):
+        compare_models([tmp_path])
+
+
+def places(content, path=()):
+    """Yield the path of each value in nested dicts."""
+    for key, value in content.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from places(value, (*path, key))
+
+
+def verdict_or_error(folders):
+    try:
+        return compare_models(folders)[-1]
+    except InputError as error:
+        return str(error)
+
+
+ODD = (None, True, -1, 1.5, "text", [], [1], ["a", "b"], {}, {"a": "b"}, float("nan"), 10**400)
+
+
+@pytest.mark.parametrize("path", list(places(sidecar(0.8, 0.7, 0.9))), ids=".".join)
+def test_a_value_of_any_type_is_compared_or_named(tmp_path, path):
+    """Each value in turn is missing, or of a type that it should not have."""
+    good = tmp_path / "good"
+    good.mkdir()
+    (good / "model.json").write_text(json.dumps(sidecar(0.8, 0.7, 0.9)))
+    for value in ("missing", *ODD):
+        content = sidecar(0.8, 0.7, 0.9)
+        place = content
+        for key in path[:-1]:
+            place = place[key]
+        if value == "missing":
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        (tmp_path / "model.json").write_text(json.dumps(content))
+        for folders in ([tmp_path], [good, tmp_path]):
+            outcome = verdict_or_error(folders)
+            assert outcome.startswith("use ") or str(tmp_path) in outcome
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+        lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values),
+        max_leaves=10,
+    ),
+    st.sampled_from(list(places(sidecar(0.8, 0.7, 0.9)))),
+)
+def test_any_json_is_compared_or_named(tmp_path_factory, value, path):
+    folder = tmp_path_factory.mktemp("model")
+    content = sidecar(0.8, 0.7, 0.9)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (folder / "model.json").write_text(json.dumps(content))
+    outcome = verdict_or_error([folder])
+    assert outcome.startswith(("use ", f"{folder}/model.json: "))
+
+
+def test_a_sidecar_that_is_optional(tmp_path):
+    """A model can be used without its sidecar, or beside another program's file."""
+    for content in ("", "[]", "{", "[" * 100_000, '{"name": "another program"}', '{"training": 1}'):
+        (tmp_path / "model.json").write_text(content)
+        assert "format" not in read_sidecar(tmp_path)
+    assert read_sidecar(tmp_path / "nowhere") == {}
+    (tmp_path / "model.json").write_text(json.dumps(sidecar(0.8, 0.7, 0.9)))
+    (tmp_path / "model.joblib").touch()
+    assert read_sidecar(tmp_path / "model.joblib")["metrics"]["accuracy"] == 0.8
+
+
+def test_sidecars_of_other_formats_are_refused(tmp_path):
+    earlier = {"model_sha256": "0", "metrics": {}, "training": {}}
+    (tmp_path / "model.json").write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="saved by an earlier layout, train again"):
+        read_sidecar(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({**earlier, "format": FORMAT + 1}))
+    with pytest.raises(
+        InputError, match=f"has format {FORMAT + 1}, .* reads formats up to {FORMAT}"
+    ):
+        read_sidecar(tmp_path)

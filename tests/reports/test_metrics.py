@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from frozenbert.reports.metrics import (
     intervals,
     mistakes,
     score,
+    score_as_text,
     summarize,
 )
 
@@ -106,7 +109,7 @@ def test_the_surest_mistakes_come_first():
     true, predicted = np.array(["n", "n", "n", "y"]), np.array(["n", "y", "y", "y"])
     found = mistakes(texts, true, predicted, p, ["n", "y"])
     assert [(one["text"], one["probability"]) for one in found] == [("b", 0.8), ("c", 0.6)]
-    assert (found[0]["label"], found[0]["found"]) == ("n", "y")
+    assert (found[0]["label"], found[0]["predicted"]) == ("n", "y")
     assert [one["text"] for one in doubtful_labels(texts, true, p, ["n", "y"], most=1)] == ["b"]
 
 
@@ -114,7 +117,7 @@ def test_mistakes_of_many_labels_name_the_label():
     true, predicted = np.array([[1, 0], [0, 1]]), np.array([[0, 0], [0, 1]])
     p = np.array([[0.2, 0.1], [0.1, 0.9]])
     (found,) = mistakes(["x", "y"], true, predicted, p, ["toxic", "spam"])
-    assert found == {"text": "x", "label": "toxic", "found": "not toxic", "probability": 0.8}
+    assert found == {"text": "x", "label": "toxic", "predicted": "not toxic", "probability": 0.8}
 
 
 def test_what_the_data_is_like():
@@ -124,3 +127,11 @@ def test_what_the_data_is_like():
     assert found["n_in_both"] == 1
     assert found["n_longer"] == 3
     assert found["words"][2] == 3
+
+
+def test_many_classes_for_few_test_rows_are_no_warning():
+    y = np.array([f"c{i % 20}" for i in range(30)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score(y, y)["accuracy"] == 1
+        assert "c19" in score_as_text(y, y)
