@@ -7,11 +7,14 @@ from typing import Any
 
 __all__ = [
     "CacheWarning",
+    "CheckpointWarning",
     "EncoderMismatchError",
     "EncoderNotFoundError",
     "FrozenbertWarning",
     "HubUnreachableError",
     "InputError",
+    "LeakageWarning",
+    "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
@@ -112,3 +115,15 @@ class PrecisionWarning(FrozenbertWarning):
 
 class RareClassWarning(FrozenbertWarning):
     """A class or label has too few rows for what was asked."""
+
+
+class LeakageWarning(FrozenbertWarning):
+    """Test texts were trained on, so scores on them say nothing about new texts."""
+
+
+class PoolWarning(FrozenbertWarning):
+    """Unlabelled texts were removed, because they are labelled or used for testing."""
+
+
+class CheckpointWarning(FrozenbertWarning):
+    """Checkpoints of another training are discarded."""

@@ -7,8 +7,6 @@ import contextlib
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,14 @@ from ..bulk.cluster import cluster, describe_workers, searched_on
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import find_encoder
 from ..errors import InputError
-from ..fewshot.learning import FewShot, finetuned_experts, learn
-from ..finetune.finetuning import Recipe, n_trained_on
+from ..fewshot.classifier import FewShotClassifier, make_expert_vectorizer
+from ..fewshot.evaluation import score_models
+from ..fewshot.pool import check_labelled, remove_known, warn_of_overlap
 from ..finetune.finetuning import finetune as finetune_encoder
-from ..heads.words import make_words_baseline
+from ..finetune.recipe import Recipe
+from ..finetune.results import n_trained_on
 from ..persistence import save_model
 from ..pipeline import make_text_classifier
-from ..reports.metrics import score, short
 from ..reports.sidecar import describe_encoder, versions, write_json
 from ..tables.columns import find_columns, labels_of, texts_of
 from ..tables.reading import read_table, table_format, write_table
@@ -145,10 +144,7 @@ def fewshot(arguments: argparse.Namespace) -> None:
     if not isinstance(label_column, str):
         raise InputError("--label-column: one here; fewshot takes texts with one class each.")
     texts, labels = texts_of(table, text_column), labels_of(table, label_column)
-    rare, n = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
-    if n < 2:
-        raise InputError(f"the class {short(rare)!r} has one row; label another of it, or drop it.")
-    check_classes(labels, 2)
+    check_labelled(clean_texts(texts) if arguments.clean else texts, labels)
     _check_suggestions(out / "suggest.csv", label_column)
     say("data", describe_table(table, text_column, label_column))
     say("labels", count(labels))
@@ -159,70 +155,43 @@ def fewshot(arguments: argparse.Namespace) -> None:
             arguments, arguments.test, text_column, label_column, labels
         )
         say("test", describe_table(table, text_column, label_column))
-    seen = clean_texts if arguments.clean else list
-    pool = _left_out(pool, texts, seen, f"labelled in {Path(arguments.data).name}")
-    pool = _left_out(pool, test_texts, seen, f"rows of {arguments.test}, which is measured on")
-    if both := len(set(seen(texts)) & set(seen(test_texts))):
-        print(
-            f"warning: {both:,} labelled texts are rows of {arguments.test}, too, whose figures "
-            f"are too good by that.",
-            file=sys.stderr,
-        )
-    if not any(re.search(r"\w", text) for text in seen(texts)):
-        raise InputError("none of the labelled texts holds a letter or a digit.")
+    clean, name = arguments.clean, Path(arguments.data).name
+    pool = remove_known(pool, texts, where=f"labelled in {name}", clean=clean)
+    pool = remove_known(pool, test_texts, where=f"rows of {arguments.test}", clean=clean)
+    warn_of_overlap(texts, test_texts, where=f"rows of {arguments.test}", clean=clean)
     if not len(pool):
         raise InputError(
-            f"--unlabelled {arguments.unlabelled}: has no text that is not in the other files "
-            f"already; there is nothing to teach on."
+            f"{arguments.unlabelled} has no text that is not in the other files already.",
+            parameter="unlabelled",
         )
     say("pool", f"{len(pool):,} texts")
 
     settings, _ = encoder_settings(arguments)
-    files = find_encoder(
-        settings["model_name"], arguments.revision, local_files_only=arguments.offline
-    )
-    n = files.n_layers
-    settings = {"layers": tuple(range(n // 2 + 1, n + 1)), "pooling": ("cls", "mean")} | settings
-    vectorizer = DistilBertVectorizer(**settings)
-    experts = None
-    if arguments.experts == "finetuned":
-        recipe = Recipe(
+    learned = FewShotClassifier(
+        vectorizer=make_expert_vectorizer(**settings),
+        experts=arguments.experts,
+        n_experts=arguments.n_experts,
+        folder=out,
+        recipe=Recipe(
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
             max_length=arguments.max_length,
             pooling=arguments.pooling or "auto",
             device=arguments.device,
-        )
-        passed_on = ("precision", "backend", "device", "long_text", "max_length", "cache_dir")
-        out.mkdir(parents=True, exist_ok=True)
-        experts = finetuned_experts(
-            files,
-            seen(texts),
-            labels,
-            out,
-            recipe,
-            arguments.n_experts,
-            arguments.seed,
-            on_expert=lambda name, figures: say(name, of_epoch(figures)),
-            **{key: settings[key] for key in passed_on if key in settings},
-        )
-    learned = learn(
-        texts,
-        labels,
-        pool,
-        vectorizer,
-        experts=experts,
-        n_experts=arguments.n_experts,
-        clean=arguments.clean,
+        ),
+        clean=clean,
         random_state=arguments.seed,
         n_jobs=arguments.n_jobs,
     )
-    vectorizer = find_step(learned.student, DistilBertVectorizer)
+    learned.fit(
+        texts, labels, pool, on_expert=lambda name, metrics: say(name, of_epoch({**metrics}))
+    )
+    vectorizer = find_step(learned.student_, DistilBertVectorizer)
     say_encoder(vectorizer)
     facts: dict[str, Any] = {
         "n_labelled": len(texts),
         "n_pool": len(pool),
-        "classes": learned.classes,
+        "classes": learned.classes_.tolist(),
         "experts": arguments.experts,
         "n_experts": arguments.n_experts,
         "clean": arguments.clean,
@@ -231,17 +200,22 @@ def fewshot(arguments: argparse.Namespace) -> None:
         "encoder": describe_encoder(vectorizer),
         "versions": versions(),
     }
-    for name in ("teacher", "student", "student_words"):
-        save_model(getattr(learned, name), out / f"{name}.joblib")
+    for name, model in learned.models().items():
+        if name != "experts":
+            save_model(model, out / f"{name}.joblib")
     if test_texts:
-        facts["metrics"] = _few_figures(arguments, learned, texts, labels, test_texts, test_labels)
+        facts["metrics"] = score_models(learned, texts, labels, test_texts, test_labels)
+        say("figures", f"{'':18}accuracy  macro F1")
+        for name, found in facts["metrics"].items():
+            say("", f"{name:18}{found['accuracy']:8.4f}  {found['macro_f1']:8.4f}")
     if arguments.suggest:
         rows = learned.suggest(arguments.suggest, arguments.seed)
         chosen = pd.DataFrame({text_column: [pool[i] for i in rows], label_column: ""})
         write_table(chosen, out / "suggest.csv")
         say("suggest", f"{len(rows):,} texts to label next: {out / 'suggest.csv'}")
     if arguments.soft_labels is not None:
-        p = {f"proba_{c}": learned.probabilities[:, i] for i, c in enumerate(learned.classes)}
+        soft = learned.pool_probabilities_
+        p = {f"proba_{c}": soft[:, i] for i, c in enumerate(learned.classes_)}
         write_table(pd.DataFrame({text_column: pool, **p}), arguments.soft_labels)
         say("pool", f"with the teacher's probabilities: {arguments.soft_labels}")
     facts["seconds"] = time.perf_counter() - started
@@ -268,43 +242,6 @@ def _check_suggestions(path: Path, label_column: str) -> None:
             f"{path}: has labels filled in, which would be overwritten: add its rows to --data, "
             f"then move it."
         )
-
-
-def _left_out(
-    pool: list[str], known: list[str], seen: Callable[[list[str]], list[str]], where: str
-) -> list[str]:
-    there = set(seen(known))
-    kept = [text for text, as_seen in zip(pool, seen(pool), strict=True) if as_seen not in there]
-    if len(kept) < len(pool):
-        print(
-            f"{len(pool) - len(kept):,} texts of the pool are left out: they are {where}.",
-            file=sys.stderr,
-        )
-    return kept
-
-
-def _few_figures(
-    arguments: argparse.Namespace,
-    learned: FewShot,
-    texts: list[str],
-    labels: Any,
-    test_texts: list[str],
-    test_labels: Any,
-) -> dict[str, Any]:
-    """Score the models, and what is there without a pool, on the test rows."""
-    seen, asked = texts, test_texts
-    if arguments.clean:
-        seen, asked = clean_texts(texts), clean_texts(test_texts)
-    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
-    words = make_words_baseline(cv=folds, random_state=arguments.seed).fit(seen, labels)
-    answers = {"TF-IDF, no pool": words.predict(asked)}
-    for name in ("experts", "teacher", "student", "student_words"):
-        answers[name] = getattr(learned, name).predict(test_texts)
-    figures = {name: score(test_labels, found) for name, found in answers.items()}
-    say("figures", f"{'':18}accuracy  macro F1")
-    for name, found in figures.items():
-        say("", f"{name:18}{found['accuracy']:8.4f}  {found['macro_f1']:8.4f}")
-    return figures
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -347,12 +284,12 @@ def finetune(arguments: argparse.Namespace) -> None:
         out,
         recipe,
         clean=arguments.clean,
-        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", of_epoch(epoch)),
+        on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", of_epoch({**epoch})),
         progress=sys.stderr.isatty(),
     )
     if done.skipped:
         say("before", "the same training was done already")
-    say("kept", f"epoch {done.metrics['epoch']}: {of_epoch(done.metrics)}")
+    say("kept", f"epoch {done.metrics['epoch']}: {of_epoch({**done.metrics})}")
     if not done.skipped:
         say("in all", f"{done.seconds:.1f} s")
     say("written", f"{out}: {', '.join(sorted(f.name for f in out.iterdir() if f.is_file()))}")
