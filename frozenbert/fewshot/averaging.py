@@ -108,5 +108,4 @@ class MeanOfProbabilities(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         tags.target_tags.required = False
-        tags.requires_fit = False
         return tags

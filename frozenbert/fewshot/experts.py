@@ -121,11 +121,15 @@ class Experts(ClassifierMixin, BaseEstimator):
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         self.classes_, counts = np.unique(labels, return_counts=True)
-        if len(counts) < 2 or counts.min() < 2:
-            rare = str(self.classes_[counts.argmin()])
+        rare = str(self.classes_[counts.argmin()])
+        if len(counts) < 2:
             raise InputError(
-                f"experts need two classes with two rows each, and the class {rare!r} has "
-                f"{counts.min()} of {len(labels)} rows.",
+                f"experts need two classes, and all rows have one class, {rare!r}.", parameter="y"
+            )
+        if counts.min() < 2:
+            raise InputError(
+                f"experts need two rows of each class, and the class {rare!r} has one of "
+                f"{len(labels)} rows.",
                 parameter="y",
             )
         layers, pooling = layout(frame.columns)

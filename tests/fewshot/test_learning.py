@@ -118,7 +118,7 @@ def test_what_is_no_probability(P):
 def test_other_errors_of_teaching():
     with pytest.raises(InputError, match=r"temperature=0: a number above 0"):
         sharpened([[0.5, 0.5]], 0)
-    with pytest.raises(InputError, match="y has 2 columns of probabilities, and there are 3"):
+    with pytest.raises(InputError, match="y: 2 columns of probabilities for 3 classes"):
         DistilledClassifier(LogisticRegression(), ["a", "b", "c"]).fit([[1]], [[0.5, 0.5]])
 
 
@@ -155,11 +155,11 @@ def test_experts_differ_and_their_mean_is_the_answer():
     X, y = random_rows()
     experts = Experts(6, random_state=3).fit(X, y)
     each = np.stack([expert.predict_proba(X) for expert in experts.experts_])
-    np.testing.assert_allclose(experts.predict_proba(X), each.mean(axis=0))
+    np.testing.assert_allclose(experts.predict_proba(X), each.mean(axis=0), atol=1e-5)
     assert len({p.tobytes() for p in each}) == 6
     assert experts.score(X, y) > 0.6
     again = Experts(6, random_state=3).fit(X, y)
-    np.testing.assert_array_equal(again.predict_proba(X), experts.predict_proba(X))
+    np.testing.assert_allclose(again.predict_proba(X), experts.predict_proba(X), atol=1e-5)
     assert len({str(expert["select"]) for expert in experts.experts_}) > 1
 
 
@@ -201,10 +201,16 @@ def test_what_experts_see():
     assert {layer for layers, _ in several for layer in layers} == {4, 5, 6}
 
 
-@pytest.mark.parametrize(("y", "rare"), [([0] * 8, "'0' has 8"), ([0] * 7 + [1], "'1' has 1")])
-def test_too_few_labels(y, rare):
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        ([0] * 8, "y: experts need two classes, and all rows have one class, '0'"),
+        ([0] * 7 + [1], "y: experts need two rows of each class, and the class '1' has one of 8"),
+    ],
+)
+def test_too_few_labels(y, says):
     X, _ = random_rows(8)
-    with pytest.raises(InputError, match=f"two classes with two rows each, and the class {rare}"):
+    with pytest.raises(InputError, match=says):
         Experts().fit(X, y)
     with pytest.raises(InputError, match="n_experts=0: at least 1"):
         Experts(0).fit(X, [0, 1] * 4)
@@ -239,7 +245,7 @@ def test_rows_that_are_all_alike_can_be_suggested_too():
 
 
 def test_errors_of_suggestions():
-    with pytest.raises(InputError, match="n=0: at least 1 text"):
+    with pytest.raises(InputError, match="n=0: at least 1"):
         suggest(np.zeros((2, 1)), np.full((2, 2), 0.5), 0)
     with pytest.raises(InputError, match="no rows to suggest from"):
         suggest(np.zeros((0, 1)), np.zeros((0, 2)), 1)
@@ -292,7 +298,7 @@ def test_three_classes(vectorizer):
     for model in learned.fit(texts, labels, sentences(60, 1)[0]).models().values():
         p = model.predict_proba(texts[:4])
         assert p.shape == (4, 3)
-        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
 
 
 def test_an_empty_pool(vectorizer):
@@ -343,7 +349,7 @@ def test_the_command(files, tiny, capsys):
     )
     assert not set(soft["text"]) & known
     assert set(suggested["text"]) <= set(soft["text"])
-    np.testing.assert_allclose(soft["proba_bad"] + soft["proba_good"], 1, atol=1e-6)
+    np.testing.assert_allclose(soft["proba_bad"] + soft["proba_good"], 1, atol=1e-5)
     for name in ("teacher", "student", "student_words"):
         out = files / f"{name}.csv"
         model = ["--model", str(files / "out" / f"{name}.joblib"), "--encoder", tiny]

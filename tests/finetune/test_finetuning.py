@@ -40,6 +40,12 @@ def vectors(folder, texts=GOOD + BAD, **settings):
     return DistilBertVectorizer(str(folder), progress=False, **settings).fit_transform(texts)
 
 
+def assert_alike(history, expected):
+    assert [epoch["epoch"] for epoch in history] == [epoch["epoch"] for epoch in expected]
+    for epoch, other in zip(history, expected, strict=True):
+        assert epoch == pytest.approx(other, abs=1e-5)
+
+
 def test_it_learns_and_what_comes_out_is_an_encoder(tiny, tmp_path):
     seen, recipe = [], replace(FAST, epochs=10, lr=1e-3)
     done = tune(tiny, tmp_path / "mine", recipe, on_epoch=seen.append)
@@ -68,18 +74,19 @@ def test_vectors_of_before_and_after_never_mix(tiny, tmp_path):
     tune(tiny, tmp_path / "mine")
     cold = vectors(tmp_path / "mine", cache_dir=None)
     before = vectors(tiny)
-    np.testing.assert_array_equal(vectors(tmp_path / "mine"), cold)
+    np.testing.assert_allclose(vectors(tmp_path / "mine"), cold, atol=1e-5)
     assert not np.allclose(before, cold)
     # The loaded encoder, which vectorizers share, was not trained.
-    np.testing.assert_array_equal(vectors(tiny, cache_dir=None), before)
+    np.testing.assert_allclose(vectors(tiny, cache_dir=None), before, atol=1e-5)
 
 
 def test_a_seed_makes_it_repeatable(tiny, tmp_path):
     first = tune(tiny, tmp_path / "a")
     second = tune(tiny, tmp_path / "b")
     other = tune(tiny, tmp_path / "c", replace(FAST, seed=1))
-    assert first.history == second.history != other.history
-    np.testing.assert_array_equal(vectors(tmp_path / "a"), vectors(tmp_path / "b"))
+    assert_alike(first.history, second.history)
+    assert first.history[-1]["loss"] != pytest.approx(other.history[-1]["loss"], abs=1e-4)
+    np.testing.assert_allclose(vectors(tmp_path / "a"), vectors(tmp_path / "b"), atol=1e-4)
 
 
 def test_the_pooling_is_declared(tiny, tmp_path):
@@ -119,7 +126,7 @@ def test_many_labels_and_probabilities(tiny, tmp_path):
     done = tune(tiny, tmp_path / "soft", labels=p, valid=(TEXTS[:10], p[:10]))
     # It cannot be under the entropy of what it learns from.
     assert 0.325 < done.history[-1]["loss"] < done.history[0]["train_loss"]
-    with pytest.raises(InputError, match="probabilities are from 0 to 1, and a row's sum is 1"):
+    with pytest.raises(InputError, match="probabilities are from 0 to 1, and their sum"):
         tune(tiny, tmp_path / "none", labels=p * 2, valid=(TEXTS[:10], p[:10]))
 
 
@@ -202,7 +209,7 @@ def test_a_folder_of_checkpoints_that_is_none(tiny, tmp_path):
 
 def test_two_trainings_for_one_folder(tiny, tmp_path):
     def again(_):
-        with pytest.raises(InputError, match="mine: another process is training an encoder for it"):
+        with pytest.raises(InputError, match="mine: another process is training an encoder for"):
             tune(tiny, tmp_path / "mine")
 
     tune(tiny, tmp_path / "mine", replace(FAST, epochs=1), on_epoch=again)
@@ -214,7 +221,7 @@ def test_a_training_that_diverges_leaves_what_is_there(tiny, tmp_path):
     before = vectors(tmp_path / "mine", cache_dir=None)
     with pytest.raises(InputError, match=r"lr=1e\+20: the training diverged"):
         tune(tiny, tmp_path / "mine", replace(FAST, lr=1e20))
-    np.testing.assert_array_equal(vectors(tmp_path / "mine", cache_dir=None), before)
+    np.testing.assert_allclose(vectors(tmp_path / "mine", cache_dir=None), before, atol=1e-5)
 
 
 def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatch):
@@ -294,8 +301,8 @@ def test_a_checkpoint_cut_short_is_not_gone_on_from(tiny, tmp_path):
     again = []
     done = tune(tiny, tmp_path / "mine", on_epoch=again.append)
     assert [epoch["epoch"] for epoch in again] == [2, 3]
-    assert done.history == expected.history
-    np.testing.assert_array_equal(vectors(tmp_path / "mine"), vectors(tmp_path / "whole"))
+    assert_alike(done.history, expected.history)
+    np.testing.assert_allclose(vectors(tmp_path / "mine"), vectors(tmp_path / "whole"), atol=1e-4)
 
 
 @pytest.fixture
@@ -363,7 +370,7 @@ def test_a_killed_training_goes_on(tiny, table, tmp_path):
     command += ["--epochs", "6", "--lr", "1e-4"]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([*command, "--out", str(out)])
-    work, deadline = training_folder(out), time.monotonic() + 240
+    work, deadline = TrainingFolder(out).path, time.monotonic() + 240
     while not list(work.glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
@@ -375,4 +382,5 @@ def test_a_killed_training_goes_on(tiny, table, tmp_path):
     assert "epoch 1 " not in done.stdout
     assert "epoch 6 " in done.stdout
     assert not work.exists()
-    np.testing.assert_array_equal(vectors(out), vectors(tmp_path / "whole"))
+    # A resumed training sums in another order on some CPUs.
+    np.testing.assert_allclose(vectors(out), vectors(tmp_path / "whole"), atol=1e-4)
