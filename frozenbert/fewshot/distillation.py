@@ -127,7 +127,7 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 def _rows_of(X: Matrix) -> Any:
     """Return a matrix whose rows can be repeated by an index array."""
-    return X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)
+    return scipy.sparse.csr_array(X) if scipy.sparse.issparse(X) else np.asarray(X)
 
 
 def sharpened(P: ArrayLike, temperature: float) -> np.ndarray:
