@@ -122,7 +122,8 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def score(self, X: Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the negative mean cross-entropy with probabilities `y`, in nats."""
         entropy = -np.log(np.maximum(self.predict_proba(X), 1e-12)) * np.asarray(y)
-        return -float(np.average(entropy.sum(axis=1), weights=sample_weight))
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return -float(np.average(entropy.sum(axis=1), weights=weights))
 
 
 def _rows_of(X: Matrix) -> Any:
