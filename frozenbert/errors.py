@@ -118,7 +118,7 @@ class RareClassWarning(FrozenbertWarning):
 
 
 class LeakageWarning(FrozenbertWarning):
-    """Test texts were trained on, so scores on them say nothing about new texts."""
+    """Test texts were also trained on, so that scores on them are too high."""
 
 
 class PoolWarning(FrozenbertWarning):

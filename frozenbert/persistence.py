@@ -26,7 +26,6 @@ from .utils.archives import check_array, read_archive
 from .utils.files import sha256_of_file, writing
 
 __all__ = [
-    "FORMAT",
     "MODEL",
     "SAFE",
     "TRUSTED",
@@ -38,14 +37,12 @@ __all__ = [
 
 MODEL = "model.joblib"
 SAFE = ".skops"
-FORMAT = 1  # of saved models, as `format` in model.json: raised when older ones cannot be loaded
 
 # What a safe form may hold besides numbers, strings, dictionaries, lists and NumPy's arrays. skops
 # itself would trust all of scikit-learn's estimators, of which some open files that a text names.
 # Nothing here does, or runs what it is given; whoever adds to it has to see to that.
 TRUSTED = (
     "builtins.str",
-    "frozenbert.heads.logistic._average_precision",
     "frozenbert.embed.DistilBertVectorizer",
     "frozenbert.fewshot.averaging.MeanOfProbabilities",
     "frozenbert.fewshot.classifier.FewShotClassifier",
@@ -53,9 +50,11 @@ TRUSTED = (
     "frozenbert.fewshot.experts.Experts",
     "frozenbert.finetune.recipe.Recipe",
     "frozenbert.heads.folds.Folds",
+    "frozenbert.heads.multilabel.MultiLabelClassifier",
+    "frozenbert.heads.scoring.mean_average_precision",
     "frozenbert.heads.search.FeatureSearch",
+    "frozenbert.heads.search.HeadSearch",
     "frozenbert.heads.selection.SelectVectors",
-    "frozenbert.heads.stacking.MultiLabelClassifier",
     "frozenbert.heads.stacking.StackedSearch",
     "frozenbert.heads.words.CompactTfidfVectorizer",
     "frozenbert.heads.words.NBLogisticRegression",
@@ -93,6 +92,7 @@ TRUSTED = (
     "sklearn.metrics._scorer.positive_likelihood_ratio",
     "sklearn.model_selection._classification_threshold.TunedThresholdClassifierCV",
     "sklearn.model_selection._search.GridSearchCV",
+    "sklearn.model_selection._split.PredefinedSplit",
     "sklearn.multiclass.OneVsRestClassifier",
     "sklearn.pipeline.FeatureUnion",
     "sklearn.pipeline.Pipeline",
@@ -385,7 +385,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: there is no such model file.")
     _check_pair(path)
-    _check_format(path)
+    read_sidecar(path)  # checks the format
     model = _load(path)
     if not (hasattr(model, "fit") and hasattr(model, "predict")):
         raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
@@ -434,23 +434,7 @@ def _load_safe(path: Path) -> Any:
 
 
 def _of_earlier(path: Path) -> str:
-    return f"{path}: was saved by an earlier layout of frozenbert: train the model again."
-
-
-def _check_format(path: Path) -> None:
-    """Raise `InputError` if `model.json` belongs to the model and has no format, or a newer one."""
-    sidecar = read_sidecar(path)
-    owner = sidecar.get("model_sha256")
-    if owner is None or owner != joblib_hash(path):
-        return
-    written = sidecar.get("format")
-    if written is None:
-        raise InputError(_of_earlier(path))
-    if not isinstance(written, int) or written > FORMAT:
-        raise InputError(
-            f"{path}: has the format {written!r}, and this version of frozenbert reads up to "
-            f"{FORMAT}: install a newer one."
-        )
+    return f"{path}: saved by an earlier layout, train again."
 
 
 def joblib_hash(path: Path) -> str | None:

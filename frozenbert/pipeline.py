@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import BaseCrossValidator, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
@@ -23,8 +23,10 @@ from .errors import InputError
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
 from .finetune.results import EpochMetrics
-from .heads.logistic import make_head
-from .heads.stacking import MultiLabelClassifier
+from .heads.folds import CV
+from .heads.logistic import Head, make_head
+from .heads.multilabel import MultiLabelClassifier
+from .heads.search import ClassWeight
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
 from .utils.steps import find_step
@@ -41,9 +43,9 @@ def make_text_classifier(
     clean: bool = False,
     multi_label: bool = False,
     calibrate: str | None = None,
-    class_weight: Mapping[Any, float] | str | None = None,
+    class_weight: ClassWeight = None,
     C: Sequence[float] | float | None = None,
-    cv: int | BaseCrossValidator = 5,
+    cv: CV | None = 5,
     scoring: str | None = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
@@ -103,7 +105,7 @@ def make_text_classifier(
 
 def _assemble(
     embed: DistilBertVectorizer,
-    head: BaseEstimator,
+    head: Head | LogisticRegression,
     words: WordScores | None,
     *,
     frames: bool,

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,7 +260,7 @@ def _asked(**columns: Any) -> dict[str, Any]:
     return {name: columns.get(name) for name in ("header", "text_column", "label_column")}
 
 
-def _shaping(encoder: dict[str, Any]) -> dict[str, Any]:
+def _shaping(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out where an encoder was found: its content tells."""
     return {k: v for k, v in encoder.items() if k not in ("name", "source", "revision")}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,10 @@ def print_training(training: Training) -> None:
         columns = {"macro_f1": "macro F1", "micro_f1": "micro F1", "accuracy": "all right"}
     words = " and words" if find_step(training.model, WordScores) else ""
     ours = f"{embed.encoder_name_}{words} + logistic regression"
-    rows = {ours: metrics, metrics["baseline"]["name"]: metrics["baseline"]}
+    rows: dict[str, Mapping[str, Any]] = {
+        ours: metrics,
+        metrics["baseline"]["name"]: metrics["baseline"],
+    }
     if many:
         rows = {ours: metrics, "  with thresholds of 0.5": metrics["at_half"], **rows}
     width = max(map(len, rows))

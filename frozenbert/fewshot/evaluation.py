@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..heads.words import make_words_baseline
 from ..reports.metrics import score
+from ..reports.schema import Score
 from ..utils.cleaning import clean_texts
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def score_models(
     labels: np.ndarray,
     test_texts: Sequence[str],
     test_labels: np.ndarray,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Score]:
     """Score the models of a few-shot classifier, and a baseline of words, on test texts.
 
     Parameters

@@ -1,71 +1,102 @@
-"""Folds for cross-validation, stratified also where a text has many labels."""
+"""Folds for cross-validation: stratified for many labels too, and the checks that need them."""
 
 from __future__ import annotations
 
+import contextlib
+import numbers
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
+from numpy.typing import ArrayLike
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 
-__all__ = ["Folds", "strata"]
+from ..errors import InputError, RareClassWarning
+
+__all__ = [
+    "CV",
+    "Folds",
+    "Splits",
+    "Splitter",
+    "check_partition",
+    "cv_splits",
+    "fixed_folds",
+    "limit_train_rows",
+    "make_folds",
+    "strata",
+    "warn_many_classes",
+]
+
+
+@runtime_checkable
+class Splitter(Protocol):
+    """A cross-validation splitter, as scikit-learn's."""
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        """Yield training and test rows."""
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits."""
+
+
+Splits: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+CV: TypeAlias = int | Splitter | Iterable[tuple[ArrayLike, ArrayLike]]
 
 
 class Folds(StratifiedKFold):
-    """Stratified folds that also take many labels a text, and limited training parts.
+    """Stratified folds for classes, and for rows with many labels.
 
     Parameters
     ----------
     n_splits, shuffle, random_state
         As in scikit-learn's `StratifiedKFold`.
-    train_rows : int or None, default=None
-        At most so many rows, with the shares of the classes, to train on.
 
     Examples
     --------
     >>> y = np.array([[1, 0]] * 10 + [[0, 1]] * 10)
-    >>> [len(train) for train, test in Folds(2, train_rows=4).split(y, y)]
-    [4, 4]
+    >>> [y[test].sum(axis=0).tolist() for train, test in Folds(2).split(y, y)]
+    [[5, 5], [5, 5]]
     """
 
     def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        shuffle: bool = False,
-        random_state: int | None = None,
-        train_rows: int | None = None,
+        self, n_splits: int = 5, *, shuffle: bool = False, random_state: int | None = None
     ) -> None:
         super().__init__(n_splits, shuffle=shuffle, random_state=random_state)
-        self.train_rows = train_rows
 
-    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield training and test rows, as scikit-learn's splitters do."""
+    def split(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield training and test rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Only its length could matter, and that of `y` is the same.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or a column of 0 and 1 for each label.
+        groups : ignored
+
+        Yields
+        ------
+        train, test : numpy.ndarray of int
+            Row numbers.
+        """
         classes = strata(y, self.n_splits)
         with warnings.catch_warnings():
-            if np.ndim(y) == 2:
-                warnings.filterwarnings("ignore", message="The least populated class")
+            if np.ndim(y) == 2:  # the strata of many labels may be small; no user chose them
+                warnings.filterwarnings(
+                    "ignore", category=UserWarning, module=r"sklearn\.model_selection\._split"
+                )
             parts = list(super().split(np.zeros(len(classes)), classes))
-        for train, test in parts:
-            yield self._limited(train, classes), test
-
-    def _limited(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        if self.train_rows is None or len(rows) <= self.train_rows:
-            return rows
-        share = self.train_rows / len(rows)
-        rng = np.random.default_rng(self.random_state)
-        kept = []
-        for label in np.unique(classes[rows]):
-            of_label = rows[classes[rows] == label]
-            kept.append(rng.permutation(of_label)[: max(1, round(share * len(of_label)))])
-        return np.sort(np.concatenate(kept))
+        yield from parts
 
 
-def strata(y: Any, n_splits: int = 1) -> np.ndarray:
-    """Return one class a row: of many labels, the rarest that the row has.
+def strata(y: ArrayLike, n_splits: int = 1) -> np.ndarray:
+    """Return one class for each row: with many labels, the rarest label of the row.
 
-    Those with fewer rows than splits are one class, which cannot be spread more evenly.
+    Labels with fewer rows than splits share one class, -2, because they cannot be in every
+    fold. Rows without a label have the class -1.
 
     Examples
     --------
@@ -77,5 +108,173 @@ def strata(y: Any, n_splits: int = 1) -> np.ndarray:
         return y
     counts = np.where(y > 0, (y > 0).sum(axis=0), len(y) + 1)
     rarest = np.where((y > 0).any(axis=1), counts.argmin(axis=1), -1)
-    found, rows = np.unique(rarest, return_counts=True)
-    return np.where(np.isin(rarest, found[rows < n_splits]), -2, rarest)
+    classes, rows = np.unique(rarest, return_counts=True)
+    return np.where(np.isin(rarest, classes[rows < n_splits]), -2, rarest)
+
+
+def make_folds(cv: CV | None, random_state: int | None = 0) -> Splitter | Splits:
+    """Return a splitter, or a list of splits, that can be used several times.
+
+    Parameters
+    ----------
+    cv : int, splitter, iterable of splits or None
+        As scikit-learn's `cv`. A number makes that many stratified, shuffled `Folds`; None
+        makes 5.
+    random_state : int or None, default=0
+        Shuffles the folds that a number makes.
+
+    Returns
+    -------
+    splitter or list of (numpy.ndarray, numpy.ndarray)
+
+    Raises
+    ------
+    InputError
+        If `cv` is a number under 2, or none of these.
+
+    Examples
+    --------
+    >>> make_folds(3)
+    Folds(n_splits=3, random_state=0, shuffle=True)
+    """
+    cv = 5 if cv is None else cv
+    if isinstance(cv, numbers.Integral) and not isinstance(cv, bool):
+        if cv < 2:
+            raise InputError("at least 2 folds.", parameter="cv", value=cv)
+        return Folds(int(cv), shuffle=True, random_state=random_state)
+    if isinstance(cv, Splitter):
+        return cv
+    try:
+        splits = [(np.asarray(train), np.asarray(test)) for train, test in cv]  # type: ignore[union-attr]
+    except (TypeError, ValueError):
+        splits = []
+    if not splits:
+        raise InputError(
+            "a number of folds, a splitter of scikit-learn, or an iterable of pairs of training "
+            "and test rows.",
+            parameter="cv",
+            value=cv,
+        )
+    return splits
+
+
+def cv_splits(cv: CV, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Splits:
+    """Return the training and test rows of each split.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable of splits
+    X, y : array-like
+    groups : array-like of shape (n_samples,), optional
+        For splitters such as `GroupKFold`.
+    """
+    splitter = check_cv(cv, y, classifier=True)
+    if groups is None:
+        return list(splitter.split(X, y))
+    return list(splitter.split(X, y, groups))
+
+
+def check_partition(splits: Splits, n_rows: int, cv: CV) -> None:
+    """Raise `InputError` unless each row is in exactly one test part.
+
+    Parameters
+    ----------
+    splits : list of (numpy.ndarray, numpy.ndarray)
+    n_rows : int
+    cv : splitter or iterable
+        Where the splits are from, for the message.
+    """
+    counts = np.zeros(n_rows, dtype=np.intp)
+    for _, test in splits:
+        rows = np.flatnonzero(test) if np.asarray(test).dtype == bool else test
+        np.add.at(counts, rows, 1)
+    if (counts == 1).all():
+        return
+    raise InputError(
+        f"of {n_rows} rows, {(counts == 0).sum()} are in no test part and {(counts > 1).sum()} in "
+        f"several. Predictions out of fold need each row in exactly one: use KFold, "
+        f"StratifiedKFold or GroupKFold, or a number of folds.",
+        parameter="cv",
+        value=cv if isinstance(cv, Splitter) else f"{len(splits)} splits",
+    )
+
+
+def fixed_folds(splits: Splits, n_rows: int) -> PredefinedSplit:
+    """Return a splitter with the test parts of a partition.
+
+    It holds one number for each row, so that it can be saved with a model.
+    """
+    folds = np.empty(n_rows, dtype=np.intp)
+    for number, (_, test) in enumerate(splits):
+        folds[test] = number
+    return PredefinedSplit(folds)
+
+
+def limit_train_rows(
+    splits: Splits, y: ArrayLike, train_rows: int, random_state: int | None = 0
+) -> Splits:
+    """Return splits whose training parts are samples with the same shares of the classes.
+
+    Parameters
+    ----------
+    splits : list of (numpy.ndarray, numpy.ndarray)
+        From any splitter.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+    train_rows : int
+        Size of a sample, but for rounding: each class keeps at least one row.
+    random_state : int or None, default=0
+
+    Examples
+    --------
+    >>> y = np.array([0] * 10 + [1] * 10)
+    >>> splits = cv_splits(2, y, y)
+    >>> [len(train) for train, test in limit_train_rows(splits, y, 4)]
+    [4, 4]
+    """
+    classes = strata(y, len(splits))
+    return [(_sample(train, classes, train_rows, random_state), test) for train, test in splits]
+
+
+def _sample(
+    rows: np.ndarray, classes: np.ndarray, n_rows: int, random_state: int | None
+) -> np.ndarray:
+    if len(rows) <= n_rows:
+        return rows
+    share = n_rows / len(rows)
+    rng = np.random.default_rng(random_state)
+    drawn = []
+    for label in np.unique(classes[rows]):
+        of_label = rows[classes[rows] == label]
+        drawn.append(rng.permutation(of_label)[: max(1, round(share * len(of_label)))])
+    return np.sort(np.concatenate(drawn))
+
+
+@contextlib.contextmanager
+def warn_many_classes(y: np.ndarray, n_splits: int, *, warn: bool = True) -> Iterator[None]:
+    """Replace scikit-learn's hint about many classes, given at each fit, by a single one.
+
+    scikit-learn suspects a regression problem where more than half of the rows have a class
+    of their own. A part of a split may be so small even if all rows together are not.
+
+    Parameters
+    ----------
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+    n_splits : int
+    warn : bool, default=True
+        Whether to emit a `RareClassWarning` in its place.
+    """
+    n_classes = len(np.unique(y)) if y.ndim == 1 else 0
+    with warnings.catch_warnings():
+        if n_classes > len(y) / n_splits / 2:  # in a test part, the smallest
+            # It has no class of its own. The splitter's warning about rare classes stays.
+            warnings.filterwarnings(
+                "ignore", category=UserWarning, module=r"sklearn\.(?!model_selection\._split)"
+            )
+        yield
+    if warn and n_classes > len(y) * (1 - 1 / n_splits) / 2:  # in a training part
+        warnings.warn(
+            f"{n_classes} classes have {len(y)} rows together: too few to compare settings by "
+            f"cross-validation. Are these classes, and not numbers or names?",
+            RareClassWarning,
+            stacklevel=3,
+        )

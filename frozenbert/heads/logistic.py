@@ -1,27 +1,27 @@
-"""The heads: scikit-learn classifiers, tuned by cross-validation."""
+"""The head of a text classifier: logistic regression, tuned by cross-validation."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
-from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, get_scorer, get_scorer_names, make_scorer
-from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 
 from ..errors import InputError
-from .folds import Folds
-from .search import FeatureSearch
-from .stacking import MultiLabelClassifier, StackedSearch
+from .folds import CV, make_folds
+from .multilabel import MultiLabelClassifier
+from .scoring import LABELS_SCORER, check_scorer_name
+from .search import ClassWeight, FeatureSearch, HeadSearch
+from .stacking import StackedSearch
 
-__all__ = ["CALIBRATIONS", "C_VALUES", "check_scoring", "make_head"]
+__all__ = ["CALIBRATIONS", "C_VALUES", "Head", "check_choice", "make_head"]
 
-# For standardised features: below the smallest a model is near constant, above the largest
-# the score has long stopped rising on every data set this was tried on.
+Head: TypeAlias = HeadSearch | FeatureSearch | StackedSearch | MultiLabelClassifier
+
+# For standardised features. Below the smallest, a model is almost constant; above the largest,
+# the score no longer rose on any data set that was tried.
 C_VALUES = tuple(float(c) for c in np.logspace(-5, 1, 20))
 
 CALIBRATIONS = ("sigmoid", "isotonic")
@@ -34,39 +34,35 @@ def make_head(
     with_words: bool = False,
     calibrate: str | None = None,
     multi_label: bool = False,
-    class_weight: str | None = None,
-    cv: int = 5,
+    class_weight: ClassWeight = None,
+    cv: CV | None = 5,
     scoring: str | None = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
-) -> Any:
-    """Make a logistic regression whose strength C is chosen by stratified folds.
-
-    Newton's method with conjugate gradients: on vectors of encoders, whose columns go
-    together, it ends in a few steps where lbfgs, scikit-learn's default, needs hundreds.
-    The tolerance is looser than the default; further digits change no prediction.
+) -> Head:
+    """Make a logistic regression whose C is chosen by cross-validation.
 
     Parameters
     ----------
     C : sequence of float, float or None, default=None
         Inverse strengths of regularisation to try. None tries 20 values from 1e-5 to 10,
-        evenly spaced in their logarithm; 7 with many labels a text.
+        evenly spaced on a logarithmic scale; 7 of them with many labels.
     search : {"head", "features"}, default="head"
-        "features" chooses layers and pooling too, as `FeatureSearch`.
+        "features" chooses layers and pooling too, by `FeatureSearch`.
     with_words : bool, default=False
         Whether the last columns are scores of words, as for `StackedSearch`.
     calibrate : {"sigmoid", "isotonic"} or None, default=None
-        How probabilities are mapped, out of fold, to shares of rows.
+        How probabilities are calibrated, out of fold.
     multi_label : bool, default=False
-        Whether a text may have any number of labels, as `MultiLabelClassifier`.
-    class_weight : "balanced" or None, default=None
-        "balanced" lets rare classes count as much as frequent ones.
-    cv : int, default=5
-        Folds, shuffled. scikit-learn warns if a class has fewer rows than that, and
-        raises an error if all have.
+        Whether a text may have any number of labels, as for `MultiLabelClassifier`.
+    class_weight : dict, "balanced" or None, default=None
+        As in scikit-learn: a weight for each class, or weights inversely proportional to the
+        classes' frequencies. With many labels, a dict weighs 0 and 1 of each label.
+    cv : int, splitter or iterable of splits, default=5
+        As in scikit-learn. A number makes stratified, shuffled folds.
     scoring : str or None, default=None
-        A scikit-learn scorer's name; None is accuracy, and with many labels a text their
-        mean average precision, which needs no thresholds.
+        The name of a scikit-learn scorer. None is accuracy, and with many labels their mean
+        average precision.
     random_state : int or None, default=0
         Shuffles the folds.
     n_jobs : int or None, default=None
@@ -74,13 +70,13 @@ def make_head(
 
     Returns
     -------
-    sklearn.model_selection.GridSearchCV
-        Or, around it, a `FeatureSearch`, `StackedSearch` or `MultiLabelClassifier`.
+    HeadSearch, FeatureSearch, StackedSearch or MultiLabelClassifier
+        Each has `best_params_` and `cv_results_` once it is fitted.
 
     Raises
     ------
     InputError
-        If a value of `C` is not above 0, `cv` is under 2, or another one is not legal.
+        If a parameter has no legal value.
 
     Examples
     --------
@@ -90,41 +86,16 @@ def make_head(
     >>> head.best_params_["C"] in (0.01, 1.0)
     True
     """
-    default = C_VALUES[::3] if multi_label else C_VALUES
-    values = [float(c) for c in np.atleast_1d(default if C is None else C)]
-    if not values or not all(0 < c < float("inf") for c in values):
-        raise InputError(f"C={C!r}: one or more numbers above 0.")
-    if not cv >= 2:
-        raise InputError(f"cv={cv!r}: at least 2 folds.")
-    for name, value, legal in (
-        ("search", search, ("head", "features")),
-        ("calibrate", calibrate, (None, *CALIBRATIONS)),
-        ("class_weight", class_weight, (None, "balanced")),
-    ):
-        if value not in legal:
-            raise InputError(f"{name}={value!r}: one of {', '.join(map(repr, legal))}.")
-    if calibrate is not None and class_weight is not None:
-        raise InputError(
-            f"calibrate={calibrate!r} with class_weight={class_weight!r}: calibration would undo "
-            f"the weights, as it maps to the rows' own shares; choose one of them."
-        )
-    if scoring is not None and scoring not in get_scorer_names():
-        raise InputError(
-            f"scoring={scoring!r}: a scikit-learn scorer's name: accuracy, balanced_accuracy, "
-            f"f1_macro, neg_log_loss, roc_auc, ... (sklearn.metrics.get_scorer_names() has all)."
-        )
-    estimator: Any = LogisticRegression(
-        solver="newton-cg", tol=1e-3, max_iter=1000, class_weight=class_weight
-    )
-    name = "C"
-    if multi_label:
-        estimator, name = OneVsRestClassifier(estimator), "estimator__C"
-    head: Any = GridSearchCV(
-        estimator,
-        {name: values},
-        cv=Folds(cv, shuffle=True, random_state=random_state),
-        scoring=LABELS_SCORER if multi_label and scoring is None else scoring,
-        n_jobs=n_jobs,
+    check_choice("search", search, ("head", "features"))
+    check_choice("calibrate", calibrate, (None, *CALIBRATIONS))
+    _check_class_weight(class_weight, calibrate)
+    check_scorer_name(scoring)
+    grid = _c_values(C, multi_label)
+    estimator, name = _logistic(class_weight, multi_label)
+    default = LABELS_SCORER if multi_label else None
+    folds = make_folds(cv, random_state)
+    head: HeadSearch | FeatureSearch = HeadSearch(
+        estimator, {name: grid}, cv=folds, scoring=scoring or default, n_jobs=n_jobs
     )
     if search == "features":
         head = FeatureSearch(head)
@@ -135,49 +106,48 @@ def make_head(
     return head
 
 
-def _average_precision(y_true: np.ndarray, y_score: np.ndarray) -> float:
-    """Mean average precision of the labels that have a positive row."""
-    there = np.asarray(y_true).any(axis=0)
-    if not there.any():
-        return 0.0
-    return float(average_precision_score(y_true[:, there], y_score[:, there]))
+def _logistic(
+    class_weight: ClassWeight, multi_label: bool
+) -> tuple[LogisticRegression | OneVsRestClassifier, str]:
+    """Return the classifier, and the name of its parameter C."""
+    # Columns of encoders' vectors are correlated: Newton's method with conjugate gradients
+    # converges in a few steps where lbfgs needs hundreds. A smaller tolerance changes no
+    # prediction.
+    each = LogisticRegression(
+        solver="newton-cg", tol=1e-3, max_iter=1000, class_weight=class_weight
+    )
+    return (OneVsRestClassifier(each), "estimator__C") if multi_label else (each, "C")
 
 
-LABELS_SCORER = make_scorer(
-    _average_precision, response_method=("decision_function", "predict_proba")
-)
+def _c_values(C: Sequence[float] | float | None, multi_label: bool) -> list[float]:
+    default = C_VALUES[::3] if multi_label else C_VALUES
+    values = [float(c) for c in np.atleast_1d(default if C is None else C)]
+    if not values or not all(0 < c < float("inf") for c in values):
+        raise InputError("one or more numbers above 0.", parameter="C", value=C)
+    return values
 
 
-def check_scoring(scoring: str | None, y: Any) -> None:
-    """Raise `InputError` if a scorer cannot be used on such labels.
+def check_choice(parameter: str, value: object, legal: Sequence[object]) -> None:
+    """Raise `InputError` unless a value is one of those that are legal."""
+    if value not in legal:
+        raise InputError(f"one of {', '.join(map(repr, legal))}.", parameter=parameter, value=value)
 
-    Parameters
-    ----------
-    scoring : str or None
-    y : array-like
-        Labels of the training rows.
 
-    Examples
-    --------
-    >>> check_scoring("f1_macro", ["good", "bad"])
-    >>> check_scoring("f1", ["good", "bad"])
-    Traceback (most recent call last):
-    frozenbert.errors.InputError: scoring='f1': does not go with these labels (...
-    """
-    if not isinstance(scoring, str):
-        return
-    X, y, any_ = np.zeros((len(y), 1)), np.asarray(y), "balanced_accuracy and neg_log_loss"
-    probe: Any = DummyClassifier(strategy="prior")
-    if y.ndim == 2:
-        probe, any_ = OneVsRestClassifier(probe), "f1_micro and average_precision"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            finite = np.isfinite(get_scorer(scoring)(probe.fit(X, y), X, y))
-            reason = "it gives no number"
-        except (ValueError, TypeError, AttributeError) as error:
-            finite, reason = False, str(error).splitlines()[0]
-    if not finite:
+def _check_class_weight(class_weight: ClassWeight, calibrate: str | None) -> None:
+    weights = isinstance(class_weight, Mapping) and all(
+        isinstance(weight, int | float | np.number) and weight >= 0
+        for weight in class_weight.values()
+    )
+    if not (weights or class_weight is None or class_weight == "balanced"):
         raise InputError(
-            f"scoring={scoring!r}: does not go with these labels ({reason}); f1_macro, {any_} do."
+            "None, 'balanced', or a dict with a number for each class.",
+            parameter="class_weight",
+            value=class_weight,
+        )
+    if calibrate is not None and class_weight is not None:
+        raise InputError(
+            f"calibration would undo class_weight={class_weight!r}, because it maps "
+            f"probabilities to the shares of the rows; choose one of the two.",
+            parameter="calibrate",
+            value=calibrate,
         )

@@ -1,43 +1,52 @@
-"""Pick layers and poolings among the columns of a vectorizer that computed several."""
+"""Select layers and poolings among the columns of a vectorizer that computed several."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.feature_selection import SelectorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
 
-__all__ = ["SelectVectors", "feature_sets", "layout"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.utils import Tags
 
-# As the vectorizer names them; a FeatureUnion puts the name of its part before.
+__all__ = ["SelectVectors", "feature_sets", "layout", "vector_layout"]
+
+T = TypeVar("T", int, str)
+
+# As the vectorizer names them; a FeatureUnion prefixes the name of its part.
 _NAME = re.compile(r"(?:.*__)?layer(\d+)_(cls|mean|max)_\d+")
 
 
-class SelectVectors(TransformerMixin, BaseEstimator):
-    """Keep the columns of some layers and poolings, and all that are none of an encoder's.
+class SelectVectors(SelectorMixin, BaseEstimator):
+    """Select the columns of some layers and poolings; columns of other origin stay.
 
-    As a step of a Pipeline it makes layers and pooling a choice that a grid search can
-    take, while each text goes through the encoder once.
+    As a step of a Pipeline it makes layers and pooling parameters of a grid search, while
+    each text goes through the encoder once.
 
     Parameters
     ----------
     layers : "all", int or sequence of int, default="all"
-        Layers to keep, by their index into `hidden_states`.
+        Layers to select, by their index into `hidden_states`.
     pooling : "all", str or sequence of str, default="all"
-        Poolings to keep.
+        Poolings to select.
 
     Attributes
     ----------
     columns_ : numpy.ndarray of int
-        The columns kept.
+        The selected columns.
     n_features_in_ : int
     feature_names_in_ : numpy.ndarray of object
+        If `X` has names.
 
     Examples
     --------
@@ -56,14 +65,15 @@ class SelectVectors(TransformerMixin, BaseEstimator):
         self.layers = layers
         self.pooling = pooling
 
-    def fit(self, X: Any, y: Any = None) -> SelectVectors:
+    def fit(self, X: pd.DataFrame | ArrayLike, y: object = None) -> SelectVectors:
         """Find the columns by their names.
 
         Parameters
         ----------
         X : pandas.DataFrame of shape (n_samples, n_features)
-            With columns such as `layer6_mean_0`: what a `DistilBertVectorizer` returns
-            after `set_output(transform="pandas")`.
+            With columns such as `layer6_mean_0`: the output of a `DistilBertVectorizer`
+            after `set_output(transform="pandas")`. An array without names will do if all
+            layers and poolings are selected.
         y : ignored
 
         Returns
@@ -74,79 +84,75 @@ class SelectVectors(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If `X` has no names, none of an encoder's, or not what is to be kept.
+            If `X` has no names, no columns of an encoder, or not the layers and poolings to
+            select.
         """
-        names = getattr(X, "columns", None)
-        if names is None:
-            raise InputError(
-                f"X is a {type(X).__name__}, whose columns have no names: SelectVectors knows "
-                f"them by their names, so call set_output(transform='pandas') on the steps before."
-            )
-        self.feature_names_in_ = np.asarray(names, dtype=object)
-        self.n_features_in_ = len(self.feature_names_in_)
-        found = [_NAME.fullmatch(str(name)) for name in self.feature_names_in_]
-        there = layout(self.feature_names_in_)
-        if not there[0]:
-            raise InputError("X has no columns of an encoder, such as 'layer6_mean_0'.")
-        layers = _chosen("layers", self.layers, there[0])
-        pooling = _chosen("pooling", self.pooling, there[1])
+        values = validate_data(self, X, ensure_all_finite=False)
+        if not hasattr(X, "columns") and _is_all(self.layers) and _is_all(self.pooling):
+            self.columns_ = np.arange(values.shape[1])
+            return self
+        known_layers, known_pooling = vector_layout(X)
+        layers = _chosen("layers", self.layers, known_layers)
+        pooling = _chosen("pooling", self.pooling, known_pooling)
+        matches = [_NAME.fullmatch(str(name)) for name in X.columns]  # type: ignore[union-attr]
         self.columns_ = np.array(
             [
                 i
-                for i, match in enumerate(found)
+                for i, match in enumerate(matches)
                 if match is None or (int(match[1]) in layers and match[2] in pooling)
             ]
         )
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the columns kept.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame or array of shape (n_samples, n_features)
-
-        Returns
-        -------
-        numpy.ndarray of shape (n_samples, n_columns)
-        """
+    def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self)
-        values = np.asarray(X)
-        if values.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"X has {values.shape[1]} columns, but SelectVectors was fitted on "
-                f"{self.n_features_in_}."
-            )
-        return values[:, self.columns_]
+        mask = np.zeros(self.n_features_in_, dtype=bool)
+        mask[self.columns_] = True
+        return mask
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns kept.
-
-        Parameters
-        ----------
-        input_features : ignored
-        """
-        check_is_fitted(self)
-        return self.feature_names_in_[self.columns_]
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
 
-def layout(names: Iterable[Any]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the layers and the poolings that stand among columns, in their order.
+def vector_layout(X: object) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the layers and poolings of a frame's columns.
+
+    Raises
+    ------
+    InputError
+        If `X` has no names, or no columns of an encoder.
+    """
+    names = getattr(X, "columns", None)
+    if names is None:
+        raise InputError(
+            f"X is a {type(X).__name__}, whose columns have no names. Layers and poolings are "
+            f"selected by names: call set_output(transform='pandas') on the steps before."
+        )
+    layers, pooling = layout(names)
+    if not layers:
+        raise InputError("X has no columns of an encoder, such as 'layer6_mean_0'.")
+    return layers, pooling
+
+
+def layout(names: Iterable[object]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the layers and the poolings among columns' names, in their order.
 
     Examples
     --------
     >>> layout(["layer5_cls_0", "layer5_mean_0", "layer6_cls_0", "layer6_mean_0", "words__1"])
     ((5, 6), ('cls', 'mean'))
     """
-    found = [match for name in names if (match := _NAME.fullmatch(str(name)))]
-    layers = dict.fromkeys(int(match[1]) for match in found)
-    return tuple(layers), tuple(dict.fromkeys(match[2] for match in found))
+    matches = [match for name in names if (match := _NAME.fullmatch(str(name)))]
+    layers = dict.fromkeys(int(match[1]) for match in matches)
+    return tuple(layers), tuple(dict.fromkeys(match[2] for match in matches))
 
 
 def feature_sets(
     layers: Sequence[int], pooling: Sequence[str]
 ) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
-    """Return what a search tries: each layer, the upper half and all; each pooling, and all.
+    """Return what a search tries: each layer, the upper half, all; each pooling, and all.
 
     Examples
     --------
@@ -159,10 +165,14 @@ def feature_sets(
     return list(itertools.product(of_layers, of_pooling))
 
 
-def _chosen(name: str, asked: Any, there: tuple[Any, ...]) -> tuple[Any, ...]:
-    if isinstance(asked, str) and asked == "all":
-        return there
+def _is_all(asked: Any) -> bool:
+    return isinstance(asked, str) and asked == "all"
+
+
+def _chosen(name: str, asked: Any, known: tuple[T, ...]) -> tuple[T, ...]:
+    if _is_all(asked):
+        return known
     chosen = (asked,) if isinstance(asked, str) or not hasattr(asked, "__iter__") else tuple(asked)
-    if not chosen or not set(chosen) <= set(there):
-        raise InputError(f"{name}={asked!r}: 'all', or some of those that X has: {list(there)}.")
+    if not chosen or not set(chosen) <= set(known):
+        raise InputError(f"'all', or some of {list(known)}.", parameter=name, value=asked)
     return chosen

@@ -1,26 +1,57 @@
-"""What is learned from a search's scores out of fold: votes, probabilities, thresholds."""
+"""Classifiers of a search's out-of-fold scores: votes with words, and calibration."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import TunedThresholdClassifierCV, check_cv
-from sklearn.utils.validation import check_is_fitted
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
+from sklearn.utils.metadata_routing import MetadataRouter, process_routing
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..errors import InputError
-from .search import base_search, out_of_fold, tuned_estimator
+from .folds import Splits, cv_splits, fixed_folds
+from .search import (
+    as_labels,
+    base_search,
+    class_weight_of,
+    out_of_fold,
+    out_of_fold_splits,
+    quiet_constant_labels,
+    search_routing,
+    tuned_estimator,
+)
 
-__all__ = ["MultiLabelClassifier", "StackedSearch", "flags_of"]
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
+__all__ = ["OutOfFoldHead", "StackedSearch", "calibrated", "score_classifier", "score_folds"]
 
 
-class _OutOfFold(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """A search, then what is learned from its best estimator's scores out of fold."""
+class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Base of heads that fit a search, then a classifier of its out-of-fold scores.
+
+    Parameters
+    ----------
+    search : estimator
+        A `GridSearchCV` or `FeatureSearch`.
+    with_words : bool, default=False
+        Whether the last columns of `X` are scores of words.
+    calibrate : {"sigmoid", "isotonic"} or None, default=None
+        How probabilities are calibrated, out of fold.
+
+    Attributes
+    ----------
+    search_ : estimator
+        The fitted search.
+    best_params_, cv_results_, best_score_, best_index_
+        Those of `search_`.
+    """
+
+    search_: Any
 
     def __init__(
         self, search: Any, *, with_words: bool = False, calibrate: str | None = None
@@ -29,25 +60,49 @@ class _OutOfFold(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.with_words = with_words
         self.calibrate = calibrate
 
-    def _search(self, X: Any, y: np.ndarray) -> np.ndarray:
-        """Fit `search_`; return the scores, and those of words, shape (n_samples, n_scores)."""
-        self._n_words = 0
-        if self.with_words:
-            self._n_words = y.shape[1] if y.ndim == 2 else len(np.unique(y))
-            self._n_words = 1 if self._n_words == 2 and y.ndim == 1 else self._n_words
+    def _fit_search(
+        self, X: Any, y: np.ndarray, params: dict[str, Any]
+    ) -> tuple[np.ndarray, ArrayLike | None]:
+        """Fit `search_`; return out-of-fold scores beside those of words, and the groups."""
+        if unknown := sorted(set(params) - {"groups"}):
+            raise TypeError(f"fit() takes no metadata but groups, and got {', '.join(unknown)}.")
+        routed = process_routing(self, "fit", **params).search.fit
+        validate_data(self, X, skip_check_array=True)
+        self._n_words = self._count_word_columns(y) if self.with_words else 0
         vectors, words = self.split(X)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Label .* is present in all training")
-            self.search_ = clone(self.search).fit(vectors, y)
-        scores = out_of_fold(self.search_, vectors, y, "decision_function")
-        return np.column_stack([scores, words])
+        splits = self._splits(vectors, y, routed.get("groups"))
+        with quiet_constant_labels():
+            self.search_ = clone(self.search).fit(vectors, y, **routed)
+        scores = out_of_fold(self.search_, vectors, y, "decision_function", splits)
+        return np.column_stack([scores, words]), routed.get("groups")
+
+    def _splits(self, X: Any, y: np.ndarray, groups: ArrayLike | None) -> Splits:
+        return out_of_fold_splits(self.search, X, y, groups)
+
+    @staticmethod
+    def _count_word_columns(y: np.ndarray) -> int:
+        if y.ndim == 2:
+            return int(y.shape[1])
+        n_classes = len(np.unique(y))
+        return 1 if n_classes == 2 else n_classes
 
     def _scores(self, X: Any) -> np.ndarray:
+        validate_data(self, X, reset=False, skip_check_array=True)
         vectors, words = self.split(X)
         return np.column_stack([tuned_estimator(self.search_).decision_function(vectors), words])
 
     def split(self, X: Any) -> tuple[Any, np.ndarray]:
-        """Return the columns of vectors, and those of words' scores."""
+        """Return the columns of vectors, and those of words' scores.
+
+        Parameters
+        ----------
+        X : array, DataFrame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        vectors : of the type of `X`
+        words : numpy.ndarray of shape (n_samples, n_scores)
+        """
         if not self._n_words:  # X may be sparse
             return X, np.empty((np.shape(X)[0], 0))
         n = np.shape(X)[1] - self._n_words
@@ -55,12 +110,50 @@ class _OutOfFold(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             return X.iloc[:, :n], np.asarray(X.iloc[:, n:])
         return X[:, :n], np.asarray(X[:, n:])
 
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata such as `groups` reaches the search.
 
-class StackedSearch(_OutOfFold):
-    """Search, then learn out of fold what its scores are worth, alone or beside words'.
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return search_routing(self)
 
-    Two classifiers, of vectors and of words, have a vote each, whose weights are those of
-    a logistic regression on their scores out of fold.
+    @property
+    def best_params_(self) -> dict[str, Any]:
+        """The parameters that the search chose."""
+        check_is_fitted(self)
+        return dict(self.search_.best_params_)
+
+    @property
+    def cv_results_(self) -> dict[str, Any]:
+        """The search's results, as of `GridSearchCV`."""
+        check_is_fitted(self)
+        return dict(self.search_.cv_results_)
+
+    @property
+    def best_score_(self) -> float:
+        """Mean cross-validated score of `best_params_`, before votes, calibration, thresholds."""
+        check_is_fitted(self)
+        return float(self.search_.best_score_)
+
+    @property
+    def best_index_(self) -> int:
+        """Row of `best_params_` in `cv_results_`."""
+        check_is_fitted(self)
+        return int(self.search_.best_index_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self.with_words
+        return tags
+
+
+class StackedSearch(OutOfFoldHead):
+    """Search, then learn from its out-of-fold scores: votes with words, and calibration.
+
+    Two classifiers, of vectors and of words, have a vote each. The weights of the votes are
+    those of a logistic regression on both out-of-fold scores.
 
     Parameters
     ----------
@@ -68,9 +161,9 @@ class StackedSearch(_OutOfFold):
         A `GridSearchCV` or `FeatureSearch`.
     with_words : bool, default=False
         Whether the last columns of `X` are scores of words, as from
-        `frozenbert.heads.words.WordScores`: one of two classes, else one for each.
+        `frozenbert.heads.words.WordScores`: one column for two classes, else one for each.
     calibrate : {"sigmoid", "isotonic"} or None, default=None
-        How probabilities are mapped, out of fold, to shares of rows.
+        How probabilities are calibrated, out of fold.
 
     Attributes
     ----------
@@ -78,6 +171,13 @@ class StackedSearch(_OutOfFold):
         The fitted search.
     best_estimator_ : estimator
         The classifier of scores.
+    best_params_, cv_results_, best_score_, best_index_
+        Those of `search_`.
+    classes_ : numpy.ndarray of shape (n_classes,)
+
+    See Also
+    --------
+    frozenbert.heads.multilabel.MultiLabelClassifier : The same for many labels.
 
     Examples
     --------
@@ -89,24 +189,32 @@ class StackedSearch(_OutOfFold):
     (100, 2)
     """
 
-    def fit(self, X: Any, y: Any) -> StackedSearch:
-        """Search, then train on the scores out of fold.
+    def fit(self, X: Any, y: ArrayLike, **params: Any) -> StackedSearch:
+        """Search, then train on the out-of-fold scores.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
+        **params
+            `groups`, for a splitter such as `GroupKFold`.
 
         Returns
         -------
         StackedSearch
             Itself.
+
+        Raises
+        ------
+        InputError
+            If the test parts of `cv` are no partition of the rows.
         """
-        y = np.asarray(y)
-        scores = self._search(X, y)
-        self.plain_ = self.best_estimator_ = _of_scores(self.search).fit(scores, y)
+        y = as_labels(y)
+        scores, groups = self._fit_search(X, y, params)
+        self.plain_ = self.best_estimator_ = score_classifier(self.search).fit(scores, y)
         if self.calibrate is not None:
-            self.best_estimator_ = _calibrated(self.calibrate, self.search).fit(scores, y)
+            folds = score_folds(self.search, scores, y, groups)
+            self.best_estimator_ = calibrated(self.calibrate, self.search, folds).fit(scores, y)
         return self
 
     @property
@@ -131,174 +239,31 @@ class StackedSearch(_OutOfFold):
         return np.asarray(self.best_estimator_.predict_proba(self._scores(X)))
 
     def uncalibrated_proba(self, X: Any) -> np.ndarray:
-        """Return what `predict_proba` would without calibration."""
-        estimator = self.plain_ if self.with_words else tuned_estimator(self.search_)
-        return np.asarray(estimator.predict_proba(self._scores(X) if self.with_words else X))
+        """Return the probabilities before calibration, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        if self.with_words:
+            return np.asarray(self.plain_.predict_proba(self._scores(X)))
+        return np.asarray(tuned_estimator(self.search_).predict_proba(X))
 
 
-def _of_scores(search: Any) -> LogisticRegression:
+def score_classifier(search: Any) -> LogisticRegression:
     """Return a classifier of a few scores, hardly regularised."""
-    estimator = base_search(search).estimator
-    weight = getattr(estimator, "estimator", estimator).class_weight
-    return LogisticRegression(max_iter=1000, class_weight=weight)
+    return LogisticRegression(max_iter=1000, class_weight=class_weight_of(base_search(search)))
 
 
-def _calibrated(method: str, search: Any) -> CalibratedClassifierCV:
-    folds = base_search(search).cv
-    return CalibratedClassifierCV(_of_scores(search), method=method, cv=folds, ensemble=False)
+def score_folds(
+    search: Any, scores: np.ndarray, y: np.ndarray, groups: ArrayLike | None
+) -> StratifiedKFold | PredefinedSplit:
+    """Return the splitter for classifiers of scores, which is saved with them."""
+    splitter = check_cv(base_search(search).cv, y, classifier=True)
+    if isinstance(splitter, StratifiedKFold):
+        return splitter
+    # scikit-learn's calibration passes no groups on to the splitter.
+    return fixed_folds(cv_splits(splitter, scores, y, groups), len(y))
 
 
-class MultiLabelClassifier(_OutOfFold):
-    """Any number of labels a text: one search for all, then a threshold for each label.
-
-    Each label has a logistic regression of its own, with the features and the C that are
-    best for all together. A label is given where its probability reaches the threshold
-    that had the best F1 out of fold.
-
-    Parameters
-    ----------
-    search : estimator
-        A `GridSearchCV` or `FeatureSearch` over a `OneVsRestClassifier`.
-    with_words : bool, default=False
-        Whether the last columns of `X` are scores of words, one for each label.
-    calibrate : {"sigmoid", "isotonic"} or None, default=None
-        How each label's probabilities are mapped, out of fold, to shares of rows.
-
-    Attributes
-    ----------
-    classes_ : numpy.ndarray of shape (n_labels,)
-        The labels: the columns' names where `y` has names, else their positions.
-    thresholds_ : numpy.ndarray of float, shape (n_labels,)
-        0.5 for a label with fewer rows, with it or without it, than folds.
-    search_ : estimator
-        The fitted search.
-    estimators_ : list of estimator
-        One for each label, from its scores out of fold.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import make_multilabel_classification
-    >>> from sklearn.model_selection import GridSearchCV
-    >>> from sklearn.multiclass import OneVsRestClassifier
-    >>> from frozenbert.heads.folds import Folds
-    >>> X, Y = make_multilabel_classification(n_classes=3, random_state=0)
-    >>> each = OneVsRestClassifier(LogisticRegression())
-    >>> search = GridSearchCV(each, {"estimator__C": [0.1, 1.0]}, cv=Folds(5))
-    >>> model = MultiLabelClassifier(search).fit(X, Y)
-    >>> model.predict(X).shape, model.predict_proba(X).shape, model.thresholds_.shape
-    ((100, 3), (100, 3), (3,))
-    """
-
-    def fit(self, X: Any, y: Any) -> MultiLabelClassifier:
-        """Search, then tune a threshold for each label.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples, n_labels)
-            0 and 1.
-
-        Returns
-        -------
-        MultiLabelClassifier
-            Itself.
-        """
-        names = getattr(y, "columns", None)
-        flags = flags_of(y)
-        labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
-        scores = self._search(X, flags)
-        self.estimators_ = [
-            self._fit_label(scores[:, place :: len(labels)], flags[:, place], label)
-            for place, label in enumerate(labels)
-        ]
-        self.plain_ = self.estimators_
-        if self.calibrate is not None:
-            self.plain_ = [
-                (_of_scores(self.search) if 0 < column.sum() < len(column) else _constant()).fit(
-                    scores[:, place :: len(labels)], column
-                )
-                for place, column in enumerate(flags.T)
-            ]
-        self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
-        self._labels = labels
-        return self
-
-    def _fit_label(self, scores: np.ndarray, y: np.ndarray, label: Any) -> Any:
-        folds = check_cv(base_search(self.search).cv, y, classifier=True)
-        rows, n_folds = int(min(y.sum(), len(y) - y.sum())), folds.get_n_splits()
-        if rows < n_folds:
-            kind = "with" if y.sum() == rows else "without"
-            fate = "its threshold stays 0.5" if rows else "all texts get the same answer"
-            warnings.warn(
-                f"label {str(label)!r} has {rows} training rows {kind} it, too few for {n_folds} "
-                f"folds: {fate}.",
-                stacklevel=4,
-            )
-            return (_of_scores(self.search) if rows else _constant()).fit(scores, y)
-        estimator: Any = _of_scores(self.search)
-        if self.calibrate is not None:
-            estimator = _calibrated(self.calibrate, self.search)
-        try:
-            return TunedThresholdClassifierCV(
-                clone(estimator), scoring="f1", response_method="predict_proba", cv=folds
-            ).fit(scores, y)
-        except ValueError as error:
-            if "constant predictions" not in str(error):
-                raise
-            warnings.warn(
-                f"label {str(label)!r} cannot be told from these features: every text gets the "
-                f"same probability, and its threshold stays 0.5.",
-                stacklevel=4,
-            )
-            return estimator.fit(scores, y)
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """The labels."""
-        check_is_fitted(self)
-        return self._labels
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return 0 or 1 for each label, shape (n_samples, n_labels)."""
-        return (self.predict_proba(X) >= self.thresholds_).astype(int)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each label, shape (n_samples, n_labels)."""
-        check_is_fitted(self)
-        return self._proba(X, self.estimators_)
-
-    def uncalibrated_proba(self, X: Any) -> np.ndarray:
-        """Return what `predict_proba` would without calibration."""
-        return self._proba(X, self.plain_)
-
-    def _proba(self, X: Any, estimators: list[Any]) -> np.ndarray:
-        scores = self._scores(X)
-        columns = []
-        for place, estimator in enumerate(estimators):
-            classes = estimator.classes_.tolist()
-            found = estimator.predict_proba(scores[:, place :: len(self._labels)])
-            columns.append(found[:, classes.index(1)] if 1 in classes else np.zeros(len(found)))
-        return np.column_stack(columns)
-
-
-def _constant() -> DummyClassifier:
-    return DummyClassifier(strategy="prior")
-
-
-def flags_of(y: Any) -> np.ndarray:
-    """Return many labels a text as an array of 0 and 1, or say what is wrong with them."""
-    try:
-        flags = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
-    except ValueError:  # lists of different lengths
-        flags = np.empty(0)
-    if flags.ndim != 2 or not np.isin(flags, (0, 1)).all():
-        raise InputError(
-            "y: many labels a text are a column of 0 and 1 each, shape (n_samples, n_labels); "
-            "scikit-learn's MultiLabelBinarizer makes that of lists of labels."
-        )
-    if flags.shape[1] < 2:
-        raise InputError(
-            "y has one label: with or without it are two classes; train on them as such, with "
-            "multi_label=False."
-        )
-    return flags.astype(np.int64)
+def calibrated(
+    method: str, search: Any, folds: StratifiedKFold | PredefinedSplit
+) -> CalibratedClassifierCV:
+    """Return a calibrated classifier of scores."""
+    return CalibratedClassifierCV(score_classifier(search), method=method, cv=folds, ensemble=False)

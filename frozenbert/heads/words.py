@@ -1,30 +1,54 @@
-"""What words alone tell: the baseline that an encoder has to beat, and its scores as features."""
+"""Classifiers of words: the baseline for any encoder, and scores of words as features."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 import scipy.special
-from sklearn.base import BaseEstimator, TransformerMixin
+from numpy.typing import ArrayLike
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from ..utils.texts import check_texts
+from .folds import CV, make_folds
 from .logistic import make_head
-from .search import base_search, out_of_fold, tuned_estimator
-from .stacking import flags_of
+from .multilabel import check_flags
+from .search import (
+    ClassWeight,
+    as_labels,
+    base_search,
+    out_of_fold,
+    out_of_fold_splits,
+    quiet_constant_labels,
+    tuned_estimator,
+)
 
-__all__ = ["NBLogisticRegression", "WordScores", "make_tfidf", "make_words_baseline"]
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
-# What a column is taken to have more in each class. A single word of a row that has a dozen weighs
-# 0.1 to 0.3 in TF-IDF. Of 0.03, 0.1, 0.2 and 1, on folds of SST-2's training rows, the first
-# three differ by less than 0.002 in the vote with vectors, and 1 is worse by 0.005.
+__all__ = [
+    "CompactTfidfVectorizer",
+    "NBLogisticRegression",
+    "WordScores",
+    "make_tfidf",
+    "make_words_baseline",
+]
+
+# Pseudo-weight of each column in each class. A single word of a row of a dozen words weighs 0.1
+# to 0.3 in TF-IDF. Of 0.03, 0.1, 0.2 and 1, on folds of SST-2's training rows, the first three
+# differ by less than 0.002 in the accuracy of the vote with vectors; 1 is worse by 0.005.
 SMOOTHING = 0.1
 
 # TF-IDF rows have length 1, and therefore need less regularisation than standardised vectors.
@@ -33,14 +57,14 @@ BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 def make_words_baseline(
     *,
-    cv: int = 5,
+    cv: CV | None = 5,
     scoring: str | None = None,
     multi_label: bool = False,
-    class_weight: str | None = None,
+    class_weight: ClassWeight = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> Pipeline:
-    """Make what any encoder has to beat: TF-IDF of words and pairs, logistic regression.
+    """Make the baseline for any encoder: TF-IDF of words and pairs, logistic regression.
 
     Parameters
     ----------
@@ -50,7 +74,7 @@ def make_words_baseline(
     Returns
     -------
     sklearn.pipeline.Pipeline
-        With the steps `tfidf` and `classify`; its C is tuned over the same folds.
+        With the steps `tfidf` and `classify`, a head from `make_head`.
 
     Examples
     --------
@@ -74,7 +98,7 @@ class CompactTfidfVectorizer(TfidfVectorizer):
     """TF-IDF whose vocabulary is saved as one array of characters.
 
     A dictionary is saved entry by entry in the safe form: the 1,455,053 words and pairs of
-    words of 25,000 reviews took 6 GB of memory and 38 seconds to load so.
+    words of 25,000 reviews took 6 GB of memory and 38 seconds to load.
 
     Its parameters and attributes are those of
     `sklearn.feature_extraction.text.TfidfVectorizer`.
@@ -87,7 +111,7 @@ class CompactTfidfVectorizer(TfidfVectorizer):
     True
     """
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = {**super().__getstate__()}
         if "vocabulary_" in state:
             terms = sorted(state["vocabulary_"], key=state["vocabulary_"].__getitem__)
@@ -96,16 +120,23 @@ class CompactTfidfVectorizer(TfidfVectorizer):
                 state["vocabulary_"] = np.frombuffer(joined.encode(), dtype=np.uint8)
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state.get("vocabulary_"), np.ndarray):
-            terms = state["vocabulary_"].tobytes().decode().split("\n")
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vocabulary = state.get("vocabulary_")
+        if isinstance(vocabulary, np.ndarray):
+            terms = vocabulary.tobytes().decode().split("\n")
             state = {**state, "vocabulary_": {term: i for i, term in enumerate(terms)}}
-        # A safe form could otherwise have it read the files that texts name.
+        # With another `input`, a safe form could make it open files whose names are texts.
         super().__setstate__({**state, "input": "content"})
 
 
 def make_tfidf(**settings: Any) -> CompactTfidfVectorizer:
-    """Return TF-IDF of words and pairs of words, single letters too."""
+    """Return TF-IDF of words and pairs of words, single letters included.
+
+    Parameters
+    ----------
+    **settings
+        Further parameters of `sklearn.feature_extraction.text.TfidfVectorizer`.
+    """
     return CompactTfidfVectorizer(
         ngram_range=(1, 2),
         sublinear_tf=True,
@@ -116,30 +147,36 @@ def make_tfidf(**settings: Any) -> CompactTfidfVectorizer:
 
 
 class NBLogisticRegression(LogisticRegression):
-    """Logistic regression on words that are weighted by how they tell classes apart.
+    """Logistic regression on columns weighted by naive Bayes.
 
     Each column is multiplied by the logarithm of the ratio of its shares in a class and in
-    the rest, as naive Bayes would weigh it (S. Wang and C. D. Manning, "Baselines and
-    Bigrams: Simple, Good Sentiment and Topic Classification", ACL 2012, section 2). The
-    weights are part of `coef_` once it is fitted. Of more than two classes, each is held
-    against the rest.
+    the other classes. The weights are part of `coef_` after fitting. With more than two
+    classes, each has a model against the rest.
 
-    Its parameters and attributes are those of `sklearn.linear_model.LogisticRegression`; it
-    takes columns that are not negative.
+    Its parameters and attributes are those of `sklearn.linear_model.LogisticRegression`; its
+    columns must not be negative.
+
+    References
+    ----------
+    S. Wang and C. D. Manning, "Baselines and Bigrams: Simple, Good Sentiment and Topic
+    Classification", ACL 2012, section 2.
 
     Examples
     --------
     >>> model = NBLogisticRegression(C=10.0).fit(np.array([[1, 0, 1], [0, 1, 1]]), ["a", "b"])
     >>> model.coef_.round(1).tolist()
-    [[-2.6, 2.6, 0.0]]
+    [[-2.9, 2.9, 0.0]]
     """
 
+    classes_: np.ndarray
     coef_: np.ndarray
     intercept_: np.ndarray
     n_iter_: np.ndarray
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NBLogisticRegression:
-        """Weigh the columns, and train.
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> NBLogisticRegression:
+        """Weight the columns, and train.
 
         Parameters
         ----------
@@ -153,41 +190,75 @@ class NBLogisticRegression(LogisticRegression):
         NBLogisticRegression
             Itself.
         """
-        X, y = scipy.sparse.csr_array(X), np.asarray(y)
-        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
-        classes = np.unique(y)
-        coefficients, intercepts, steps = [], [], []
-        for label in classes[1:] if len(classes) == 2 else classes:
-            there = y == label
-            shares = (X.T @ (weight * of_class) + SMOOTHING for of_class in (there, ~there))
-            ratios = np.subtract(*(np.log(found / found.sum()) for found in shares)).astype(X.dtype)
-            target = y if len(classes) <= 2 else there
-            super().fit(X.multiply(ratios).tocsr(), target, sample_weight)
-            coefficients.append(self.coef_[0] * ratios)
-            intercepts.append(self.intercept_[0])
-            steps.append(self.n_iter_[0])
-        self.coef_ = np.stack(coefficients)
-        self.intercept_ = np.array(intercepts)
-        self.n_iter_ = np.array(steps)
-        self.classes_ = classes
+        X, labels = validate_data(self, X, y, accept_sparse="csr", dtype=(np.float64, np.float32))
+        check_non_negative(X, "NBLogisticRegression.fit")
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        words = scipy.sparse.csr_array(X)
+        if len(self.classes_) > 2:
+            models = self._one_vs_rest(words, labels, sample_weight)
+        else:
+            models = [self._weighted(words, labels, sample_weight)]
+        self.coef_ = np.concatenate([model.coef_ for model in models])
+        self.intercept_ = np.concatenate([model.intercept_ for model in models])
+        self.n_iter_ = np.concatenate([model.n_iter_ for model in models])
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def _weighted(
+        self, X: scipy.sparse.csr_array, y: np.ndarray, sample_weight: ArrayLike | None
+    ) -> LogisticRegression:
+        """Return a logistic regression for two classes, the weights part of its `coef_`."""
+        rows = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        positive = y == self.classes_[-1]
+        shares = (X.T @ (rows * of_class) + SMOOTHING for of_class in (positive, ~positive))
+        ratios = np.subtract(*(np.log(share / share.sum()) for share in shares)).astype(X.dtype)
+        model = LogisticRegression(**self.get_params())
+        model.fit(X.multiply(ratios).tocsr(), y, sample_weight)
+        model.coef_ = model.coef_ * ratios
+        return model
+
+    def _one_vs_rest(
+        self, X: scipy.sparse.csr_array, y: np.ndarray, sample_weight: ArrayLike | None
+    ) -> list[NBLogisticRegression]:
+        """Return a model of each class against the rest."""
+        each = clone(self)
+        if isinstance(self.class_weight, dict):  # its keys are unknown to the single models
+            weights = compute_sample_weight(self.class_weight, y)
+            sample_weight = weights if sample_weight is None else weights * sample_weight
+            each.set_params(class_weight=None)
+        if sample_weight is None:
+            return list(OneVsRestClassifier(each).fit(X, y).estimators_)
+        with config_context(enable_metadata_routing=True):
+            each.set_fit_request(sample_weight=True)
+            models = OneVsRestClassifier(each).fit(X, y, sample_weight=sample_weight)
+        return list(models.estimators_)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
         if len(self.classes_) == 2:
             return np.asarray(super().predict_proba(X))
         p = scipy.special.expit(self.decision_function(X))
         return np.asarray(p / p.sum(axis=1, keepdims=True))
 
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the logarithm of `predict_proba`, shape (n_samples, n_classes)."""
+        return np.log(self.predict_proba(X))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
 
 class WordScores(TransformerMixin, BaseEstimator):
-    """The scores of a classifier of words, as columns to stand beside vectors.
+    """Scores of a classifier of words, as columns beside vectors.
 
-    TF-IDF of words and pairs, and an `NBLogisticRegression`.
+    The classifier is TF-IDF of words and pairs, and an `NBLogisticRegression`.
 
-    `fit_transform` returns scores out of fold: each row is scored by a classifier that
-    was not trained on it (as in scikit-learn's `TargetEncoder`). So what is trained on
-    them learns what words are worth on new texts. `transform` uses all training rows.
+    `fit_transform` returns out-of-fold scores: each row is scored by a classifier that was
+    not trained on it, as in scikit-learn's `TargetEncoder`. A classifier trained on them
+    learns the accuracy of words on new texts. `transform` uses all training rows.
 
     Parameters
     ----------
@@ -200,6 +271,8 @@ class WordScores(TransformerMixin, BaseEstimator):
     ----------
     words_ : sklearn.pipeline.Pipeline
         TF-IDF and its tuned classifier, fitted on all training rows.
+    best_params_, cv_results_
+        Those of the search for the classifier's C.
 
     Examples
     --------
@@ -212,10 +285,10 @@ class WordScores(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        cv: int = 5,
+        cv: CV | None = 5,
         scoring: str | None = None,
         multi_label: bool = False,
-        class_weight: str | None = None,
+        class_weight: ClassWeight = None,
         random_state: int | None = 0,
         n_jobs: int | None = None,
         missing: str = "error",
@@ -228,7 +301,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.missing = missing
 
-    def fit(self, X: Any, y: Any) -> WordScores:
+    def fit(self, X: Sequence[str], y: ArrayLike, **params: Any) -> WordScores:
         """Train the classifier of words.
 
         Parameters
@@ -236,37 +309,62 @@ class WordScores(TransformerMixin, BaseEstimator):
         X : sequence of str
             The texts.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        **params
+            `groups`, for a splitter such as `GroupKFold`.
 
         Returns
         -------
         WordScores
             Itself.
         """
-        self._fit(check_texts(X, self.missing), y)
+        self._fit(X, y, process_routing(self, "fit", **params).splitter.split)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
-        """Train the classifier of words, and return scores out of fold.
+    def fit_transform(
+        self, X: Sequence[str], y: ArrayLike | None = None, **params: Any
+    ) -> np.ndarray:
+        """Train the classifier of words, and return out-of-fold scores.
 
         Parameters
         ----------
         X : sequence of str
             The texts.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        **fit_params : ignored
+        **params
+            `groups`, for a splitter such as `GroupKFold`.
 
         Returns
         -------
         numpy.ndarray of float32, shape (n_samples, n_scores)
-            One column of two classes, else one for each class or label.
-        """
-        texts = check_texts(X, self.missing)
-        y = self._fit(texts, y)
-        words = self.words_["tfidf"].transform(texts)
-        head = self.words_["classify"]
-        return _as_columns(out_of_fold(head, words, y, "decision_function"))
+            One column for two classes, else one for each class or label.
 
-    def _fit(self, texts: list[str], y: Any) -> np.ndarray:
+        Raises
+        ------
+        InputError
+            If the test parts of `cv` are no partition of the rows.
+        """
+        routed = process_routing(self, "fit_transform", **params).splitter.split
+        words, labels = self._fit(X, y, routed)
+        search = self.words_["classify"]
+        splits = out_of_fold_splits(search, words, labels, routed.get("groups"))
+        return _as_columns(out_of_fold(search, words, labels, "decision_function", splits))
+
+    def _fit(
+        self, X: Sequence[str], y: ArrayLike | None, routed: dict[str, ArrayLike]
+    ) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+        """Set `words_`; return the texts' TF-IDF, and the checked labels."""
+        texts = check_texts(X, self.missing)
+        labels = check_flags(y) if self.multi_label else as_labels(y)
+        tfidf = make_tfidf()
+        words = tfidf.fit_transform(texts)
+        with quiet_constant_labels():
+            search = self._search().fit(words, labels, **routed)
+        self.words_ = Pipeline([("tfidf", tfidf), ("classify", search)])
+        names = getattr(y, "columns", None)
+        self._labels = search.classes_ if names is None else np.asarray(names, dtype=object)
+        return words, labels
+
+    def _search(self) -> GridSearchCV:
         head = make_head(
             cv=self.cv,
             scoring=self.scoring,
@@ -281,18 +379,11 @@ class WordScores(TransformerMixin, BaseEstimator):
         name, estimator = "C", each
         if self.multi_label:
             name, estimator = "estimator__C", OneVsRestClassifier(each)
-        search = base_search(head).set_params(
+        return base_search(head).set_params(
             estimator=estimator, param_grid={name: BASELINE_C_VALUES}
         )
-        names = getattr(y, "columns", None)
-        y = flags_of(y) if self.multi_label else np.asarray(y)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Label .* is present in all training")
-            self.words_ = Pipeline([("tfidf", make_tfidf()), ("classify", search)]).fit(texts, y)
-        self._labels = self.words_.classes_ if names is None else np.asarray(names, dtype=object)
-        return y
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Sequence[str]) -> np.ndarray:
         """Score texts by their words.
 
         Parameters
@@ -308,7 +399,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         words = self.words_["tfidf"].transform(check_texts(X, self.missing))
         return _as_columns(tuned_estimator(self.words_["classify"]).decision_function(words))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the columns' names: `score_LABEL`.
 
         Parameters
@@ -321,7 +412,32 @@ class WordScores(TransformerMixin, BaseEstimator):
             classes = classes[1:]
         return np.array([f"score_{label}" for label in classes], dtype=object)
 
-    def __sklearn_tags__(self) -> Any:
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata such as `groups` reaches the folds.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        methods = MethodMapping().add(caller="fit", callee="split")
+        methods.add(caller="fit_transform", callee="split")
+        return MetadataRouter(owner=self).add(
+            splitter=make_folds(self.cv, self.random_state), method_mapping=methods
+        )
+
+    @property
+    def best_params_(self) -> dict[str, Any]:
+        """The parameters that the search chose."""
+        check_is_fitted(self)
+        return dict(self.words_["classify"].best_params_)
+
+    @property
+    def cv_results_(self) -> dict[str, Any]:
+        """The search's results, as of `GridSearchCV`."""
+        check_is_fitted(self)
+        return dict(self.words_["classify"].cv_results_)
+
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True

@@ -16,7 +16,7 @@ import pandas as pd
 
 from .. import __version__
 from ..errors import InputError
-from ..heads.stacking import MultiLabelClassifier
+from ..heads.multilabel import MultiLabelClassifier
 from ..persistence import joblib_hash
 from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar

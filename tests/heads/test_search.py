@@ -20,10 +20,12 @@ from sklearn.pipeline import Pipeline
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.heads.folds import Folds, strata
-from frozenbert.heads.logistic import check_scoring, make_head
+from frozenbert.heads.logistic import make_head
+from frozenbert.heads.multilabel import MultiLabelClassifier
+from frozenbert.heads.scoring import check_scoring
 from frozenbert.heads.search import FeatureSearch, base_search, tuned_estimator
 from frozenbert.heads.selection import SelectVectors, layout
-from frozenbert.heads.stacking import MultiLabelClassifier, StackedSearch
+from frozenbert.heads.stacking import StackedSearch
 from frozenbert.heads.words import WordScores
 from frozenbert.reports.metrics import brier_score, calibration_error
 from frozenbert.training import check_classes
