@@ -39,8 +39,8 @@ MODEL = "model.joblib"
 SAFE = ".skops"
 
 # What a safe form may hold besides numbers, strings, dictionaries, lists and NumPy's arrays. skops
-# itself would trust all of scikit-learn's estimators, of which some open files that a text names.
-# Nothing here does, or runs what it is given; whoever adds to it has to see to that.
+# itself trusts all of scikit-learn's estimators, of which some open files that a text names. None
+# of these opens files or runs what it is given: check that before adding one.
 TRUSTED = (
     "builtins.str",
     "frozenbert.embed.DistilBertVectorizer",
@@ -70,7 +70,7 @@ TRUSTED = (
     "sklearn.frozen._frozen.FrozenEstimator",
     "sklearn.isotonic.IsotonicRegression",
     "sklearn.linear_model._logistic.LogisticRegression",
-    # What --scoring names.
+    # Scorers, by the names that `scoring` takes.
     "sklearn.metrics._classification.accuracy_score",
     "sklearn.metrics._classification.balanced_accuracy_score",
     "sklearn.metrics._classification.brier_score_loss",
@@ -104,8 +104,8 @@ TRUSTED = (
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
 )
-# skops' kinds of nodes: those that hold data alone, and those that name a class or a function. Of
-# the others, which call what they name, no model here has one.
+# skops' kinds of nodes: those with data only, and those that name a class or a function. No model
+# here needs the others, which call what they name.
 DATA = ("DictNode", "JsonNode", "ListNode", "MaskedArrayNode", "NdArrayNode", "TupleNode")
 NAMED = ("FunctionNode", "ObjectNode", "TypeNode")
 

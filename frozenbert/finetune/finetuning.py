@@ -132,17 +132,21 @@ def finetune(
         folder.claim(facts["key"])
         trained = train_network(encoder, pooling, data, recipe, folder.path, on_epoch, progress)
         metrics = trained.history[trained.best]
-        if not np.isfinite([metrics["loss"], metrics["train_loss"]]).all():
-            folder.discard()
-            raise InputError(
-                "the training diverged, its loss is not a number; use a smaller one.",
-                parameter="lr",
-                value=recipe.lr,
-            )
+        _check_converged(metrics, recipe, folder)
         facts |= {"metrics": metrics, "history": trained.history, "versions": versions()}
         facts |= {"seconds": time.perf_counter() - started}
         write_result(trained.encoder, files, pooling, facts, texts, folder)
     return FineTuned(out, metrics, trained.history, facts["seconds"])
+
+
+def _check_converged(metrics: EpochMetrics, recipe: Recipe, folder: TrainingFolder) -> None:
+    if not np.isfinite([metrics["loss"], metrics["train_loss"]]).all():
+        folder.discard()
+        raise InputError(
+            "the training diverged, its loss is not a number; use a smaller one.",
+            parameter="lr",
+            value=recipe.lr,
+        )
 
 
 def _checked(texts: Sequence[str], clean: bool) -> list[str]:
