@@ -20,9 +20,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from .embed import DistilBertVectorizer
 from .encoders.sources import find_encoder
 from .errors import InputError
+from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
-from .finetune.results import EpochMetrics
 from .heads.folds import CV
 from .heads.logistic import Head, make_head
 from .heads.multilabel import MultiLabelClassifier

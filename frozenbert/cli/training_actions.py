@@ -20,9 +20,9 @@ from ..errors import InputError
 from ..fewshot.classifier import FewShotClassifier, make_expert_vectorizer
 from ..fewshot.evaluation import score_models
 from ..fewshot.pool import check_labelled, remove_known, warn_of_overlap
+from ..finetune.encoder_folder import n_trained_on
 from ..finetune.finetuning import finetune as finetune_encoder
 from ..finetune.recipe import Recipe
-from ..finetune.results import n_trained_on
 from ..persistence import save_model
 from ..pipeline import make_text_classifier
 from ..reports.sidecar import describe_encoder, versions, write_json

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import find_encoder
 from ..errors import InputError
+from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.recipe import Recipe
-from ..finetune.results import EpochMetrics
 from ..utils.cleaning import clean_texts
 from ..utils.texts import check_texts
 from .averaging import MeanOfProbabilities

@@ -25,9 +25,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import EncoderFiles
 from ..errors import InputError
+from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.finetuning import finetune
 from ..finetune.recipe import Recipe
-from ..finetune.results import EpochMetrics
 from ..heads.folds import Folds
 from ..heads.selection import SelectVectors, layout
 from .averaging import MeanOfProbabilities

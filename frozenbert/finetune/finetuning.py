@@ -23,9 +23,9 @@ from ..utils.cleaning import clean_texts
 from ..utils.texts import check_texts
 from ..vectors.settings import resolve_max_length, resolve_pooling
 from .checkpoints import TrainingFolder
+from .encoder_folder import EpochMetrics, Facts, check_free, read_facts, write_result
 from .network import Row
 from .recipe import Recipe
-from .results import EpochMetrics, Facts, check_free, read_facts, write_result
 from .targets import Targets
 from .trainer import Data, train_network
 

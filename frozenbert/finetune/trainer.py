@@ -13,9 +13,9 @@ import numpy as np
 
 from ..encoders.encoder import Encoder
 from .checkpoints import last_checkpoint
+from .encoder_folder import EpochMetrics
 from .network import Row, freeze, make_collator, make_network, parameter_groups
 from .recipe import Recipe
-from .results import EpochMetrics
 from .targets import Targets
 
 if TYPE_CHECKING:
