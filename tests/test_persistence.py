@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import sklearn
 from conftest import make_encoder
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -368,10 +368,15 @@ def test_a_sidecar_without_a_format(model, there, tmp_path):
         load_model(path)
 
 
-class Foreign:
-    """A class of another package that keeps estimators in its own ways."""
+class Slotted:
+    __slots__ = ("held",)
 
-    __slots__ = ("hidden", "model")
+    def __init__(self, held):
+        self.held = held
+
+
+class Foreign(BaseEstimator):
+    """A class of another package that keeps estimators in its own ways."""
 
     def __init__(self, model, hidden):
         self.model, self.hidden = model, hidden
@@ -388,7 +393,8 @@ class Foreign:
 
 
 WAYS = {
-    "slot": lambda v: v,
+    "attribute": lambda v: v,
+    "slot": Slotted,
     "list of tuples": lambda v: [("a", v)],
     "dict": lambda v: {"a": {"b": v}},
     "key": lambda v: {v: 1},
