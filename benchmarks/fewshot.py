@@ -30,8 +30,8 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.cli.arguments import Parser, positive
 from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.errors import TruncationWarning
+from frozenbert.fewshot import FewShotClassifier
 from frozenbert.fewshot.experts import Experts
-from frozenbert.fewshot.learning import learn
 from frozenbert.heads.selection import SelectVectors
 from frozenbert.heads.words import make_words_baseline
 from frozenbert.utils.steps import find_step
@@ -97,9 +97,9 @@ def _draw(
     ).set_output(transform="pandas")
     vectors = vectorizer.fit_transform(few)
     of_test = vectorizer.transform(asked)
-    learned = learn(few, few_y, many, vectorizer, random_state=seed)
+    learned = FewShotClassifier(vectorizer=vectorizer, random_state=seed).fit(few, few_y, many)
     (head,) = Experts(1, bootstrap=False, random_state=seed).fit(vectors, few_y).experts_
-    experts = learned.experts[-1]
+    experts = learned.experts_[-1]
     answers: dict[str, Any] = {
         "random": np.random.default_rng(seed).integers(0, 2, len(test)),
         "bag of words": make_words_baseline(random_state=seed).fit(few, few_y).predict(asked),
@@ -110,9 +110,9 @@ def _draw(
     }
     speeds = {}
     for name, model in (
-        ("teacher: the experts and the words they taught", learned.teacher),
-        ("student a: vectors", learned.student),
-        ("student b: words", learned.student_words),
+        ("teacher: the experts and the words they taught", learned.teacher_),
+        ("student a: vectors", learned.student_),
+        ("student b: words", learned.student_words_),
     ):
         answers[name] = model.predict(asked)
         speeds[name] = _speed(model, asked[:200]) if seed == 0 else None

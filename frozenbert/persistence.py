@@ -26,7 +26,6 @@ from .utils.archives import check_array, read_archive
 from .utils.files import sha256_of_file, writing
 
 __all__ = [
-    "FORMAT",
     "MODEL",
     "SAFE",
     "TRUSTED",
@@ -38,38 +37,40 @@ __all__ = [
 
 MODEL = "model.joblib"
 SAFE = ".skops"
-FORMAT = 1  # of saved models, as `format` in model.json: raised when older ones cannot be loaded
 
 # What a safe form may hold besides numbers, strings, dictionaries, lists and NumPy's arrays. skops
-# itself would trust all of scikit-learn's estimators, of which some open files that a text names.
-# Nothing here does, or runs what it is given; whoever adds to it has to see to that.
+# itself trusts all of scikit-learn's estimators, of which some open files that a text names. None
+# of these opens files or runs what it is given: check that before adding one.
 TRUSTED = (
     "builtins.str",
-    "frozenbert.heads.scoring.mean_average_precision",
-    "frozenbert.utils.cleaning.clean_texts",
-    "frozenbert.fewshot.distillation.DistilledClassifier",
     "frozenbert.embed.DistilBertVectorizer",
+    "frozenbert.fewshot.averaging.MeanOfProbabilities",
+    "frozenbert.fewshot.classifier.FewShotClassifier",
+    "frozenbert.fewshot.distillation.DistilledClassifier",
     "frozenbert.fewshot.experts.Experts",
+    "frozenbert.finetune.recipe.Recipe",
     "frozenbert.heads.folds.Folds",
+    "frozenbert.heads.multilabel.MultiLabelClassifier",
+    "frozenbert.heads.scoring.mean_average_precision",
     "frozenbert.heads.search.FeatureSearch",
     "frozenbert.heads.search.HeadSearch",
     "frozenbert.heads.selection.SelectVectors",
-    "frozenbert.heads.multilabel.MultiLabelClassifier",
     "frozenbert.heads.stacking.StackedSearch",
     "frozenbert.heads.words.CompactTfidfVectorizer",
     "frozenbert.heads.words.NBLogisticRegression",
     "frozenbert.heads.words.WordScores",
+    "frozenbert.pipeline.FineTunedClassifier",
+    "frozenbert.utils.cleaning.clean_texts",
     "numpy.float32",
     "numpy.float64",
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._voting.VotingClassifier",
     "sklearn.feature_extraction.text.TfidfTransformer",
     "sklearn.frozen._frozen.FrozenEstimator",
     "sklearn.isotonic.IsotonicRegression",
     "sklearn.linear_model._logistic.LogisticRegression",
-    # What --scoring names.
+    # Scorers, by the names that `scoring` takes.
     "sklearn.metrics._classification.accuracy_score",
     "sklearn.metrics._classification.balanced_accuracy_score",
     "sklearn.metrics._classification.brier_score_loss",
@@ -108,8 +109,8 @@ TRUSTED = (
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
 )
-# skops' kinds of nodes: those that hold data alone, and those that name a class or a function. Of
-# the others, which call what they name, no model here has one.
+# skops' kinds of nodes: those with data only, and those that name a class or a function. No model
+# here needs the others, which call what they name.
 DATA = ("DictNode", "JsonNode", "ListNode", "MaskedArrayNode", "NdArrayNode", "TupleNode")
 NAMED = ("FunctionNode", "ObjectNode", "TypeNode")
 
@@ -389,9 +390,9 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: there is no such model file.")
     _check_pair(path)
-    _check_format(path)
+    read_sidecar(path)  # checks the format
     model = _load(path)
-    if not hasattr(model, "predict"):
+    if not (hasattr(model, "fit") and hasattr(model, "predict")):
         raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
     try:
         check_is_fitted(model)
@@ -438,23 +439,7 @@ def _load_safe(path: Path) -> Any:
 
 
 def _of_earlier(path: Path) -> str:
-    return f"{path}: was saved by an earlier layout of frozenbert: train the model again."
-
-
-def _check_format(path: Path) -> None:
-    """Raise `InputError` if `model.json` belongs to the model and has no format, or a newer one."""
-    sidecar = read_sidecar(path)
-    owner = sidecar.get("model_sha256")
-    if owner is None or owner != joblib_hash(path):
-        return
-    written = sidecar.get("format")
-    if written is None:
-        raise InputError(_of_earlier(path))
-    if not isinstance(written, int) or written > FORMAT:
-        raise InputError(
-            f"{path}: has the format {written!r}, and this version of frozenbert reads up to "
-            f"{FORMAT}: install a newer one."
-        )
+    return f"{path}: saved by an earlier layout, train again."
 
 
 def joblib_hash(path: Path) -> str | None:
@@ -488,6 +473,6 @@ def _check_pair(path: Path) -> None:
         return
     if joblib_hash(safe) != joblib_hash(plain):
         raise InputError(
-            f"{safe} and {plain.name} beside it are not of one model: train or save the model again, "
-            f"or remove the file that you do not trust."
+            f"{safe} and {plain.name} beside it are not of one model: train or save the model "
+            f"again, or remove the file that you do not trust."
         )

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 
 from .embed import DistilBertVectorizer
 from .errors import InputError, LeakageWarning, TruncationWarning
-from .finetune.finetuning import n_trained_on
+from .finetune.encoder_folder import n_trained_on
 from .heads.folds import Folds, Splits
 from .heads.logistic import Head
 from .heads.multilabel import MultiLabelClassifier
@@ -42,7 +42,7 @@ from .heads.search import (
 )
 from .heads.stacking import OutOfFoldHead
 from .heads.words import WordScores, make_words_baseline
-from .persistence import FORMAT, MODEL, SAFE, save_model
+from .persistence import MODEL, SAFE, save_model
 from .reports.metrics import (
     brier_score,
     calibration_error,

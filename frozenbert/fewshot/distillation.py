@@ -1,12 +1,14 @@
-"""Learn from another model's probabilities."""
+"""Train a classifier on the probabilities of another one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,27 +16,29 @@ from ..errors import InputError
 
 __all__ = ["DistilledClassifier", "sharpened"]
 
+Matrix: TypeAlias = ArrayLike | scipy.sparse.spmatrix | pd.DataFrame
+
 
 class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """A classifier trained on probabilities, and not on labels.
+    """Classifier that is trained on probabilities instead of labels.
 
-    Each row is trained on once for each class, weighted by its probability; for logistic
-    regression that is exactly the cross-entropy with the probabilities. As a row is one row
-    of `X`, all its copies stand in one fold of a cross-validation.
+    Each row is used once for each class, weighted by the class's probability; for logistic
+    regression this is the cross-entropy with the probabilities. Copies are made in `fit`, so
+    cross-validation never puts copies of a row into different folds.
 
     Parameters
     ----------
     estimator : estimator
-        Whatever takes `sample_weight`.
+        A classifier whose `fit` takes `sample_weight`.
     classes : sequence
         The class of each column of probabilities.
     temperature : float, default=1.0
-        Probabilities are raised to the power of its inverse first: below 1 they become more
-        certain, which counts where the teacher's are timid (G. Hinton, O. Vinyals and J. Dean,
-        "Distilling the Knowledge in a Neural Network", 2015, has it above 1).
+        Probabilities are raised to the power `1 / temperature` first. Below 1 they become more
+        certain, which helps where the teacher is underconfident. (G. Hinton, O. Vinyals and
+        J. Dean, "Distilling the Knowledge in a Neural Network", 2015, use one above 1.)
     shares : sequence of float or None, default=None
-        The share of each class that the rows are weighted to have together; None leaves
-        them as the probabilities say.
+        The share of each class in the weighted rows; None takes the sums of the
+        probabilities.
 
     Attributes
     ----------
@@ -53,8 +57,8 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any,
-        classes: Sequence[Any],
+        estimator: BaseEstimator,
+        classes: Sequence[object],
         *,
         temperature: float = 1.0,
         shares: Sequence[float] | None = None,
@@ -64,14 +68,14 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.temperature = temperature
         self.shares = shares
 
-    def fit(self, X: Any, y: Any) -> DistilledClassifier:
+    def fit(self, X: Matrix, y: ArrayLike) -> DistilledClassifier:
         """Train on probabilities.
 
         Parameters
         ----------
         X : array, sparse matrix or DataFrame of shape (n_samples, n_features)
         y : array-like of shape (n_samples, n_classes)
-            Probabilities, whose sum in a row is 1.
+            Probabilities; each row sums to 1.
 
         Returns
         -------
@@ -81,47 +85,68 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If `y` holds no probabilities of the classes.
+            If `y` does not contain a probability of each class, or `temperature` is not
+            above 0.
         """
         P = sharpened(y, self.temperature)
         if P.shape[1] != len(self.classes):
             raise InputError(
-                f"y has {P.shape[1]} columns of probabilities, and there are {len(self.classes)} "
-                f"classes."
+                f"{P.shape[1]} columns of probabilities for {len(self.classes)} classes.",
+                parameter="y",
             )
         weights = P.copy()
         if self.shares is not None:
             weights *= np.asarray(self.shares) * len(P) / np.maximum(P.sum(axis=0), 1e-12)
         self.classes_ = np.asarray(self.classes)
-        # Where a class is out of the question, its copy would only take room.
+        # Copies with almost no weight would only cost time.
         place, row = np.nonzero(weights.T > 1e-6)
         self.estimator_ = clone(self.estimator).fit(
-            _plain(X)[row], self.classes_[place], sample_weight=weights[row, place]
+            _rows_of(X)[row], self.classes_[place], sample_weight=weights[row, place]
         )
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Matrix) -> np.ndarray:
         """Return the probability of each class, in the order of `classes_`."""
         check_is_fitted(self)
         order = [self.estimator_.classes_.tolist().index(c) for c in self.classes_.tolist()]
-        return np.asarray(self.estimator_.predict_proba(_plain(X)))[:, order]
+        return np.asarray(self.estimator_.predict_proba(_rows_of(X)))[:, order]
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest class of each row, shape (n_samples,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+    def labels_from_proba(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each row, shape (n_samples,)."""
+        return self.classes_[np.argmax(probabilities, axis=1)]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return minus the mean cross-entropy (nats) with probabilities; 0 is the best."""
+    def predict(self, X: Matrix) -> np.ndarray:
+        """Return the most probable class of each row, shape (n_samples,)."""
+        return self.labels_from_proba(self.predict_proba(X))
+
+    def score(self, X: Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the negative mean cross-entropy with probabilities `y`, in nats."""
         entropy = -np.log(np.maximum(self.predict_proba(X), 1e-12)) * np.asarray(y)
-        return -float(np.average(entropy.sum(axis=1), weights=sample_weight))
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return -float(np.average(entropy.sum(axis=1), weights=weights))
 
 
-def _plain(X: Any) -> Any:
-    return X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)
+def _rows_of(X: Matrix) -> Any:
+    """Return a matrix whose rows can be repeated by an index array."""
+    return scipy.sparse.csr_array(X) if scipy.sparse.issparse(X) else np.asarray(X)
 
 
-def sharpened(P: Any, temperature: float) -> np.ndarray:
-    """Return probabilities to the power of `1 / temperature`, with a row's sum of 1.
+def sharpened(P: ArrayLike, temperature: float) -> np.ndarray:
+    """Return probabilities to the power `1 / temperature`, normalised to sum to 1 in each row.
+
+    Parameters
+    ----------
+    P : array-like of shape (n_samples, n_classes)
+    temperature : float
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (n_samples, n_classes)
+
+    Raises
+    ------
+    InputError
+        If `P` does not contain probabilities, or `temperature` is not above 0.
 
     Examples
     --------
@@ -131,12 +156,12 @@ def sharpened(P: Any, temperature: float) -> np.ndarray:
     P = np.asarray(P, dtype=np.float64)
     if P.ndim != 2 or not np.isfinite(P).all() or P.min() < 0 or abs(P.sum(1) - 1).max() > 1e-3:
         raise InputError(
-            "y: probabilities of the classes, shape (n_samples, n_classes), whose sum in a row is "
-            "1."
+            "probabilities of the classes, shape (n_samples, n_classes), whose sum in a row is 1.",
+            parameter="y",
         )
     if not temperature > 0:
-        raise InputError(f"temperature={temperature!r}: a number above 0.")
-    # In logarithms, where a small number to a large power stays one.
+        raise InputError("a number above 0.", parameter="temperature", value=temperature)
+    # In logarithms: a small number to a large power would become 0.
     logs = np.log(np.maximum(P, 1e-300)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)

@@ -1,11 +1,11 @@
-"""Which texts to label next."""
+"""Choose which texts to label next."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -13,10 +13,10 @@ from ..errors import InputError
 
 __all__ = ["suggest", "uncertainty"]
 
-TAKEN = 10  # times as many uncertain rows are looked at as are asked for
+CANDIDATES = 10  # uncertain rows that are clustered for each row asked for
 
 
-def uncertainty(probabilities: Any) -> np.ndarray:
+def uncertainty(probabilities: ArrayLike) -> np.ndarray:
     """Return the entropy of each row of probabilities, from 0 (certain) to 1.
 
     Examples
@@ -29,24 +29,28 @@ def uncertainty(probabilities: Any) -> np.ndarray:
     return np.asarray(-(P * logs).sum(axis=1) / np.log(P.shape[1]) + 0.0)
 
 
-def suggest(vectors: Any, probabilities: Any, n: int, random_state: int = 0) -> np.ndarray:
-    """Return the rows whose labels would tell most: uncertain ones, unlike one another.
+def suggest(
+    vectors: ArrayLike, probabilities: ArrayLike, n: int, random_state: int = 0
+) -> np.ndarray:
+    """Return rows to label next: uncertain and different from one another.
 
-    The most uncertain rows, ten for each one asked for, are put into `n` clusters by their
-    vectors, weighted by their uncertainty, and of each cluster the row nearest to its centre
-    is taken (F. Zhdanov, "Diverse mini-batch Active Learning", 2019).
+    The most uncertain rows, ten for each one asked for, are clustered by their vectors with
+    their uncertainty as weight. The row nearest to the centre of each cluster is returned
+    (F. Zhdanov, "Diverse mini-batch Active Learning", 2019).
 
     Parameters
     ----------
     vectors : array-like of shape (n_rows, n_features)
     probabilities : array-like of shape (n_rows, n_classes)
     n : int
+        The number of rows.
     random_state : int, default=0
+        Seed of the clustering, and of the order of equally uncertain rows.
 
     Returns
     -------
     numpy.ndarray of int, shape (min(n, n_rows),)
-        Places of different rows, the most uncertain first.
+        Indices of distinct rows, the most uncertain first.
 
     Raises
     ------
@@ -61,14 +65,14 @@ def suggest(vectors: Any, probabilities: Any, n: int, random_state: int = 0) -> 
     """
     vectors, doubt = np.asarray(vectors), uncertainty(probabilities)
     if n < 1:
-        raise InputError(f"n={n!r}: at least 1 text is suggested.")
+        raise InputError("at least 1.", parameter="n", value=n)
     if not len(doubt):
-        raise InputError("there are no rows to suggest from.")
+        raise InputError("no rows to suggest from.", parameter="vectors")
     n = min(n, len(doubt))
-    order = np.random.default_rng(random_state).permutation(len(doubt))  # equals by chance
-    rows = order[np.argsort(-doubt[order], kind="stable")][: TAKEN * n]
+    order = np.random.default_rng(random_state).permutation(len(doubt))  # ties in random order
+    rows = order[np.argsort(-doubt[order], kind="stable")][: CANDIDATES * n]
     with warnings.catch_warnings():
-        # Rows that are alike make fewer clusters; the rest is filled up below.
+        # Equal rows make fewer clusters than asked for; the rest is filled up below.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clusters = KMeans(n, n_init=1, random_state=random_state).fit(
             vectors[rows], sample_weight=doubt[rows] + 1e-6

@@ -17,8 +17,11 @@ import pytest
 from frozenbert import DistilBertVectorizer, InputError
 from frozenbert.cli import main as cli
 from frozenbert.encoders.sources import find_encoder
-from frozenbert.finetune.finetuning import Recipe, finetune, training_folder
-from frozenbert.finetune.trainer import Targets
+from frozenbert.errors import CheckpointWarning
+from frozenbert.finetune.checkpoints import TrainingFolder
+from frozenbert.finetune.finetuning import finetune
+from frozenbert.finetune.recipe import Recipe
+from frozenbert.finetune.targets import Targets
 
 pytest.importorskip("accelerate", reason="fine-tuning needs accelerate")
 
@@ -37,6 +40,12 @@ def vectors(folder, texts=GOOD + BAD, **settings):
     return DistilBertVectorizer(str(folder), progress=False, **settings).fit_transform(texts)
 
 
+def assert_alike(history, expected):
+    assert [epoch["epoch"] for epoch in history] == [epoch["epoch"] for epoch in expected]
+    for epoch, other in zip(history, expected, strict=True):
+        assert epoch == pytest.approx(other, abs=1e-5)
+
+
 def test_it_learns_and_what_comes_out_is_an_encoder(tiny, tmp_path):
     seen, recipe = [], replace(FAST, epochs=10, lr=1e-3)
     done = tune(tiny, tmp_path / "mine", recipe, on_epoch=seen.append)
@@ -47,7 +56,7 @@ def test_it_learns_and_what_comes_out_is_an_encoder(tiny, tmp_path):
     there = {p.name for p in (tmp_path / "mine").iterdir()}
     assert there >= {"config.json", "model.safetensors", "tokenizer.json", "finetune.json"}
     assert "losses.png" in there
-    assert not training_folder(tmp_path / "mine").exists()
+    assert not TrainingFolder(tmp_path / "mine").path.exists()
     facts = json.loads((tmp_path / "mine" / "finetune.json").read_text())
     assert facts["base"]["name"] == tiny
     assert facts["labels"] == ["bad", "good"]
@@ -65,18 +74,19 @@ def test_vectors_of_before_and_after_never_mix(tiny, tmp_path):
     tune(tiny, tmp_path / "mine")
     cold = vectors(tmp_path / "mine", cache_dir=None)
     before = vectors(tiny)
-    np.testing.assert_array_equal(vectors(tmp_path / "mine"), cold)
+    np.testing.assert_allclose(vectors(tmp_path / "mine"), cold, atol=1e-5)
     assert not np.allclose(before, cold)
     # The loaded encoder, which vectorizers share, was not trained.
-    np.testing.assert_array_equal(vectors(tiny, cache_dir=None), before)
+    np.testing.assert_allclose(vectors(tiny, cache_dir=None), before, atol=1e-5)
 
 
 def test_a_seed_makes_it_repeatable(tiny, tmp_path):
     first = tune(tiny, tmp_path / "a")
     second = tune(tiny, tmp_path / "b")
     other = tune(tiny, tmp_path / "c", replace(FAST, seed=1))
-    assert first.history == second.history != other.history
-    np.testing.assert_array_equal(vectors(tmp_path / "a"), vectors(tmp_path / "b"))
+    assert_alike(first.history, second.history)
+    assert first.history[-1]["loss"] != pytest.approx(other.history[-1]["loss"], abs=1e-4)
+    np.testing.assert_allclose(vectors(tmp_path / "a"), vectors(tmp_path / "b"), atol=1e-4)
 
 
 def test_the_pooling_is_declared(tiny, tmp_path):
@@ -116,7 +126,7 @@ def test_many_labels_and_probabilities(tiny, tmp_path):
     done = tune(tiny, tmp_path / "soft", labels=p, valid=(TEXTS[:10], p[:10]))
     # It cannot be under the entropy of what it learns from.
     assert 0.325 < done.history[-1]["loss"] < done.history[0]["train_loss"]
-    with pytest.raises(InputError, match="probabilities are from 0 to 1, and a row's sum is 1"):
+    with pytest.raises(InputError, match="probabilities are from 0 to 1, and their sum"):
         tune(tiny, tmp_path / "none", labels=p * 2, valid=(TEXTS[:10], p[:10]))
 
 
@@ -133,16 +143,16 @@ def test_what_was_done_is_not_done_again(tiny, tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"mine: holds 'thesis.txt' and is no encoder that was"):
+    with pytest.raises(InputError, match=r"mine: contains 'thesis.txt' and is not an encoder"):
         tune(tiny, tmp_path / "mine")
     (tmp_path / "mine" / "thesis.txt").unlink()
     tune(tiny, tmp_path / "mine")
     (tmp_path / "mine" / "model.joblib").write_text("put there by its owner")
-    with pytest.raises(InputError, match=r"mine: holds 'model.joblib' and is no encoder that was"):
+    with pytest.raises(InputError, match=r"mine: contains 'model.joblib' and is not an encoder"):
         tune(tiny, tmp_path / "mine", replace(FAST, seed=1))
     assert (tmp_path / "mine" / "model.joblib").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file: stands there already and is no encoder"):
+    with pytest.raises(InputError, match="file: already exists and is not an encoder"):
         tune(tiny, tmp_path / "file")
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
 
@@ -152,9 +162,9 @@ def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
     [
         ({"epochs": 0}, "epochs=0: a whole number of at least 1"),
         ({"lr": -1.0}, "lr=-1.0: a number above 0"),
-        ({"dropout": 1.0}, "dropout=1.0: a share from 0 to below 1"),
+        ({"dropout": 1.0}, "dropout=1.0: from 0 to below 1"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1: 0 or above"),
-        ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, which the encoder"),
+        ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, the number of layers"),
         ({"max_length": 41}, "max_length=41: encoder .* takes at most 40 tokens"),
         ({"pooling": "sum"}, "pooling='sum': 'auto', one of"),
         ({"pooling": ("mean", "mean")}, r"pooling=\('mean', 'mean'\): 'auto', one of"),
@@ -174,7 +184,7 @@ def stopped_after(tiny, out, epochs):
 
     with pytest.raises(KeyboardInterrupt):
         tune(tiny, out, on_epoch=stop)
-    return sorted(folder.name for folder in training_folder(out).glob("checkpoint-*"))
+    return sorted(folder.name for folder in TrainingFolder(out).path.glob("checkpoint-*"))
 
 
 def test_what_was_begun_is_lost_to_no_mistake(tiny, tmp_path):
@@ -182,24 +192,24 @@ def test_what_was_begun_is_lost_to_no_mistake(tiny, tmp_path):
     assert kept
     with pytest.raises(InputError, match="takes at most 40 tokens"):
         tune(tiny, tmp_path / "mine", replace(FAST, max_length=99))
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     assert sorted(folder.name for folder in work.glob("checkpoint-*")) == kept
-    with pytest.warns(UserWarning, match="checkpoints of another training .* are discarded"):
+    with pytest.warns(CheckpointWarning, match="of another training .* are discarded"):
         tune(tiny, tmp_path / "mine", replace(FAST, epochs=1))
 
 
 def test_a_folder_of_checkpoints_that_is_none(tiny, tmp_path):
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     work.mkdir()
     (work / "precious").write_text("")
-    with pytest.raises(InputError, match="is in the way, and none of ours; move it"):
+    with pytest.raises(InputError, match="contains other files: move it"):
         tune(tiny, tmp_path / "mine")
     assert (work / "precious").exists()
 
 
 def test_two_trainings_for_one_folder(tiny, tmp_path):
     def again(_):
-        with pytest.raises(InputError, match="mine: another process is training an encoder for it"):
+        with pytest.raises(InputError, match="mine: another process is training an encoder for"):
             tune(tiny, tmp_path / "mine")
 
     tune(tiny, tmp_path / "mine", replace(FAST, epochs=1), on_epoch=again)
@@ -211,7 +221,7 @@ def test_a_training_that_diverges_leaves_what_is_there(tiny, tmp_path):
     before = vectors(tmp_path / "mine", cache_dir=None)
     with pytest.raises(InputError, match=r"lr=1e\+20: the training diverged"):
         tune(tiny, tmp_path / "mine", replace(FAST, lr=1e20))
-    np.testing.assert_array_equal(vectors(tmp_path / "mine", cache_dir=None), before)
+    np.testing.assert_allclose(vectors(tmp_path / "mine", cache_dir=None), before, atol=1e-5)
 
 
 def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatch):
@@ -225,7 +235,7 @@ def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatc
 
     def keep(epoch):
         # Those of an epoch are written after its figures are told.
-        for folder in training_folder(tmp_path / "mine").glob("checkpoint-*"):
+        for folder in TrainingFolder(tmp_path / "mine").path.glob("checkpoint-*"):
             seen[folder.name] = load_file(folder / "model.safetensors")
 
     done = tune(tiny, tmp_path / "mine", replace(FAST, epochs=4), on_epoch=keep)
@@ -239,18 +249,18 @@ def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatc
 def test_labels_that_do_not_go_together(tiny, tmp_path):
     flags = pd.DataFrame({"a": [1, 0] * 20, "b": [0] * 40})
     valid = (TEXTS[:2], pd.DataFrame({"a": [1, 0], "b": [0, 1]}))
-    with pytest.raises(InputError, match="the label 'b' stands in the validation rows alone"):
+    with pytest.raises(InputError, match="labels: the label 'b' has no training text"):
         tune(tiny, tmp_path / "mine", labels=flags, valid=valid)
-    with pytest.raises(InputError, match=r"valid_labels has the columns \['b', 'a'\], and labels"):
+    with pytest.raises(InputError, match=r"valid_labels: the columns are \['b', 'a'\], and those"):
         tune(tiny, tmp_path / "mine", labels=flags, valid=(TEXTS[:2], valid[1][["b", "a"]]))
-    with pytest.raises(InputError, match="there is only one label"):
+    with pytest.raises(InputError, match="labels: one column only"):
         tune(tiny, tmp_path / "mine", labels=flags[["a"]], valid=(TEXTS[:2], valid[1][["a"]]))
-    with pytest.raises(InputError, match="all training rows have the label 'good'"):
+    with pytest.raises(InputError, match="all training texts have the class 'good'"):
         tune(tiny, tmp_path / "mine", labels=["good"] * 40, valid=(["a"], ["good"]))
 
 
 def test_a_label_that_only_the_validation_rows_have(tiny, tmp_path):
-    with pytest.raises(InputError, match="'fair' stands in the validation rows alone, and the"):
+    with pytest.raises(InputError, match="valid_labels: the class 'fair' has no training text"):
         tune(tiny, tmp_path / "mine", valid=(["so so"], ["fair"]))
 
 
@@ -267,8 +277,8 @@ def test_no_room_says_what_to_do(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", no_room)
     says = (
-        r"does not suffice for batches of 8 texts: lower batch_size \(and raise "
-        r"gradient_accumulation_steps by as much, so that a step is as large\), or cut texts"
+        r"batch_size=8: memory does not suffice .* lower it \(and raise "
+        r"gradient_accumulation_steps by the same factor"
     )
     with pytest.raises(InputError, match=says):
         tune(tiny, tmp_path / "mine")
@@ -285,14 +295,14 @@ def test_a_checkpoint_cut_short_is_not_gone_on_from(tiny, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         tune(tiny, tmp_path / "mine", on_epoch=stop)
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     last = max(work.glob("checkpoint-*"), key=lambda f: int(f.name[11:]))
     (last / "trainer_state.json").write_text('{"epo')
     again = []
     done = tune(tiny, tmp_path / "mine", on_epoch=again.append)
     assert [epoch["epoch"] for epoch in again] == [2, 3]
-    assert done.history == expected.history
-    np.testing.assert_array_equal(vectors(tmp_path / "mine"), vectors(tmp_path / "whole"))
+    assert_alike(done.history, expected.history)
+    np.testing.assert_allclose(vectors(tmp_path / "mine"), vectors(tmp_path / "whole"), atol=1e-4)
 
 
 @pytest.fixture
@@ -360,7 +370,7 @@ def test_a_killed_training_goes_on(tiny, table, tmp_path):
     command += ["--epochs", "6", "--lr", "1e-4"]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([*command, "--out", str(out)])
-    work, deadline = training_folder(out), time.monotonic() + 240
+    work, deadline = TrainingFolder(out).path, time.monotonic() + 240
     while not list(work.glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
@@ -372,4 +382,5 @@ def test_a_killed_training_goes_on(tiny, table, tmp_path):
     assert "epoch 1 " not in done.stdout
     assert "epoch 6 " in done.stdout
     assert not work.exists()
-    np.testing.assert_array_equal(vectors(out), vectors(tmp_path / "whole"))
+    # A resumed training sums in another order on some CPUs.
+    np.testing.assert_allclose(vectors(out), vectors(tmp_path / "whole"), atol=1e-4)
