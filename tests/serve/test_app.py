@@ -55,20 +55,18 @@ def test_answers_equal_those_of_python(many, tiny, tmp_path):
     new = ["a good one", "a bad one", ""]
     expected = predict(model, new)
     with serving(model, tmp_path) as client:
-        found = client.predict(*new).json
+        answer = client.predict(*new).json
     if many:
-        assert found["labels"] == [0, 1]
-        flags = [[label in chosen for label in (0, 1)] for chosen in found["predictions"]]
+        assert answer["labels"] == [0, 1]
+        flags = [[label in chosen for label in (0, 1)] for chosen in answer["predictions"]]
         np.testing.assert_array_equal(
             flags, np.stack([expected["prediction_0"], expected["prediction_1"]], axis=1)
         )
     else:
-        assert found["labels"] == ["no", "yes"]
-        assert found["predictions"] == expected["prediction"].tolist()
-    expected_probabilities = np.stack(
-        [expected[f"proba_{label}"] for label in found["labels"]], axis=1
-    )
-    np.testing.assert_allclose(found["probabilities"], expected_probabilities, atol=1e-6)
+        assert answer["labels"] == ["no", "yes"]
+        assert answer["predictions"] == expected["prediction"].tolist()
+    probabilities = [expected[f"proba_{label}"] for label in answer["labels"]]
+    np.testing.assert_allclose(answer["probabilities"], np.transpose(probabilities), atol=1e-5)
 
 
 def test_odd_texts_are_accepted(client):
@@ -272,7 +270,7 @@ def test_of_many_wrong_texts_one_is_named(client):
     begun = time.perf_counter()
     answer = client("POST", "/predict", {"texts": [1] * 1_000_000})
     assert answer.status == 422
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 20
 
 
 def test_other_methods_paths_and_types(client):
@@ -313,11 +311,11 @@ def test_memory_for_bodies_is_bounded(model, tmp_path, monkeypatch):
 
 def test_the_time_limit_of_an_answer(model, tmp_path):
     model.go.clear()
-    with serving(model, tmp_path, limits=Limits(seconds=0.3)) as client:
+    with serving(model, tmp_path, limits=Limits(seconds=1.5)) as client:
         answer = client.predict("a")
         assert (answer.status, answer.json["detail"]) == (
             504,
-            "no answer within 0.3 seconds.",
+            "no answer within 1.5 seconds.",
         )
         model.go.set()
         assert client.predict("fine").status == 200
@@ -495,9 +493,9 @@ def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
 def test_counters_for_prometheus(client):
     client.predict("a", "b", "c")
     client("GET", "/nowhere")
-    found = client("GET", "/metrics")
-    assert found.headers["content-type"].startswith("text/plain")
-    text = found.body.decode()
+    answer = client("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    text = answer.body.decode()
     for line in (
         'frozenbert_requests_total{path="/predict",status="200"} 1.0',
         'frozenbert_requests_total{path="other",status="404"} 1.0',

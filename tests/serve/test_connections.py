@@ -146,7 +146,7 @@ def test_a_half_closed_client_gets_a_whole_table(client):
 
 def test_a_half_closed_client_is_answered_within_the_time_limit(model, tmp_path):
     model.go.clear()
-    with serving(model, tmp_path, limits=Limits(seconds=0.3)) as client:
+    with serving(model, tmp_path, limits=Limits(seconds=1.5)) as client:
         with connected(client) as connection:
             connection.sendall(post())
             connection.shutdown(socket.SHUT_WR)
@@ -185,7 +185,7 @@ def test_half_of_a_request_gets_no_answer(client, start):
 
 def test_slow_clients_are_disconnected(model, tmp_path, monkeypatch):
     monkeypatch.setattr("frozenbert.serve.process.HEAD_SECONDS", 0.5)
-    with serving(model, tmp_path, limits=Limits(seconds=0.5)) as client:
+    with serving(model, tmp_path, limits=Limits(seconds=1.5)) as client:
         with connected(client) as slow:
             slow.sendall(post()[:-1])
             assert b" 408 " in slow.recv(4096)
@@ -236,7 +236,7 @@ def test_trailers_are_ignored(client):
 def test_a_client_that_does_not_read_is_disconnected(model, tmp_path, caplog):
     logging.getLogger("frozenbert.serve").propagate = True
     rows = ("text\n" + f"{'good ' * 1000}\n" * 1900).encode()
-    with serving(model, tmp_path, limits=Limits(seconds=0.5)) as client, connected(client) as deaf:
+    with serving(model, tmp_path, limits=Limits(seconds=1.5)) as client, connected(client) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(post(rows, path="/predict.csv"))
         wait_until(lambda: "TimeoutError" in caplog.text)

@@ -33,9 +33,9 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
     """Run what the image build would run: tests cannot rely on a container engine."""
     source, opt = tmp_path / "src", tmp_path / "opt"
     instructions = dockerfile()
-    for kind, said in instructions:
-        if kind == "COPY" and not said.startswith("--from"):
-            *names, target = said.split()
+    for kind, rest in instructions:
+        if kind == "COPY" and not rest.startswith("--from"):
+            *names, target = rest.split()
             for name in names:
                 where = source / target / ("" if target == "./" else ".")
                 if (REPO / name).is_dir():
@@ -43,10 +43,10 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
                 else:
                     where.mkdir(parents=True, exist_ok=True)
                     shutil.copy(REPO / name, where)
-    arguments = dict(said.split("=", 1) for kind, said in instructions if kind == "ARG")
+    arguments = dict(rest.split("=", 1) for kind, rest in instructions if kind == "ARG")
     # The environment may name another index for the CPU build of torch.
     arguments["TORCH_INDEX"] = os.environ.get("PIP_EXTRA_INDEX_URL", "")
-    (command,) = (said for kind, said in instructions if kind == "RUN")
+    (command,) = (rest for kind, rest in instructions if kind == "RUN")
     done = subprocess.run(
         ["sh", "-ec", command.replace("/opt/venv", str(opt / "venv"))],
         cwd=source,
@@ -58,7 +58,7 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
     assert done.returncode == 0, done.stderr
     shutil.rmtree(source)
 
-    of_kind = {kind: said for kind, said in instructions}
+    of_kind = {kind: rest for kind, rest in instructions}
     program, *options = [*json.loads(of_kind["ENTRYPOINT"]), *json.loads(of_kind["CMD"])]
     options = [str(folder) if option == "/model" else option for option in options]
     python = opt / "venv" / "bin" / "python"
@@ -76,9 +76,9 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
         text=True,
     )
     try:
-        said = [server.stdout.readline() for _ in range(2)]
-        assert "serving" in said[-1], (said, server.stderr.read())
-        client = Client(int(re.search(r":(\d+) ", said[-1])[1]))
+        output = [server.stdout.readline() for _ in range(2)]
+        assert "serving" in output[-1], (output, server.stderr.read())
+        client = Client(int(re.search(r":(\d+) ", output[-1])[1]))
         health = json.loads(of_kind["HEALTHCHECK"].partition("CMD ")[2])
         health = [word.replace("8000", str(client.port)) for word in health]
         subprocess.run(health, env=environment, check=True)
@@ -95,9 +95,9 @@ def test_the_container_is_small_and_runs_without_root():
     instructions = dockerfile()
     assert ("USER", "10001:10001") in instructions
     assert instructions[-1] == ("CMD", '["--model", "/model"]')
-    (extras,) = (said for kind, said in instructions if said.startswith("EXTRAS"))
+    (extras,) = (rest for kind, rest in instructions if rest.startswith("EXTRAS"))
     assert extras == "EXTRAS=serve"
     ignored = (REPO / ".dockerignore").read_text().split()
     assert ignored[0] == "*", "only named files are copied: no data, no models"
-    copied = {name for kind, said in instructions if kind == "COPY" for name in said.split()[:-1]}
+    copied = {name for kind, rest in instructions if kind == "COPY" for name in rest.split()[:-1]}
     assert {line[1:] for line in ignored if line.startswith("!")} <= copied

@@ -129,9 +129,9 @@ def test_a_table_is_labelled_and_downloaded(page, tmp_path, way):
     assert page.locator("#table-answer").inner_text() == "150 rows labelled."
     with page.expect_download() as download:
         link.click()
-    found = list(csv.DictReader(download.value.path().open(newline="", encoding="utf-8")))
-    assert [row["id"] for row in found] == [row["id"] for row in rows]
-    assert {row["prediction"] for row in found} == {"good"}
+    labelled = list(csv.DictReader(download.value.path().open(newline="", encoding="utf-8")))
+    assert [row["id"] for row in labelled] == [row["id"] for row in rows]
+    assert {row["prediction"] for row in labelled} == {"good"}
 
 
 def test_rows_of_a_spreadsheet_stay_tsv(page):

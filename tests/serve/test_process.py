@@ -75,9 +75,9 @@ def test_500_requests_of_50_clients(packaged, folder):
         answers = list(pool.map(client.predict, texts))
         metrics = client("GET", "/metrics").body.decode()
     assert {answer.status for answer in answers} == {200}
-    found = np.array([answer.json["probabilities"][0] for answer in answers])
+    probabilities = np.array([answer.json["probabilities"][0] for answer in answers])
     expected_probabilities = np.stack([expected["proba_bad"], expected["proba_good"]], axis=1)
-    np.testing.assert_allclose(found, expected_probabilities, atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected_probabilities, atol=1e-5)
     assert [answer.json["predictions"][0] for answer in answers] == expected["prediction"].tolist()
     assert "frozenbert_texts_total 500.0" in metrics
     batches = float(re.search(r"^frozenbert_batch_texts_count (\S+)", metrics, re.MULTILINE)[1])

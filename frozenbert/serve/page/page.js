@@ -82,15 +82,15 @@ async function answer() {
   }
 }
 
-function show(text, found) {
+function show(text, result) {
   shown = text;
-  const chosen = [found.predictions[0]].flat();
+  const chosen = [result.predictions[0]].flat();
   const names = chosen.map(String).join(", ") || "no label";
-  const p = found.probabilities?.[0];
+  const p = result.probabilities?.[0];
   const likeliest = p && Math.max(...p);
   say(at("answer"), card.many_labels || !p ? `Answer: ${names}` : `Answer: ${names}, ${percent(likeliest)}`);
   at("why").hidden = !p;
-  const rows = found.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
+  const rows = result.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
   const many = rows.length > SHOWN;
   if (many) rows.sort((a, b) => b.p - a.p);
   draw(at("bars"), p ? rows.slice(0, SHOWN) : []);
@@ -133,13 +133,13 @@ at("explain").addEventListener("click", async () => {
   }
 });
 
-function explain(text, found) {
-  const largest = Math.max(...found.words.map((word) => Math.abs(word.weight)), 1e-9);
+function explain(text, result) {
+  const largest = Math.max(...result.words.map((word) => Math.abs(word.weight)), 1e-9);
   const letters = Array.from(text); // positions count characters, as in Python
   const parts = [];
   const rows = [];
   let place = 0;
-  for (const word of found.words) {
+  for (const word of result.words) {
     const end = word.start + Array.from(word.word).length;
     parts.push(letters.slice(place, word.start).join(""));
     const points = `${word.weight < 0 ? "−" : "+"}${Math.abs(100 * word.weight).toFixed(1)}`;
@@ -159,11 +159,11 @@ function explain(text, found) {
   parts.push(letters.slice(place).join(""));
   at("words").replaceChildren(...parts);
   at("table").replaceChildren(...rows.sort((a, b) => b[0] - a[0]).map(([, row]) => row));
-  const left = found.n_words - found.words.length;
+  const left = result.n_words - result.words.length;
   const note =
-    `Solid lines: without the word, “${found.label}” is less probable. Dotted lines: more probable. ` +
+    `Solid lines: without the word, “${result.label}” is less probable. Dotted lines: more probable. ` +
     `Approximate, because words act together.` +
-    (left > 0 ? ` The ${left} words after the first ${found.words.length} are not tried.` : "");
+    (left > 0 ? ` The ${left} words after the first ${result.words.length} are not tried.` : "");
   at("explained").hidden = false;
   say(at("note"), note);
 }
