@@ -1,4 +1,4 @@
-"""What one would write first: a request, a forward pass. For benchmarks/serve.py to compare with.
+"""A plain server with one forward pass per request, for benchmarks/serve.py to compare with.
 
 python benchmarks/naive_server.py MODEL PORT {threads,loop}
 """
@@ -30,13 +30,13 @@ def predict(asked: Texts) -> dict[str, list]:
 
 
 async def predict_in_the_loop(asked: Texts) -> dict[str, list]:
-    """Label texts, and let nobody else in meanwhile."""
+    """Label texts in the event loop, one request at a time."""
     return predict(asked)
 
 
 if __name__ == "__main__":
     path, port, how = sys.argv[1:]
     model = joblib.load(path)
-    model.predict(["The first answer loads the encoder."])
+    model.predict(["This first text loads the encoder."])
     app.post("/predict")(predict if how == "threads" else predict_in_the_loop)
     uvicorn.run(app, port=int(port), log_level="warning")

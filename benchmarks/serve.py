@@ -1,10 +1,10 @@
-"""The service under load, beside a server that gives each request a forward pass of its own.
+"""The service under load, compared with a server that runs one forward pass per request.
 
     python benchmarks/serve.py [--requests 500] [--clients 50] [--rounds 3]
 
 One model (the packaged encoder, mean pooling, trained on SST-2's first 2,000 rows in
-$FROZENBERT_TEXTS), one sentence of dev.tsv a request, all clients at once on loopback. The ways
-take turns; each round has a fresh process, and the clients are a process of their own.
+$FROZENBERT_TEXTS), one sentence of dev.tsv per request, all clients at once on loopback. Each
+round starts a new process for each server, in turn; the clients run in a separate process.
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ def _ask(connection: http.client.HTTPConnection, text: str) -> list[float]:
 def _load(port: int, texts: Sequence[str], n_clients: int, expected: np.ndarray) -> dict[str, Any]:
     """Ask for all texts, and check the answers."""
     seconds = np.zeros(len(texts))
-    found = np.zeros_like(expected)
+    probabilities = np.zeros_like(expected)
 
     def client(first: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         for i in range(first, len(texts), n_clients):
             begun = time.perf_counter()
-            found[i] = _ask(connection, texts[i])
+            probabilities[i] = _ask(connection, texts[i])
             seconds[i] = time.perf_counter() - begun
         connection.close()
 
@@ -132,7 +132,7 @@ def _load(port: int, texts: Sequence[str], n_clients: int, expected: np.ndarray)
         "p50_ms": p50,
         "p95_ms": p95,
         "p99_ms": p99,
-        "largest_difference": float(np.abs(found - expected).max()),
+        "largest_difference": float(np.abs(probabilities - expected).max()),
     }
 
 

@@ -372,7 +372,7 @@ class _RequestParser:
         self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # after a body come trailers, which nobody asks for
+        if self._in_head:  # trailers come after the body and are ignored
             self._headers.append((name, value))
             self._protocol.on_header(name, value)
 
@@ -466,9 +466,9 @@ class _Connection(HttpToolsProtocol):
     def _probe(self) -> None:
         """Drop the connection if the client has closed both sides.
 
-        The end of the client's data looks the same, whether it has closed one side or both; but
-        to bytes of ours its system answers with a reset if it has closed both. An interim
-        response is such bytes: clients skip it while they wait for the answer.
+        The end of the client's data looks the same whether it has closed one side or both. If
+        it has closed both, its system answers further bytes with a reset. The bytes sent here
+        are an interim response, which clients skip while they wait for the answer.
         """
         if self._channel.is_closing() or self._is_idle():
             return

@@ -18,6 +18,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 LABELS = ["bad", "good"]
+NOUNS = ["film", "plot", "cast", "score", "scene", "script", "ending", "camera", "hero", "joke"]
+GOOD = ["stirring", "warm", "funny", "clever", "moving", "graceful"]
+BAD = ["dull", "hollow", "clumsy", "tired", "boring", "lifeless"]
+FILMS = [
+    f"a {word} {noun}" for noun in NOUNS for pair in zip(GOOD, BAD, strict=True) for word in pair
+]
 DEADLINE = 60  # seconds for anything that happens soon; a busy machine needs some of them
 
 
@@ -89,6 +95,17 @@ class Client:
 
     def predict(self, *texts: str, **options: Any) -> Answer:
         return self("POST", "/predict", {"texts": list(texts)}, **options)
+
+
+def save_films(folder: Path) -> Path:
+    """Save a model on trained weights in both forms; return the folder."""
+    from frozenbert import make_text_classifier, save_model
+    from frozenbert.encoders.sources import PACKAGED_ENCODER
+
+    model = make_text_classifier(PACKAGED_ENCODER, C=0.01, cv=2, cache_dir=None)
+    model.fit(FILMS, ["good", "bad"] * (len(FILMS) // 2))
+    save_model(model, folder / "model.joblib")
+    return folder
 
 
 @contextlib.contextmanager

@@ -1,28 +1,25 @@
-"""The web service: what it answers, what it refuses, and what it keeps to itself."""
+"""The web service: answers, refusals, privacy, and the card."""
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 import logging
 import re
-import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import LABELS, WordModel, serving
+from serving import LABELS, WordModel, serving, wait_for, wait_until
 
-from frozenbert import InputError, make_text_classifier, save_model
+from frozenbert import make_text_classifier
 from frozenbert.cli.main import main
 from frozenbert.pipeline import predict
 from frozenbert.serve.guard import Limits
-from frozenbert.serve.request_queue import QueueFullError, RequestQueue
+from frozenbert.tables.reading import read_table
 
 PAGE = Path(__file__).parents[2] / "frozenbert" / "serve" / "page"
 
@@ -51,28 +48,28 @@ def test_labels_and_probabilities(client):
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_a_model_of_ours_answers_as_in_python(many, tiny, tmp_path):
+def test_answers_equal_those_of_python(many, tiny, tmp_path):
     texts = [f"{word} film {n}" for n in range(10) for word in ("good", "bad")]
     y = np.array([[1, 0], [0, 1]] * 10) if many else ["yes", "no"] * 10
     model = make_text_classifier(tiny, C=0.1, cv=2, multi_label=many, cache_dir=None).fit(texts, y)
     new = ["a good one", "a bad one", ""]
     expected = predict(model, new)
     with serving(model, tmp_path) as client:
-        found = client.predict(*new).json
+        answer = client.predict(*new).json
     if many:
-        assert found["labels"] == [0, 1]
-        flags = [[label in chosen for label in (0, 1)] for chosen in found["predictions"]]
+        assert answer["labels"] == [0, 1]
+        flags = [[label in chosen for label in (0, 1)] for chosen in answer["predictions"]]
         np.testing.assert_array_equal(
             flags, np.stack([expected["prediction_0"], expected["prediction_1"]], axis=1)
         )
     else:
-        assert found["labels"] == ["no", "yes"]
-        assert found["predictions"] == expected["prediction"].tolist()
-    of_python = np.stack([expected[f"proba_{label}"] for label in found["labels"]], axis=1)
-    np.testing.assert_allclose(found["probabilities"], of_python, atol=1e-6)
+        assert answer["labels"] == ["no", "yes"]
+        assert answer["predictions"] == expected["prediction"].tolist()
+    probabilities = [expected[f"proba_{label}"] for label in answer["labels"]]
+    np.testing.assert_allclose(answer["probabilities"], np.transpose(probabilities), atol=1e-5)
 
 
-def test_odd_texts_are_texts(client):
+def test_odd_texts_are_accepted(client):
     odd = [
         "<script>alert(1)</script>",
         "a\0b",
@@ -86,7 +83,7 @@ def test_odd_texts_are_texts(client):
     assert len(answer.json["predictions"]) == len(odd)
 
 
-def test_words_that_carry_an_answer(client, model):
+def test_effect_of_each_word(client, model):
     answer = client("POST", "/explain", {"text": "a good,  bad good"}).json
     assert answer["label"] == "good"
     assert answer["probability"] == pytest.approx(3 / 5)
@@ -108,14 +105,16 @@ def test_at_most_64_words_are_tried(client, model):
     assert len(model.calls[0]) == 65
     assert client("POST", "/explain", {"text": ""}).json["words"] == []
     wrong = client("POST", "/explain", {"text": "a", "label": "ugly"})
-    assert (wrong.status, wrong.json["detail"][:26]) == (422, "label: is none of this mod")
+    assert wrong.status == 422
+    assert "label: this model has no such label" in wrong.json["detail"]
 
 
 # Tables
 
 
-def rows_of(answer):
-    return list(csv.reader(io.StringIO(answer.body.decode(), newline="")))
+def rows_of(answer, delimiter=","):
+    content = io.StringIO(answer.body.decode(), newline="")
+    return list(csv.reader(content, delimiter=delimiter))
 
 
 def send(client, content, kind="text/csv", query=""):
@@ -143,11 +142,69 @@ def test_a_long_table_goes_block_by_block(client, model):
     assert max(map(len, model.calls)) <= 64
 
 
-def test_tsv_and_named_columns(client):
-    answer = send(client, 'a "good\tbad\n', "text/tab-separated-values", "?text_column=1")
-    assert rows_of(answer)[1][:3] == ['a "good', "bad", "bad"]
+def test_named_columns(client):
     answer = send(client, "one,two\ngood,bad\n", query="?text_column=two&header=true")
     assert rows_of(answer)[1][2] == "bad"
+    for query in ("?text_column=three", "?text_column=", "?text_column=three&header=true"):
+        answer = send(client, "one,two\ngood,bad\n", query=query)
+        assert answer.status == 422, query
+        assert "three" in answer.json["detail"] or "''" in answer.json["detail"]
+        assert "--" not in answer.json["detail"]
+
+
+TABS = "text/tab-separated-values"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "query", "delimiter"),
+    [
+        ("id,text\n1,good\n", "text/csv", "", ","),
+        ("id;text\n1;good, not bad\n2;bad\n", "text/csv", "", ";"),
+        ("id|text\n1|good, not bad\n2|bad\n", "text/csv", "", "|"),
+        ("id\ttext\n1\tgood, not bad\n2\tbad\n", "text/csv", "", "\t"),
+        ("id\ttext\n1\tgood\n", TABS, "", "\t"),
+        ("sep=;\nid;text\n1;good, not bad\n", "text/csv", "", ";"),
+        ("id;text\n1;good, not bad\n2;bad\n", "text/csv", "?delimiter=%3B", ";"),
+        ("id,x;text\n1,x;good\n", "text/csv", "?delimiter=%3B&header=true", ";"),
+        ("id,x;text\n1,x;good\n", "text/csv", "?delimiter=;&header=true", ";"),
+        ("id|text\n1|good\n", "text/csv", "?delimiter=%7C", "|"),
+        ("id\ttext\n1\tgood\n", "text/csv", "?delimiter=%09", "\t"),
+        ("id\ttext\n1\tgood\n", "text/csv", "?delimiter=tab", "\t"),
+        ("id;text\n1;good\n", TABS, "?delimiter=;", ";"),
+    ],
+)
+def test_the_answer_has_the_delimiter_of_the_table(client, content, kind, query, delimiter):
+    answer = send(client, content, kind, query)
+    assert answer.status == 200, answer.body
+    expected = TABS if delimiter == "\t" else "text/csv"
+    assert answer.headers["content-type"] == f"{expected}; charset=utf-8"
+    header, first, *_ = rows_of(answer, delimiter)
+    assert header[1:] == ["text", "prediction", "proba_bad", "proba_good"]
+    assert first[1].startswith("good")
+    assert first[2] == "good"
+
+
+def test_a_tab_separated_answer_is_read_back(client, tmp_path):
+    texts = ['a "good', "good\nbad", "good\tbad", "bad"]
+    rows = "".join(
+        f'"{n}"\t"{text.replace(chr(34), chr(34) * 2)}"\n' for n, text in enumerate(texts)
+    )
+    answer = send(client, f'"id"\t"text"\n{rows}', TABS)
+    (tmp_path / "answer.tsv").write_bytes(answer.body)
+    table = read_table(tmp_path / "answer.tsv", header=True)
+    assert table.frame["text"].tolist() == texts
+
+
+def test_a_quote_in_tab_separated_rows_is_text(client):
+    answer = send(client, 'a "good\tbad\n', TABS, "?text_column=1")
+    assert rows_of(answer, "\t")[1][:3] == ['a "good', "bad", "bad"]
+
+
+@pytest.mark.parametrize("delimiter", ["", "x", ",,", "%22", "%0A"])
+def test_other_delimiters_are_refused(client, delimiter):
+    answer = send(client, "id,text\n1,good\n", query=f"?delimiter={delimiter}")
+    assert answer.status == 422
+    assert answer.json["detail"].startswith("delimiter: ")
 
 
 @pytest.mark.parametrize(
@@ -155,16 +212,19 @@ def test_tsv_and_named_columns(client):
     [
         (
             "text\n" + "a\n" * 30,
-            "table.csv: has more than 20 rows, which is the limit: send parts.",
+            "table.csv: has more than 20 rows, which is the limit: send it in parts.",
         ),
         ("text\nfine\n" + "x" * 60, "row 1 (counted from 0) has 60 characters; the limit is 50."),
         ("text,n\na,1\nb\n", "table.csv, line 3: the number of fields is 1, but 2 in the rows"),
-        ('text\n"a\n', "table.csv, line 2: unexpected end of data"),
-        ("text,prediction\na,1\n", "there is a column 'prediction' already"),
-        ("one,two\na b,c d\n", "which column holds the texts? Say text_column=NAME; the columns"),
+        ('text\n"a\n', "table.csv, line 2: "),
+        ("text,prediction\na,1\n", "the table has a column 'prediction' already"),
+        ("one,two\na b,c d\n", "text_column"),
+        ("a;b,c\nd;e,f\n", "delimiter: table.csv: its rows can be split at"),
+        ("sep=^\n" + "^" * 1000 + "\n", "table.csv: has more than 1,000 columns."),
+        ("\n\nsep=;\n" + ";" * 1000 + "\n", "table.csv: has more than 1,000 columns."),
         ("", "table.csv: the table is empty"),
         (",".join(map(str, range(1001))) + "\n", "table.csv: has more than 1,000 columns."),
-        ("text\n" + "a\n" * 20 + '"open', "table.csv, line 22: unexpected end of data"),
+        ("text\n" + "a\n" * 20 + '"open', "table.csv, line 22: "),
         (b"text\n\xff\n", "line 2: the byte 0xff is not UTF-8"),
         (b"text\na\0b\n", "line 2: holds a NUL byte"),
         (b"PK\x03\x04\x00", "holds a NUL byte"),
@@ -183,7 +243,7 @@ def test_tables_that_are_refused(model, tmp_path, content, says):
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (b'{"texts": ["a"', 400, "the body is no JSON"),
+        (b'{"texts": ["a"', 400, "the body is not valid JSON"),
         (b"\xff\xfe", 400, ""),
         (b"[" * 100_000, 400, ""),
         (b"", 422, "body: Field required"),
@@ -193,7 +253,7 @@ def test_tables_that_are_refused(model, tmp_path, content, says):
         (b'{"texts": []}', 422, "texts: List should have at least 1 item"),
         (b'{"texts": ["a", 3]}', 422, "texts.1: Input should be a valid string"),
         (b'{"texts": [null]}', 422, "texts.0: Input should be a valid string"),
-        (b'{"texts": ["\\ud800"]}', 422, "text 0 (counted from 0) holds a lone surrogate"),
+        (b'{"texts": ["\\ud800"]}', 422, "text 0 (counted from 0) contains a lone surrogate"),
         (json.dumps({"texts": ["a"] * 21}).encode(), 422, "21 texts; the limit is 20"),
         (json.dumps({"texts": ["a" * 51]}).encode(), 422, "text 0 (counted from 0) has 51 char"),
     ],
@@ -206,11 +266,11 @@ def test_requests_that_are_wrong(model, tmp_path, body, status, says):
         assert client.predict("fine").status == 200
 
 
-def test_many_wrong_texts_are_said_as_one(client):
+def test_of_many_wrong_texts_one_is_named(client):
     begun = time.perf_counter()
     answer = client("POST", "/predict", {"texts": [1] * 1_000_000})
     assert answer.status == 422
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 20
 
 
 def test_other_methods_paths_and_types(client):
@@ -235,7 +295,7 @@ def test_bodies_beyond_the_limit(model, tmp_path):
 
 
 def test_memory_for_bodies_is_bounded(model, tmp_path, monkeypatch):
-    """Eight of the largest size at once; who comes later is told to try again."""
+    """Eight bodies of the largest size at a time; further requests are refused."""
     monkeypatch.setattr("frozenbert.serve.guard.SMALL_BODIES", 1)
     model.go.clear()
     size = 100_000
@@ -249,44 +309,19 @@ def test_memory_for_bodies_is_bounded(model, tmp_path, monkeypatch):
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
 
 
-def wait_for(futures, n):
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        done = [f for f in futures if f.done()]
-        if len(done) >= n:
-            return done
-        time.sleep(0.01)
-    raise AssertionError(f"{len(done)} of {n} are done")
-
-
-def test_slow_clients_are_let_go(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("frozenbert.serve.process.HEAD_SECONDS", 0.5)
-    with serving(model, tmp_path, limits=Limits(seconds=0.5)) as client:
-        with socket.create_connection(("127.0.0.1", client.port), timeout=10) as slow:
-            slow.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
-            )
-            assert b" 408 " in slow.recv(4096)
-        for start in (b"", b"POST /pre", b"POST /predict HTTP/1.1\r\nHost: local"):
-            with socket.create_connection(("127.0.0.1", client.port), timeout=10) as silent:
-                silent.sendall(start)
-                assert silent.recv(4096) == b""
-        assert client.predict("fine").status == 200
-
-
-def test_an_answer_that_takes_too_long(model, tmp_path):
+def test_the_time_limit_of_an_answer(model, tmp_path):
     model.go.clear()
-    with serving(model, tmp_path, limits=Limits(seconds=0.3)) as client:
+    with serving(model, tmp_path, limits=Limits(seconds=1.5)) as client:
         answer = client.predict("a")
         assert (answer.status, answer.json["detail"]) == (
             504,
-            "no answer within 0.3 seconds.",
+            "no answer within 1.5 seconds.",
         )
         model.go.set()
         assert client.predict("fine").status == 200
 
 
-def test_a_full_queue_says_so_at_once(model, tmp_path):
+def test_a_full_queue_refuses_at_once(model, tmp_path):
     model.go.clear()
     with serving(model, tmp_path, max_waiting=4) as client, ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(client.predict, "a") for _ in range(20)]
@@ -305,13 +340,13 @@ def test_a_full_queue_says_so_at_once(model, tmp_path):
         assert client("GET", "/readyz").status == 200
 
 
-def test_more_texts_than_may_wait_are_answered_when_nobody_waits(model, tmp_path):
+def test_an_empty_queue_accepts_any_number_of_texts(model, tmp_path):
     with serving(model, tmp_path, max_waiting=4) as client:
         assert client.predict(*["good"] * 200).json["predictions"] == ["good"] * 200
         assert client("POST", "/explain", {"text": "word " * 64}).status == 200
 
 
-def test_long_requests_are_few_at_a_time(model, tmp_path):
+def test_few_long_requests_at_a_time(model, tmp_path):
     model.go.clear()
     with serving(model, tmp_path) as client, ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(client.predict, *["good"] * 100) for _ in range(10)]
@@ -323,54 +358,19 @@ def test_long_requests_are_few_at_a_time(model, tmp_path):
         model.go.set()
         assert short.result().status == 200
         assert sorted(f.result().status for f in asked) == [200] * 8 + [503] * 4
-        # Their places are free again, those of tables too.
+        # Their places are free again, those of tables included.
         for _ in range(10):
             assert client.predict(*["good"] * 65).status == 200
             assert send(client, "text\n" + "good\n" * 65).status == 200
 
 
-def test_a_client_that_has_gone_leaves_the_queue(client, model):
-    model.go.clear()
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(client.predict, "the model is busy")
-        wait_until(lambda: model.entered == 1)
-        body = json.dumps({"texts": ["never asked"] * 10}).encode()
-        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        with socket.create_connection(("127.0.0.1", client.port)) as going:
-            going.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
-            wait_until(lambda: client("GET", "/readyz").json["waiting_texts"] == 10)
-        wait_until(lambda: client("GET", "/readyz").json["waiting_texts"] == 0)
-        model.go.set()
-        assert first.result().status == 200
-    assert client.predict("fine").status == 200
-    assert not any("never asked" in call for call in model.calls)
-
-
-def test_a_client_that_does_not_read_is_let_go(model, tmp_path, log):
-    with serving(model, tmp_path, limits=Limits(seconds=0.5)) as client:
-        body = ("text\n" + f"{'good ' * 1000}\n" * 1900).encode()
-        head = f"POST /predict.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        with socket.create_connection(("127.0.0.1", client.port)) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.sendall(head.encode() + b"Content-Type: text/csv\r\n\r\n" + body)
-            wait_until(lambda: "TimeoutError" in log.text, 30)
-            assert client.predict("fine").status == 200
-
-
-def test_names_that_are_not_ours(client):
-    for host in ("evil.example", "localhost.evil.example", ""):
-        assert client("GET", "/", headers={"Host": host}).status == 400
-    for host in ("localhost", f"127.0.0.1:{client.port}", "[::1]:8000"):
-        assert client("GET", "/", headers={"Host": host}).status == 200
-
-
-def test_pages_of_other_sites(client):
+def test_requests_from_other_sites_are_refused(client):
     for site in ("cross-site", "same-site"):
         answer = client.predict("a", headers={"Sec-Fetch-Site": site})
         assert (answer.status, "other sites" in answer.json["detail"]) == (403, True)
     for site in ("same-origin", "none"):
         assert client.predict("a", headers={"Sec-Fetch-Site": site}).status == 200
-    # Older browsers say only where the page is from.
+    # Older browsers send only the page's origin.
     for origin, status in (("https://evil.example", 403), ("null", 403), (client.origin, 200)):
         assert client.predict("a", headers={"Origin": origin}).status == status
 
@@ -395,7 +395,7 @@ def test_a_token(model, tmp_path):
     assert len(model.calls) == 2, "only those with the token"
 
 
-# What it keeps to itself
+# Headers, logs and privacy
 
 
 def test_headers_of_every_answer(client):
@@ -449,7 +449,7 @@ def test_no_text_is_logged_or_written(client, log, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*"))
 
 
-def test_one_that_fails_spoils_no_other(client, model):
+def test_a_failing_text_does_not_affect_other_requests(client, model):
     model.go.clear()
     with ThreadPoolExecutor(10) as pool:
         texts = ["good", "bad", "unbearable", "good good"]
@@ -461,19 +461,12 @@ def test_one_that_fails_spoils_no_other(client, model):
         answers = [f.result() for f in asked]
         assert first.result().status == 200
     assert [answer.status for answer in answers] == [200, 200, 500, 200]
-    assert answers[2].json == {"detail": "this went wrong here, and is noted in the log."}
+    assert answers[2].json == {"detail": "internal error; see the service's log."}
     assert answers[3].json["predictions"] == ["good"]
     assert sorted(map(len, model.calls)) == [1, 1, 1, 1, 1, 4], "together, then each alone"
 
 
-def wait_until(true, seconds=10):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-# The card, and figures for operators
+# The card and the counters
 
 
 def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
@@ -490,19 +483,19 @@ def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
     assert card["figures"]["accuracy"] <= 1
     assert card["limits"]["body"] == 10_000_000
     assert str(tmp_path) not in json.dumps(card)
-    # Figures of another model are none of this one's.
+    # Figures of another model are left out.
     sidecar = json.loads(Path("films/model.json").read_text())
     Path("films/model.json").write_text(json.dumps({**sidecar, "model_sha256": "0" * 64}))
     with serving(WordModel(), tmp_path / "films") as client:
         assert client("GET", "/model").json["figures"] == {}
 
 
-def test_figures_for_prometheus(client):
+def test_counters_for_prometheus(client):
     client.predict("a", "b", "c")
     client("GET", "/nowhere")
-    found = client("GET", "/metrics")
-    assert found.headers["content-type"].startswith("text/plain")
-    text = found.body.decode()
+    answer = client("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    text = answer.body.decode()
     for line in (
         'frozenbert_requests_total{path="/predict",status="200"} 1.0',
         'frozenbert_requests_total{path="other",status="404"} 1.0',
@@ -511,160 +504,3 @@ def test_figures_for_prometheus(client):
         "frozenbert_waiting_texts 0.0",
     ):
         assert line in text.splitlines()
-
-
-def test_the_description_of_the_api(client):
-    found = client("GET", "/openapi.json").json
-    assert {"/predict", "/predict.csv", "/explain", "/model", "/healthz", "/readyz"} <= set(
-        found["paths"]
-    )
-    assert "text/csv" in found["paths"]["/predict.csv"]["post"]["requestBody"]["content"]
-
-
-# The queue
-
-
-def test_texts_that_arrive_together_share_a_batch():
-    calls = []
-
-    def lengths(texts):
-        calls.append(list(texts))
-        time.sleep(0.02)
-        return {"n": np.array([len(text) for text in texts])}
-
-    async def together():
-        batcher = RequestQueue(lengths, max_batch=8)
-        async with batcher.running():
-            return await asyncio.gather(*(batcher.ask(["x" * n, ""]) for n in range(20)))
-
-    found = asyncio.run(together())
-    assert [answer["n"].tolist() for answer in found] == [[n, 0] for n in range(20)]
-    assert [len(call) for call in calls] == [8] * 5
-
-
-def test_whoever_gives_up_leaves_the_queue():
-    go, calls = threading.Event(), []
-
-    def lengths(texts):
-        calls.append(list(texts))
-        go.wait(10)
-        return {"n": np.array([len(text) for text in texts])}
-
-    async def given_up():
-        batcher = RequestQueue(lengths, max_waiting=2, wait=0)
-        async with batcher.running():
-            busy = asyncio.create_task(batcher.ask(["first"]))
-            await asyncio.sleep(0.05)
-            tasks = [asyncio.create_task(batcher.ask([name])) for name in ("a", "b")]
-            await asyncio.sleep(0.05)
-            with pytest.raises(QueueFullError):
-                await batcher.ask(["c"])
-            tasks[0].cancel()
-            await asyncio.sleep(0.05)
-            assert batcher.waiting == 1
-            last = asyncio.create_task(batcher.ask(["d"]))
-            await asyncio.sleep(0.05)
-            go.set()
-            return await asyncio.gather(busy, tasks[1], last)
-
-    assert [answer["n"].item() for answer in asyncio.run(given_up())] == [5, 1, 1]
-    assert calls == [["first"], ["b", "d"]]
-
-
-def test_nothing_is_computed_again_for_nobody():
-    go, calls = threading.Event(), []
-
-    def fails_together(texts):
-        calls.append(list(texts))
-        go.wait(10)
-        if len(texts) > 1:
-            raise ValueError
-        return {"n": np.array([len(text) for text in texts])}
-
-    async def given_up():
-        batcher = RequestQueue(fails_together)
-        async with batcher.running():
-            tasks = [asyncio.create_task(batcher.ask([name])) for name in ("goes", "stays")]
-            while not calls:
-                await asyncio.sleep(0.01)
-            tasks[0].cancel()
-            await asyncio.sleep(0.05)
-            go.set()
-            return await tasks[1]
-
-    assert asyncio.run(given_up())["n"].item() == 5
-    assert calls == [["goes", "stays"], ["stays"]]
-
-
-def test_the_end_waits_for_answers():
-    async def ended():
-        batcher = RequestQueue(lambda texts: (time.sleep(0.1), {"n": np.arange(len(texts))})[1])
-        async with batcher.running():
-            task = asyncio.create_task(batcher.ask(["a", "b"]))
-            await asyncio.sleep(0.02)
-        return await task
-
-    assert asyncio.run(ended())["n"].tolist() == [0, 1]
-
-
-# The command
-
-
-def refused(capsys, *options):
-    assert main(["serve", *map(str, options)]) == 2
-    return capsys.readouterr().err
-
-
-def test_beyond_loopback_a_token_is_demanded(capsys, monkeypatch):
-    monkeypatch.delenv("FROZENBERT_TOKEN", raising=False)
-    said = refused(capsys, "--model", "x", "--host", "0.0.0.0")
-    assert "--host 0.0.0.0: others can reach that, so FROZENBERT_TOKEN must hold a token" in said
-    for token in ("short", "with a space in it, and long", "é" * 20):
-        monkeypatch.setenv("FROZENBERT_TOKEN", token)
-        said = refused(capsys, "--model", "x", "--host", "0.0.0.0")
-        assert "FROZENBERT_TOKEN: has" in said
-        assert token not in said
-
-
-def test_a_port_that_is_taken(capsys):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        said = refused(capsys, "--model", "x", "--port", port)
-    assert f"--host 127.0.0.1 --port {port}: cannot be listened at (" in said
-    assert "Address already in use" in said
-    assert "choose another --port" in refused(capsys, "--model", "x", "--port", 70_000)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--allowed-host", "foo*"], "--allowed-host foo*: is no host's name"),
-        (["--timeout", "0s"], "--timeout: must be above 0"),
-        (["--max-body", "0"], "--max-body: must be above 0"),
-        (["--host", "no such host.example"], "FROZENBERT_TOKEN must hold a token"),
-    ],
-)
-def test_options_that_are_wrong(capsys, options, says):
-    assert says in refused(capsys, "--model", "x", *options)
-
-
-def test_a_model_that_is_not_there(capsys):
-    said = refused(capsys, "--model", "nowhere", "--port", 0)
-    assert "nowhere: there is no such model file" in said
-
-
-def test_forms_that_do_not_belong_together_are_not_served(tiny, tmp_path, capsys):
-    texts, y = ["good film", "bad film"] * 4, ["yes", "no"] * 4
-    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None).fit(texts, y)
-    save_model(model, tmp_path / "model.joblib")
-    (tmp_path / "model.joblib").write_bytes(b"another")
-    assert "are not of one model" in refused(capsys, "--model", tmp_path, "--port", 0)
-
-
-def test_without_its_libraries_it_says_so(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "frozenbert.serve.process", raising=False)
-    with pytest.raises(InputError, match=r'pip install "frozenbert\[serve\]"'):
-        import frozenbert.serve.process  # noqa: F401

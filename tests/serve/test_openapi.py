@@ -67,7 +67,7 @@ def test_schemathesis_has_no_failures(tmp_path, token):
     if not program.exists():
         assert not os.environ.get("CI"), "CI must have schemathesis, which is in the extra dev"
         pytest.skip("schemathesis is not installed")
-    options = ["--seed", "1", "--max-examples", "20", "--suppress-health-check", "all"]
+    options = ["--seed", "1", "--max-examples", "10", "--suppress-health-check", "all"]
     if token:
         options += ["--header", f"Authorization: Bearer {token}"]
     with serving(WordModel(), tmp_path / "films", token=token) as client:

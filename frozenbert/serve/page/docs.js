@@ -1,2 +1,2 @@
-/* The API's description, by Swagger UI. */
+/* The description of the API by Swagger UI. */
 SwaggerUIBundle({ url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null });

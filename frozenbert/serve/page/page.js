@@ -1,14 +1,14 @@
-/* The page: asks the service it came from, and nobody else. Texts are only ever set as text. */
+/* The page. It sends requests to its own service only, and inserts texts as text only. */
 
 const at = (id) => document.getElementById(id);
-const PAUSE = 350; // milliseconds without a key, after which the answer is asked for
-const SHOWN = 8; // labels; the others are folded away
+const PAUSE = 350; // milliseconds without input before a request
+const SHOWN = 8; // labels; the others are collapsed
 
 let card = null;
 let token = sessionStorage.getItem("token");
-let asked = null; // the request whose answer is awaited
+let asked = null; // the pending request
 let explaining = null;
-let shown = null; // the text whose answer is shown
+let shown = null; // the text of the answer on display
 
 class Refusal extends Error {
   constructor(status, detail) {
@@ -24,12 +24,12 @@ async function request(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "The service does not answer.");
+    throw new Refusal(0, "The service does not respond.");
   }
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
+  const content = await response.json().catch(() => ({}));
   if (response.status === 401) lock();
-  throw new Refusal(response.status, said.detail ?? `The service answered ${response.status}.`);
+  throw new Refusal(response.status, content.detail ?? `The service responded with status ${response.status}.`);
 }
 
 async function post(path, content, signal) {
@@ -82,15 +82,15 @@ async function answer() {
   }
 }
 
-function show(text, found) {
+function show(text, result) {
   shown = text;
-  const chosen = [found.predictions[0]].flat();
-  const names = chosen.map(String).join(", ") || "none of the labels";
-  const p = found.probabilities?.[0];
+  const chosen = [result.predictions[0]].flat();
+  const names = chosen.map(String).join(", ") || "no label";
+  const p = result.probabilities?.[0];
   const likeliest = p && Math.max(...p);
   say(at("answer"), card.many_labels || !p ? `Answer: ${names}` : `Answer: ${names}, ${percent(likeliest)}`);
   at("why").hidden = !p;
-  const rows = found.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
+  const rows = result.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
   const many = rows.length > SHOWN;
   if (many) rows.sort((a, b) => b.p - a.p);
   draw(at("bars"), p ? rows.slice(0, SHOWN) : []);
@@ -133,13 +133,13 @@ at("explain").addEventListener("click", async () => {
   }
 });
 
-function explain(text, found) {
-  const largest = Math.max(...found.words.map((word) => Math.abs(word.weight)), 1e-9);
-  const letters = Array.from(text); // places count characters, as Python does
+function explain(text, result) {
+  const largest = Math.max(...result.words.map((word) => Math.abs(word.weight)), 1e-9);
+  const letters = Array.from(text); // positions count characters, as in Python
   const parts = [];
   const rows = [];
   let place = 0;
-  for (const word of found.words) {
+  for (const word of result.words) {
     const end = word.start + Array.from(word.word).length;
     parts.push(letters.slice(place, word.start).join(""));
     const points = `${word.weight < 0 ? "−" : "+"}${Math.abs(100 * word.weight).toFixed(1)}`;
@@ -159,11 +159,11 @@ function explain(text, found) {
   parts.push(letters.slice(place).join(""));
   at("words").replaceChildren(...parts);
   at("table").replaceChildren(...rows.sort((a, b) => b[0] - a[0]).map(([, row]) => row));
-  const left = found.n_words - found.words.length;
+  const left = result.n_words - result.words.length;
   const note =
-    `How much less likely “${found.label}” is without each word: solid lines speak for it, dotted ` +
-    `ones against it. Approximate, because words act together.` +
-    (left > 0 ? ` The ${left} words after the first ${found.words.length} were not tried.` : "");
+    `Solid lines: without the word, “${result.label}” is less probable. Dotted lines: more probable. ` +
+    `Approximate, because words act together.` +
+    (left > 0 ? ` The ${left} words after the first ${result.words.length} are not tried.` : "");
   at("explained").hidden = false;
   say(at("note"), note);
 }
@@ -180,7 +180,7 @@ for (const kind of ["dragenter", "dragover"]) {
 for (const kind of ["dragleave", "drop"]) {
   drop.addEventListener(kind, () => drop.classList.remove("over"));
 }
-// Beside the field, a browser would leave the page for the file.
+// Dropped elsewhere, a file would replace the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 drop.addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) label(event.dataTransfer.files[0]);
@@ -190,7 +190,7 @@ at("file").addEventListener("change", () => {
 });
 at("label").addEventListener("click", () => {
   const rows = at("rows").value;
-  const kind = rows.split("\n", 1)[0].includes("\t") ? "tsv" : "csv"; // a spreadsheet's are tsv
+  const kind = rows.split("\n", 1)[0].includes("\t") ? "tsv" : "csv"; // rows from a spreadsheet are tsv
   if (rows.trim()) label(new File([rows], `rows.${kind}`));
 });
 
@@ -210,10 +210,11 @@ async function label(file) {
   try {
     const { content, total } = await labelled(file, mine.signal);
     link.href = URL.createObjectURL(content);
-    link.download = `${file.name.replace(/\.[^.]*$/, "")}-labelled.csv`;
+    const ending = content.type.startsWith("text/tab") ? "tsv" : "csv";
+    link.download = `${file.name.replace(/\.[^.]*$/, "")}-labelled.${ending}`;
     link.textContent = `Download ${link.download}`;
     link.hidden = false;
-    say(at("table-answer"), `${total.toLocaleString("en")} rows are labelled.`);
+    say(at("table-answer"), `${total.toLocaleString("en")} rows labelled.`);
   } catch (error) {
     if (working !== mine) return;
     say(at("table-answer"), mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
@@ -232,17 +233,18 @@ async function labelled(file, signal) {
   if (file.size > limit) {
     throw new Refusal(413, `${file.name} is larger than ${limit.toLocaleString("en")} bytes: send it in parts.`);
   }
-  const column = at("column").value;
-  const query = column ? `?text_column=${encodeURIComponent(column)}` : "";
+  const query = new URLSearchParams();
+  if (at("column").value) query.set("text_column", at("column").value);
+  if (at("delimiter").value) query.set("delimiter", at("delimiter").value);
   const kind = /\.tsv$/i.test(file.name) ? "text/tab-separated-values" : "text/csv";
   const options = { method: "POST", headers: { "Content-Type": kind }, body: file, signal };
-  const response = await request(`/predict.csv${query}`, options);
+  const response = await request(`/predict.csv?${query}`, options);
   const total = Number(response.headers.get("X-Rows"));
   const parts = [];
-  let rows = -1; // the header is none
+  let rows = -1; // without the header
   let quoted = false;
   const reader = response.body.getReader();
-  const cut = () => new Refusal(0, `The answer broke off after ${Math.max(rows, 0)} of ${total} rows; try again.`);
+  const cut = () => new Refusal(0, `The answer ended after ${Math.max(rows, 0)} of ${total} rows; try again.`);
   for (;;) {
     const { done, value } = await reader.read().catch((error) => {
       throw signal.aborted ? error : cut();
@@ -257,10 +259,10 @@ async function labelled(file, signal) {
     at("done").textContent = `${Math.max(rows, 0).toLocaleString("en")} of ${total.toLocaleString("en")} rows`;
   }
   if (rows !== total) throw cut();
-  return { content: new Blob(parts, { type: "text/csv" }), total };
+  return { content: new Blob(parts, { type: response.headers.get("Content-Type") }), total };
 }
 
-/* The model, and the door */
+/* The model, and the token */
 
 function lock() {
   at("door").hidden = false;
@@ -301,15 +303,15 @@ async function start() {
     figures[name] === undefined
       ? null
       : figures[name].toFixed(3) +
-        (figures[`baseline_${name}`] ? ` (baseline of words: ${figures[`baseline_${name}`].toFixed(3)})` : "");
+        (figures[`baseline_${name}`] ? ` (TF-IDF baseline: ${figures[`baseline_${name}`].toFixed(3)})` : "");
   at("card").replaceChildren();
   fact("labels", labels.slice(0, 40).join(", ") + (labels.length > 40 ? " …" : ""));
   fact("encoder", encoder && `${encoder.name}, ${encoder.pooling.join(" + ")} of layer${encoder.layers.length > 1 ? "s" : ""} ${encoder.layers.join(", ")}, ${encoder.precision}`);
   fact("trained on", card.data && `${card.data}, ${count(figures.n_train)} rows`);
-  fact("measured on", card.tested_on && `${card.tested_on}, ${count(figures.n_test)} rows`);
-  fact(card.many_labels ? "all labels right" : "accuracy", against("accuracy"));
+  fact("tested on", card.tested_on && `${card.tested_on}, ${count(figures.n_test)} rows`);
+  fact(card.many_labels ? "subset accuracy" : "accuracy", against("accuracy"));
   fact("macro F1", against("macro_f1"));
-  fact("made", card.created?.slice(0, 10));
+  fact("created", card.created?.slice(0, 10));
   fact("file", card.file + (card.file.endsWith(".skops") ? " (safe form)" : ""));
   if (!card.probabilities) at("explain").hidden = true;
   if (at("text").value) answer();
