@@ -195,12 +195,12 @@ def test_illegal_values(refuses, tiny, option, says):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("no-such-encoder", "encoder 'no-such-encoder' is not on disk and the hub may not be ask"),
-        ("some/where/else", "encoder 'some/where/else': there is no such folder"),
-        ("empty", "encoder 'empty': empty holds no config.json"),
-        ("broken", "encoder 'broken': .*cannot be loaded"),
-        ("json", "json/config.json: cannot be read as JSON"),
-        ("pickled", "encoder 'pickled': pickled holds no model.safetensors; .* can run code"),
+        ("no-such-encoder", "--encoder no-such-encoder: .*is not on disk"),
+        ("some/where/else", "--encoder some/where/else: .*no such folder"),
+        ("empty", "--encoder empty: .* no config.json"),
+        ("broken", "--encoder broken: .*cannot be loaded"),
+        ("json", "json/config.json: .* JSON"),
+        ("pickled", "--encoder pickled: .* no model.safetensors; .* can run code"),
     ],
 )
 def test_encoders_that_cannot_be_had(refuses, tiny, model, says):
@@ -229,7 +229,7 @@ def test_encoders_that_cannot_be_had(refuses, tiny, model, says):
 @pytest.mark.parametrize("command", ["train", "embed"])
 def test_a_revision_is_never_replaced(refuses, command):
     options = [] if command == "train" else ["--out", "x.npy", "--text-column", 0]
-    says = r"encoder 'distilbert-base-uncased' \(revision 'v9'\) is not on disk"
+    says = "--encoder distilbert-base-uncased: .*'v9'.* is not on disk"
     refuses(says, command, "--data", "train.tsv", "--revision", "v9", *options)
 
 
