@@ -89,7 +89,7 @@ def test_embed_many_tables(succeeds, run, tiny):
         (["--data", "*.tsv", "--out", "out", "--limit", 3], "--limit: requires a single table"),
         (
             ["--data", "train.tsv", "--out", "out"],
-            r"--out out: the vectors of one table need a file",
+            r"--out out: the vectors of one table need",
         ),
     ],
 )
