@@ -24,7 +24,7 @@ from .utils.console import progress_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
-from .vectors.job import MOST_TEXTS, Job, block_rows
+from .vectors.job import Job, block_rows
 from .vectors.results import Reading
 from .vectors.settings import (
     VectorSettings,
@@ -503,7 +503,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         return Reading(self.max_length_, self.long_text)
 
     def _note_fit(self, job: Job, n_tokens: np.ndarray) -> None:
-        self._loaded.stores_all = len(job.texts) <= MOST_TEXTS
+        self._loaded.stores_all = job.has_few_texts
         reading = self._reading().add(n_tokens)
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread

@@ -1,4 +1,4 @@
-"""Texts that are longer than an encoder takes: cut, or read in windows."""
+"""Texts that are longer than the encoder's limit: cut, or read in windows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from frozenbert import DistilBertVectorizer
 from frozenbert.encoders.batching import fit_in
 from frozenbert.encoders.encoder import Encoder, load_encoder
 from frozenbert.encoders.sources import find_encoder
+from frozenbert.errors import TruncationWarning
 
 SHORT = ["a good film", "a warm and funny film", ""]
 LONG = ["a good film is not so bad , " * 12, "slow and cold ! " * 40, "dull " * 41]
@@ -24,7 +25,7 @@ def embed(encoder: str, **settings) -> DistilBertVectorizer:
 
 
 def pieces(n_body: int, max_length: int, long_text: str) -> list[list[int]]:
-    """The text's tokens are 1, 2, ...; the special ones around them 0 and -1."""
+    """Split a text with tokens 1, 2, ... between the special tokens 0 and -1."""
     ids = np.array([0, *range(1, n_body + 1), -1])
     return [p.tolist() for p in fit_in(ids, 1, n_body + 1, max_length, long_text)]
 
@@ -39,7 +40,7 @@ def test_windows_read_all_of_a_text(n_more: int, max_length: int) -> None:
     assert bodies[-1][-1] == room + n_more
     for body, following in itertools.pairwise(bodies):
         assert body == list(range(body[0], body[0] + room))
-        # The next begins inside, and an eighth of the room earlier than it must (but for rounding).
+        # The next window overlaps this one by an eighth, apart from rounding.
         assert body[0] < following[0] <= body[-1] + 2 - room // 8
     fewer = (room - room // 8) * (len(windows) - 2) + room
     assert fewer < room + n_more
@@ -74,7 +75,7 @@ def test_windows_are_averaged(tiny: str, pooling: str) -> None:
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
-def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: str, monkeypatch):
+def test_texts_that_fit_share_their_vectors_with_other_ways(tiny: str, long_text: str, monkeypatch):
     texts = SHORT + LONG
     plain = embed(tiny, pooling="mean").fit_transform(texts)
     computed = []
@@ -86,7 +87,7 @@ def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: s
 
     monkeypatch.setattr(Encoder, "encode", counted)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", TruncationWarning)
         vectors = embed(tiny, pooling="mean", long_text=long_text).fit_transform(texts)
         assert len(computed) == sum(len(w) for w in windows_of(tiny, LONG, long_text))
         np.testing.assert_array_equal(vectors[:3], plain[:3])
@@ -100,10 +101,10 @@ def test_what_fits_is_not_computed_again_for_another_way(tiny: str, long_text: s
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
-def test_long_texts_that_were_never_cut_are_found_again(tiny: str, long_text: str, monkeypatch):
+def test_long_texts_that_were_not_cut_are_cached(tiny: str, long_text: str, monkeypatch):
     settings = {"pooling": "mean", "long_text": long_text}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", TruncationWarning)
         first = embed(tiny, **settings).fit_transform(LONG + SHORT)
         monkeypatch.setattr(Encoder, "encode", None)
         np.testing.assert_array_equal(embed(tiny, **settings).fit_transform(LONG + SHORT), first)
@@ -132,16 +133,16 @@ def test_a_very_long_text_never_makes_a_larger_batch(tiny: str, monkeypatch) -> 
     np.testing.assert_allclose(vectors[:1], alone, rtol=0, atol=1e-5)
 
 
-def test_what_is_not_read_is_counted(tiny: str) -> None:
+def test_unread_tokens_are_counted(tiny: str) -> None:
     texts = ["a " * 38, "a " * 58, "a " * 98]  # 40, 60 and 100 tokens
     with pytest.warns(
-        UserWarning,
+        TruncationWarning,
         match=r"2 of 3 texts .* max_length=40 .* \(the longest has 100\): 40.0 % of all tokens are "
         r"not read; long_text='windows' reads all",
     ):
         cut = embed(tiny).fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))
-    with pytest.warns(UserWarning, match="40.0 % of all tokens are not read.$"):
+    with pytest.warns(TruncationWarning, match="40.0 % of all tokens are not read.$"):
         cut = embed(tiny, long_text="head_tail").fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))
     with warnings.catch_warnings():

@@ -148,25 +148,26 @@ class VectorCache:
         if results.missing.any() and self.settings.can_share:
             if self._others is None:
                 self._others = self._find_others()
-            missing = results.missing.copy()
-            self._read_from(self._others, seen, results)
-            self._copy(results, np.flatnonzero(missing & ~results.missing))
+            self._copy(results, self._read_from(self._others, seen, results))
 
     def _read_from(
         self, entries: list[Entry], seen: set[tuple[Path, str]], results: Results
-    ) -> None:
+    ) -> list[int]:
+        """Read from the unseen pairs of some entries; return the rows that were filled in."""
+        rows: list[int] = []
         # Repeated until nothing is new: a pair that was listed may have been merged into
         # another and removed before it was opened.
         while results.missing.any():
             listed = [(entry, name) for entry in entries for name in sorted(entry.names())]
             new = [(entry, name) for entry, name in listed if (entry.folder, name) not in seen]
             if not new:
-                return
+                break
             for entry, name in new:
                 seen.add((entry.folder, name))
                 blocks = self.settings.find_blocks(entry.settings)
                 assert blocks is not None
-                entry.read(name, results, blocks)
+                rows += entry.read(name, results, blocks).tolist()
+        return rows
 
     def _find_others(self) -> list[Entry]:
         """Find the other entries whose columns contain those asked for."""
@@ -183,9 +184,9 @@ class VectorCache:
                     others.append(Entry(self.root, settings))
         return others
 
-    def _copy(self, results: Results, rows: np.ndarray) -> None:
+    def _copy(self, results: Results, rows: list[int]) -> None:
         """Write what another entry served to the entry of exactly these columns."""
-        if not self._writable or not len(rows):
+        if not self._writable or not rows:
             return
         vectors = self._own.settings.select(results.vectors[rows], self.settings)
         with contextlib.suppress(OSError):
@@ -212,7 +213,7 @@ class VectorCache:
             if not first:
                 return
             warnings.warn(
-                f"the vector cache is turned off, vectors are not kept: {self.folder} cannot be "
+                f"the vector cache is turned off, vectors are not stored: {self.folder} cannot be "
                 f"written ({error.strerror or error}).",
                 CacheWarning,
                 stacklevel=2,

@@ -1,6 +1,6 @@
-"""What the processes at work on one cache folder are computing just now.
+"""Claims of processes on the texts that they are computing.
 
-Claims save two processes from computing the same text. No vector depends on them.
+Claims keep two processes from computing the same text. No vector depends on them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ LOCKED = 10.0  # seconds to wait for a lock that others hold for milliseconds
 
 
 class Claims:
-    """The claims in one folder, looked at by one process at a time.
+    """Claims in one folder, read by one process at a time.
 
-    A claim is a file with hashes, next to a file that its process holds a lock on; the
-    lock ends with the process, and the claim with it. No process waits while it holds
-    one, so none can wait for another in a circle.
+    A claim is a file with hashes, beside a file that its process holds a lock on. The lock
+    ends with the process, and the claim with it. No process waits while it holds this lock,
+    so there is no deadlock.
+
+    Parameters
+    ----------
+    folder : pathlib.Path or None
+        None where claims cannot be written: then there are none.
     """
 
-    # Claims of this process by thread. A loop that failed may leave one behind for as long
-    # as its traceback is kept; the thread that goes on must not wait for itself.
+    # Claims of this process by thread. A loop that failed may leave one behind for as long as
+    # its traceback exists, and its thread must not wait for itself.
     threads: ClassVar[dict[str, int]] = {}
 
     def __init__(self, folder: Path | None) -> None:
@@ -41,7 +46,15 @@ class Claims:
     @classmethod
     @contextlib.contextmanager
     def looked_at(cls, vectors: Path | None, root: Path) -> Iterator[Claims]:
-        """One process at a time: looking and claiming have to be one step."""
+        """Lock the claims on a folder of vectors, so that reading and claiming are one step.
+
+        Parameters
+        ----------
+        vectors : pathlib.Path or None
+            Folder of the vectors; None for no claims.
+        root : pathlib.Path
+            Folder of the cache.
+        """
         folder = None
         if vectors is not None:
             with contextlib.suppress(OSError):
@@ -53,7 +66,7 @@ class Claims:
             yield cls(folder if held else None)
 
     def of_others(self) -> np.ndarray:
-        """Return the first halves of the hashes under living claims."""
+        """Return the first words of the hashes that live processes have claimed, uint64 (n,)."""
         claimed = [np.empty(0, dtype=np.uint64)]
         if self.folder is None:
             return claimed[0]
@@ -71,7 +84,7 @@ class Claims:
         return np.concatenate(claimed)
 
     def make(self, keys: np.ndarray) -> contextlib.ExitStack:
-        """Claim texts by the first halves of their hashes, until the context ends."""
+        """Claim texts by the first words of their hashes, until the returned context is closed."""
         claim = contextlib.ExitStack()
         if self.folder is None:
             return claim
@@ -93,10 +106,10 @@ def _remove_claim(path: Path) -> None:
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock that ends with the process; False where it cannot be had."""
+    """Hold a lock that ends with the process; yield False if it cannot be acquired."""
     file = filelock.FileLock(path, mode=0o600)
     try:
-        # Not for ever: its holder may have been stopped. Locks only save work.
+        # With a limit, because its holder may have been stopped. Locks only save work.
         file.acquire(timeout=LOCKED if wait else 0, poll_interval=0.002)
     except (OSError, NotImplementedError, filelock.Timeout):
         yield False

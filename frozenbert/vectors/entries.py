@@ -248,7 +248,7 @@ class Entry:
             if sound.any():
                 self._write_pair(stored[:, sound], values[sound])
         except OSError:
-            self._warn_of_damage("and stay where they are, as the folder cannot be written")
+            self._warn_of_damage("and stay where they are, because the folder cannot be written")
         else:
             self._set_aside(name)
 
@@ -265,7 +265,7 @@ class Entry:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"the vector cache in {self.folder} holds damaged vectors: they are computed "
+                f"the vector cache in {self.folder} contains damaged vectors: they are computed "
                 f"again, {fate}.",
                 CacheWarning,
                 stacklevel=2,

@@ -23,7 +23,7 @@ from .settings import VectorSettings
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["MOST_TEXTS", "Job", "block_rows"]
+__all__ = ["Job", "block_rows"]
 
 MOST_TEXTS = 20_000  # distinct texts of a job that stores all layers by itself
 BLOCK_BYTES = 2**25  # of vectors
@@ -130,6 +130,11 @@ class Job:
             self._tokenize(load_tokenizer())
         return self._per_text(self.results.n_tokens)
 
+    @property
+    def has_few_texts(self) -> bool:
+        """Whether the distinct texts are few enough to store all their layers by default."""
+        return len(self.texts) <= MOST_TEXTS
+
     def _per_text(self, values: np.ndarray) -> np.ndarray:
         return values if len(self.texts) == len(self._inverse) else values[self._inverse]
 
@@ -175,7 +180,7 @@ class Job:
         """Let the cache take all layers, if that is asked for or is reasonable."""
         if self.cache is None or self.keep_layers == "asked":
             return
-        if self.keep_layers == "auto" and len(self.texts) > MOST_TEXTS:
+        if self.keep_layers == "auto" and not self.has_few_texts:
             return
         if gives_all_layers(encoder, self.settings.all_layers(), self.options.backend):
             n_missing = int(self.results.missing.sum())

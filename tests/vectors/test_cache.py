@@ -37,11 +37,11 @@ from frozenbert.vectors.settings import VectorSettings
 
 WIDTH = 8
 SETTINGS = VectorSettings("abc", 2, WIDTH, layers=(2,), pooling=("cls",), max_length=16)
-DAMAGED = "holds damaged vectors: they are computed again, and set aside in damaged/"
+DAMAGED = "contains damaged vectors: they are computed again, and set aside in damaged/"
 
 
 def vectors_of(texts: Sequence[str]) -> np.ndarray:
-    """What stands in for an encoder: numbers that only this text has."""
+    """Return vectors as from an encoder: numbers that are different for each text."""
     keys = text_keys(texts).view(np.uint8).reshape(len(texts), 16)
     return keys[:, :WIDTH].astype(np.float32) / 7
 
@@ -103,7 +103,7 @@ def run(
     in_hand: int = 1,
     when_claimed: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Do what the vectorizer does; return the texts that were computed here."""
+    """Share the work as the vectorizer does; return the texts that were computed here."""
     work = Work(texts)
     batches = [np.arange(i, min(i + size, len(texts))) for i in range(0, len(texts), size)]
     computed, held = [], deque[Share]()
@@ -145,7 +145,7 @@ def cache(root: Path) -> VectorCache:
 
 @pytest.fixture(autouse=True)
 def _no_other_warnings() -> Iterator[None]:
-    """A warning that a test does not expect fails it."""
+    """Fail a test that issues a warning it does not expect."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -196,7 +196,7 @@ def test_the_order_of_the_key_array_in_memory_does_not_matter(cache: VectorCache
     assert read(make(cache.root), texts) == texts
 
 
-def test_nothing_there_is_no_trouble(cache: VectorCache) -> None:
+def test_an_empty_cache_is_not_created(cache: VectorCache) -> None:
     assert read(cache, ["a"]) == []
     cache.write(text_keys([]), vectors_of([]), counts_of([]))
     assert not cache.root.exists()
@@ -214,7 +214,7 @@ def test_nothing_there_is_no_trouble(cache: VectorCache) -> None:
     ],
     ids=str,
 )
-def test_encoders_and_settings_never_meet(root: Path, other: dict[str, Any]) -> None:
+def test_encoders_and_settings_are_separate(root: Path, other: dict[str, Any]) -> None:
     fill(make(root), ["a"])
     assert read(make(root, **other), ["a"]) == []
     assert read(make(root), ["a"]) == ["a"]
@@ -256,7 +256,7 @@ def test_the_folders_are_their_owners_alone_but_not_those_above(cache: VectorCac
 
 
 @pytest.mark.parametrize("first", [run, fill])
-def test_the_settings_stand_beside_the_vectors(cache: VectorCache, first: Any) -> None:
+def test_the_settings_are_written_beside_the_vectors(cache: VectorCache, first: Any) -> None:
     first(cache, ["a"])
     assert json.loads((cache.folder / "settings.json").read_text()) == {
         "encoder": "abc",
@@ -319,14 +319,12 @@ def test_merging_keeps_every_vector_and_bounds_the_files(batches: list[list[int]
             fill(cache, [str(i) for i in batch])
         written = [str(i) for i in sorted({i for batch in batches for i in batch})]
         assert read(make(folder), written) == written
-        # At most 61 rows a pair: classes of up to 3, 31 and 255 rows.
+        # At most 61 rows per pair: size classes of up to 3, 31 and 255 rows.
         assert len(files(cache, KEYS)) <= 3 * (MERGE_AT - 1)
         assert len(files(cache, VECTORS)) == len(files(cache, KEYS))
 
 
-def test_large_pairs_are_left_as_they_are(
-    cache: VectorCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_pairs_are_not_merged(cache: VectorCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entries_module, "LARGEST_MERGE", 10 * (4 * WIDTH + 24))
     for i in range(MERGE_AT):
         fill(cache, [f"{i} {j}" for j in range(10)])
@@ -388,7 +386,7 @@ def test_a_pair_may_vanish_between_its_two_files(
     assert not (cache.folder / "damaged").exists()
 
 
-def test_leftovers_go_when_they_are_old(cache: VectorCache) -> None:
+def test_old_leftovers_are_removed(cache: VectorCache) -> None:
     fill(cache, ["a"])
     names = [f"lonely{VECTORS}", ".x.keys.npy.0123.tmp", f"new{VECTORS}", ".new.tmp", "other.txt"]
     for name in names:
@@ -529,7 +527,7 @@ def test_a_flipped_bit_in_a_header_never_gives_a_wrong_vector(
         assert read(make(folder), TEXTS) == TEXTS
 
 
-def test_a_flip_that_another_asks_for_is_not_lost_on_those_asked_for(cache: VectorCache) -> None:
+def test_damage_in_a_row_that_is_not_asked_for_is_noticed(cache: VectorCache) -> None:
     fill(cache, TEXTS)
     flip(files(cache, KEYS)[0], 128 + 8 * 19)
     work = Work(TEXTS[:1])
@@ -588,11 +586,11 @@ def test_foreign_files_and_folders_are_left_alone(cache: VectorCache) -> None:
 # A folder that cannot be written
 
 
-OFF = "the vector cache is turned off, vectors are not kept: .* cannot be written"
+OFF = "the vector cache is turned off, vectors are not stored: .* cannot be written"
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no room for another file. Tests may run as root, whom no mode stops."""
+    """Let every write fail as on a full disk; file modes do not stop root."""
 
     def fail(file: Any, array: np.ndarray) -> None:
         if not isinstance(file, Path):
@@ -616,7 +614,7 @@ def test_a_full_disk_turns_writing_off_with_one_warning(
     assert claims(cache) == []
 
 
-def test_on_a_full_disk_what_is_sound_stays_until_it_can_be_rescued(
+def test_on_a_full_disk_sound_rows_stay_until_they_can_be_rescued(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(cache, TEXTS)
@@ -624,7 +622,7 @@ def test_on_a_full_disk_what_is_sound_stays_until_it_can_be_rescued(
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
         with pytest.warns(
-            CacheWarning, match="stay where they are, as the folder cannot"
+            CacheWarning, match="stay where they are, because the folder cannot"
         ) as caught:
             found = read(cache, TEXTS)
     assert (len(found), len(caught)) == (len(TEXTS) - 1, 1)
@@ -661,7 +659,7 @@ def test_the_folder_may_be_deleted_in_the_middle(cache: VectorCache) -> None:
     assert work.found() == TEXTS
 
 
-def test_no_locks_mean_no_claims_but_no_trouble(
+def test_without_locks_nothing_is_claimed_and_all_is_computed(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
@@ -717,7 +715,7 @@ def test_a_loop_that_fails_leaves_no_claim(cache: VectorCache) -> None:
 
 
 class Clock(types.SimpleNamespace):
-    """Stands in for the module `time`: a test says what happens while one sleeps."""
+    """Replacement for the module `time`; a test decides what happens during a sleep."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, while_asleep: Callable[[], None]) -> None:
         super().__init__(now=0.0, time=time.time)
@@ -730,14 +728,14 @@ class Clock(types.SimpleNamespace):
 
 
 def never() -> None:
-    raise AssertionError("waited for nobody")
+    raise AssertionError("waited although no other process computes")
 
 
 def test_the_failed_loops_traceback_does_not_block_the_next_try(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Clock(monkeypatch, never)
-    kept = cache.share_out([np.arange(20)], Work(TEXTS))  # as a notebook keeps it
+    kept = cache.share_out([np.arange(20)], Work(TEXTS))  # as in the traceback of a notebook
     next(kept)
     assert run(make(cache.root), TEXTS) == TEXTS
     kept.close()
@@ -814,10 +812,10 @@ def test_the_signal_to_finish_comes_only_when_nothing_else_is_left(
     assert seen == [[7, 8, 9], [*range(10, 15)], [*range(15, 20)], None, None]
 
 
-def test_two_that_hold_what_the_other_waits_for_both_finish(
+def test_two_that_hold_what_the_other_needs_both_finish(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each keeps all it claims in hand until it is told to finish."""
+    """Each holds everything it claims until it is told to finish."""
     monkeypatch.setattr(cache_module, "PATIENCE", 3600.0)
     both_claimed = threading.Barrier(2)
     computed: list[str] = []
@@ -843,7 +841,7 @@ def test_two_that_hold_what_the_other_waits_for_both_finish(
     assert claims(make(root)) == []
 
 
-def test_who_finishes_between_two_looks_is_not_missed(
+def test_a_batch_finished_between_listing_and_reading_is_not_missed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = OtherThread(make(root), TEXTS[:7])
@@ -861,9 +859,7 @@ def test_who_finishes_between_two_looks_is_not_missed(
     assert run(cache, TEXTS, size=5) == TEXTS[7:]
 
 
-def test_a_process_that_was_stopped_is_not_waited_for_for_ever(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_stopped_process_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = OtherThread(make(root), TEXTS[:7])
     clock = Clock(monkeypatch, lambda: None if clock.now < 2 else never())
     monkeypatch.setattr(cache_module, "PATIENCE", 1.0)
@@ -872,7 +868,7 @@ def test_a_process_that_was_stopped_is_not_waited_for_for_ever(
     other.finish()
 
 
-def test_a_lock_that_is_never_given_back_costs_no_vectors(
+def test_a_lock_that_is_never_released_costs_no_vectors(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims_module, "LOCKED", 0.05)
@@ -959,7 +955,7 @@ def test_the_claim_of_a_killed_process_ends_with_it(
     assert claims(make(root)) == []
 
 
-def test_the_folder_of_the_claims_may_vanish_before_it_is_looked_at(
+def test_the_folder_of_the_claims_may_vanish_before_it_is_read(
     cache: VectorCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_others = claims_module.Claims.of_others
@@ -972,7 +968,7 @@ def test_the_folder_of_the_claims_may_vanish_before_it_is_looked_at(
     assert run(cache, TEXTS) == TEXTS
 
 
-def test_what_processes_killed_while_claiming_leave_is_removed(cache: VectorCache) -> None:
+def test_leftovers_of_processes_killed_while_claiming_are_removed(cache: VectorCache) -> None:
     fill(cache, ["a"])
     folder = cache.folder / "claims"
     folder.mkdir()

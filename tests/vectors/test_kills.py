@@ -22,9 +22,9 @@ from frozenbert.vectors.results import Results, text_keys
 from frozenbert.vectors.settings import VectorSettings
 
 HERE = Path(__file__).parent
-OFF = "the vector cache is turned off, vectors are not kept: .* cannot be written"
+OFF = "the vector cache is turned off, vectors are not stored: .* cannot be written"
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def texts_numbered(n: int, start: int = 0) -> list[str]:
@@ -80,7 +80,7 @@ def test_kills_with_trained_weights(packaged: str, tmp_path: Path) -> None:
     kill(packaged, tmp_path, 10)
 
 
-# Crowds
+# Several processes
 
 
 WORKER = """
@@ -182,7 +182,7 @@ def under(limit: str, encoder: str, cache: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_no_room_for_another_file(tiny: str, tmp_path: Path) -> None:
-    pytest.importorskip("resource", reason="limits of a process are a Unix thing")
+    pytest.importorskip("resource", reason="only Unix limits processes")
     # A file of a batch is larger than this: writing it fails as on a full disk.
     limit = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -216,9 +216,9 @@ for name in ("x.npy", "x.parquet"):
 
 @pytest.mark.slow
 def test_no_room_for_the_output(tiny: str, tmp_path: Path) -> None:
-    pytest.importorskip("resource", reason="limits of a process are a Unix thing")
+    pytest.importorskip("resource", reason="only Unix limits processes")
     data, out = tmp_path / "x.csv", tmp_path / "out"
-    # 12,928 bytes as an array: the last of them find no room.
+    # 12,928 bytes as an array: the last bytes exceed the limit.
     data.write_text("text,n\n" + "".join(f"{i} good film,1\n" for i in range(100)))
     code = FULL.format(encoder=tiny, data=str(data), out=str(out))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -235,7 +235,7 @@ def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        # Not below tmp_path, whose parents are their owner's alone.
+        # Not below tmp_path, whose parents only their owner may enter.
         cache, encoder = Path(folder) / "cache", Path(folder) / "encoder"
         os.chmod(folder, 0o755)
         shutil.copytree(tiny, encoder)
@@ -244,7 +244,7 @@ def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
         )
         for path in [cache, *cache.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        # No mode stops root, so it becomes somebody else.
+        # File modes do not stop root, so root becomes another user.
         limit = "import os\nif os.geteuid() == 0: os.seteuid(65534)"
         first, *warned = under(limit, str(encoder), cache)
         assert first == "(100, 32) True"
@@ -254,7 +254,7 @@ def test_a_folder_that_may_only_be_read(tiny: str, tmp_path: Path) -> None:
             path.chmod(0o755)
 
 
-@pytest.mark.filterwarnings("ignore:the vector cache is turned off")
+@pytest.mark.filterwarnings("ignore::frozenbert.errors.CacheWarning")
 def test_a_folder_that_vanishes_under_a_running_process(
     embed: DistilBertVectorizer, tmp_path: Path
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_folder_that_vanishes_under_a_running_process(
 
 
 def test_streams_write_side_by_side(embed: DistilBertVectorizer, tmp_path: Path) -> None:
-    """From four threads, with merges in between, nothing is lost."""
+    """Four threads write, pairs are merged, and nothing is lost."""
     cache = VectorCache(tmp_path / "c", settings_of("x", 4))
     texts = [str(i) for i in range(400)]
     keys = text_keys(texts)
@@ -306,8 +306,8 @@ def test_streams_write_side_by_side(embed: DistilBertVectorizer, tmp_path: Path)
 # Encoders that share a name
 
 
-@pytest.mark.filterwarnings("ignore:.*longer than max_length")
-def test_a_retrained_copy_under_the_same_name_never_gets_the_others_vectors(
+@pytest.mark.filterwarnings("ignore::frozenbert.errors.TruncationWarning")
+def test_a_retrained_encoder_of_the_same_name_gets_its_own_vectors(
     tmp_path: Path,
 ) -> None:
     texts = texts_numbered(30)

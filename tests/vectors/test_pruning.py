@@ -1,4 +1,4 @@
-"""What a cache holds, and what goes when it is made smaller."""
+"""List the contents of a cache, and remove a part of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def settings_of(encoder: str) -> VectorSettings:
 
 
 def fill(root: Path, encoder: str, n: int, days: float = 0, start: int = 0) -> list[str]:
-    """Write a pair with `n` vectors that was last used so many days ago; return its texts."""
+    """Write a pair with `n` vectors that was last used `days` ago; return its texts."""
     texts = [f"{encoder} {i}" for i in range(start, start + n)]
     cache = VectorCache(root, settings_of(encoder))
     before = {*cache.folder.glob("*.npy")}
@@ -51,7 +51,7 @@ def put_graph(root: Path, days: float = 0) -> Path:
     return folder
 
 
-def test_nothing_is_there(tmp_path: Path) -> None:
+def test_an_empty_cache(tmp_path: Path) -> None:
     assert holdings(tmp_path / "none") == []
     assert prune(tmp_path / "none", max_bytes=0) == []
     (tmp_path / "vectors").touch()
@@ -76,7 +76,7 @@ def test_holdings(tmp_path: Path) -> None:
     assert there[2].used == pytest.approx(time.time() - 3 * DAY, abs=60)
 
 
-def test_what_was_not_used_for_long_goes(tmp_path: Path) -> None:
+def test_old_pieces_are_removed(tmp_path: Path) -> None:
     old, new = fill(tmp_path, "a", 10, days=31), fill(tmp_path, "a", 20, days=29, start=10)
     gone = fill(tmp_path, "b", 5, days=100)
     folder = put_graph(tmp_path, days=40)
@@ -96,7 +96,7 @@ def test_reading_counts_as_use(tmp_path: Path) -> None:
     assert (found(tmp_path, "a", used), found(tmp_path, "b", unused)) == (10, 0)
 
 
-def test_what_was_used_longest_ago_goes_until_the_rest_fits(tmp_path: Path) -> None:
+def test_the_oldest_pieces_are_removed_until_the_rest_fits(tmp_path: Path) -> None:
     texts = {days: fill(tmp_path, f"e{days}", 100, days=days) for days in (3, 9, 1)}
     one = holdings(tmp_path)[0].n_bytes
     assert prune(tmp_path, max_bytes=3 * one) == []
@@ -106,7 +106,7 @@ def test_what_was_used_longest_ago_goes_until_the_rest_fits(tmp_path: Path) -> N
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_leftovers_go_once_no_process_can_be_writing_them(tmp_path: Path) -> None:
+def test_leftovers_are_removed_once_no_process_can_be_writing_them(tmp_path: Path) -> None:
     texts = fill(tmp_path, "a", 10)
     [folder] = (tmp_path / "vectors").iterdir()
     (folder / "damaged").mkdir()
@@ -122,7 +122,7 @@ def test_leftovers_go_once_no_process_can_be_writing_them(tmp_path: Path) -> Non
     assert (folder / f".4{KEYS}.abc.tmp").exists()
 
 
-def test_what_a_killed_export_left_goes(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed(tmp_path: Path) -> None:
     folder = put_graph(tmp_path)
     (folder / "graph.json").unlink()
     (folder / ".abc").mkdir()
@@ -135,7 +135,7 @@ def test_what_a_killed_export_left_goes(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+def test_foreign_files_stay(tmp_path: Path) -> None:
     fill(tmp_path, "a", 10)
     [folder] = (tmp_path / "vectors").iterdir()
     foreign = [tmp_path / "mine.txt", folder / "notes.txt", tmp_path / "vectors" / "my.npy"]
@@ -148,7 +148,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert not [*folder.glob("*.npy")]
 
 
-def test_a_folder_in_which_a_process_is_at_work_stays(tmp_path: Path) -> None:
+def test_a_folder_with_a_claim_stays(tmp_path: Path) -> None:
     fill(tmp_path, "a", 10)
     [folder] = (tmp_path / "vectors").iterdir()
     (folder / "claims").mkdir()
@@ -220,7 +220,9 @@ def test_the_users_cache(
         ([], "ACTION"),
     ],
 )
-def test_what_is_wrong(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+def test_wrong_arguments(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
     try:
         code = main(["cache", *arguments])
     except SystemExit as end:
