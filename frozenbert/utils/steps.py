@@ -1,17 +1,26 @@
-"""Find the steps of a Pipeline, at whatever depth."""
+"""Find the steps of a Pipeline, at any depth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
 __all__ = ["find_step", "find_steps"]
 
+_Step = TypeVar("_Step")
 
-def find_step(model: Any, kind: type) -> Any:
-    """Return the first step of a kind in a Pipeline, at whatever depth, or None.
+
+# Any in place of None: most callers know that the step exists, and need not check.
+def find_step(model: object, kind: type[_Step]) -> _Step | Any:
+    """Return the first step of a class in a Pipeline, at any depth, or None.
+
+    Parameters
+    ----------
+    model : Pipeline or other estimator
+    kind : type
+        The step's class.
 
     Examples
     --------
@@ -23,16 +32,27 @@ def find_step(model: Any, kind: type) -> Any:
     return next(find_steps(model, kind), None)
 
 
-def find_steps(model: Any, kind: type) -> Iterator[Any]:
-    """Yield the different steps of a kind in a Pipeline, at whatever depth."""
-    seen = set()
+def find_steps(model: object, kind: type[_Step]) -> Iterator[_Step]:
+    """Yield each distinct step of a class in a Pipeline, at any depth.
+
+    Parameters
+    ----------
+    model : Pipeline or other estimator
+    kind : type
+        The steps' class.
+
+    Yields
+    ------
+    estimator
+    """
+    seen = set[int]()
     for step in _steps(model):
         if isinstance(step, kind) and id(step) not in seen:
             seen.add(id(step))
             yield step
 
 
-def _steps(model: Any) -> Iterator[Any]:
+def _steps(model: object) -> Iterator[object]:
     yield model
     for _, step in [*getattr(model, "steps", ()), *getattr(model, "transformer_list", ())]:
         yield from _steps(step)

@@ -1,4 +1,4 @@
-"""Work on a cluster: a real one on this machine, with processes that are killed."""
+"""A real cluster on this machine, with workers that are killed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from frozenbert import DistilBertVectorizer
+from frozenbert import DistilBertVectorizer, InputError
 from frozenbert.bulk.cluster import cluster, embed_partitions, searched_on
 from frozenbert.bulk.stream import partition_targets
-from frozenbert.cli.main import embed, train
+from frozenbert.cli.main import main
 from frozenbert.tables.writing import write_table
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def vectorizer(tiny: str) -> DistilBertVectorizer:
 
 
 def check(out: Path, vectorizer: DistilBertVectorizer) -> None:
-    """Every row once, with the vectors of one process."""
+    """Check that every row occurs once, with the vectors that one process computes."""
     assert sorted(p.name for p in out.iterdir()) == [
         f"part{number:02}.parquet" for number in range(N_TABLES)
     ]
@@ -60,7 +60,7 @@ def check(out: Path, vectorizer: DistilBertVectorizer) -> None:
         assert vectors == pytest.approx(vectorizer.transform(texts_of_table(number)), abs=1e-5)
 
 
-def test_a_worker_that_is_killed_is_made_up_for(
+def test_the_table_of_a_killed_worker_is_retried(
     tables: list[Path], vectorizer: DistilBertVectorizer, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -118,7 +118,7 @@ def test_a_table_that_is_wrong_does_not_stop_the_others(
         )
     failed = {path.name: str(r) for path, r in results.items() if isinstance(r, Exception)}
     assert failed.keys() == {"part03.parquet"}
-    assert "is no whole parquet file" in failed["part03.parquet"]
+    assert "is damaged or not a parquet file" in failed["part03.parquet"]
     assert len([*(tmp_path / "out").iterdir()]) == N_TABLES - 1
 
 
@@ -175,30 +175,35 @@ def test_a_scheduler_elsewhere(
     check(tmp_path / "out", vectorizer)
 
 
-def test_nobody_answers(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_no_scheduler_answers(
+    tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
     monkeypatch.setattr("frozenbert.bulk.cluster.CONNECTING", 1)
-    code = embed(
+    code = main(
         [
-            *["--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny],
+            *["embed", "--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny],
             *["--text-column", "text", "--scheduler", "tcp://127.0.0.1:1"],
         ]
     )
     assert code == 2
     said = capsys.readouterr().err
-    assert "--scheduler tcp://127.0.0.1:1: no Dask scheduler can be reached there" in said
+    assert "no Dask scheduler can be reached there" in said
+    assert "tcp://127.0.0.1:1" in said
     assert said.count("\n") == 1
 
 
-def test_nobody_works(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_scheduler_without_workers(
+    tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
     from distributed import LocalCluster
 
     monkeypatch.setattr("frozenbert.bulk.cluster.CONNECTING", 1)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as local:
         address = local.scheduler_address
         options = ["--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny]
-        assert embed([*options, "--text-column", "text", "--scheduler", address]) == 2
+        assert main(["embed", *options, "--text-column", "text", "--scheduler", address]) == 2
     said = capsys.readouterr().err
-    assert f"--scheduler {address}: has no workers; start some: dask worker {address}\n" in said
+    assert f"has no workers; start some: dask worker {address}\n" in said
 
 
 def test_the_heads_search_runs_on_the_workers() -> None:
@@ -213,7 +218,7 @@ def test_the_heads_search_runs_on_the_workers() -> None:
 
 
 class Process(ClassifierMixin, BaseEstimator):
-    """A classifier whose score is the process that it runs in."""
+    """A classifier whose score is the id of its process."""
 
     def __init__(self, C: float = 1) -> None:
         self.C = C
@@ -232,7 +237,7 @@ def test_train_on_a_cluster_gives_the_same_model(tiny: str, tmp_path: Path, caps
     options = ["--data", str(tmp_path / "train.csv"), "--model", tiny, "--no-cache"]
     lines = {}
     for name, more in {"alone": [], "cluster": ["--workers", "2"]}.items():
-        assert train([*options, "--out", str(tmp_path / name), *more]) == 0
+        assert main(["train", *options, "--out", str(tmp_path / name), *more]) == 0
         lines[name] = capsys.readouterr().out.splitlines()
     assert any(line.startswith("cluster  2 workers") for line in lines["cluster"])
     [alone] = [line for line in lines["alone"] if line.startswith("head")]
@@ -242,8 +247,20 @@ def test_train_on_a_cluster_gives_the_same_model(tiny: str, tmp_path: Path, caps
 def test_without_dask(tables: list[Path], tiny: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     options = ["--data", str(tables[0]), "--out", str(tmp_path / "out"), "--model", tiny]
-    assert embed([*options, "--text-column", "text", "--workers", "2"]) == 2
-    assert 'need Dask: pip install "frozenbert[cluster]"' in capsys.readouterr().err
+    assert main(["embed", *options, "--text-column", "text", "--workers", "2"]) == 2
+    assert 'needs Dask: pip install "frozenbert[cluster]"' in capsys.readouterr().err
+
+
+def test_a_python_user_is_told_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frozenbert.bulk.cluster.CONNECTING", 1)
+    says = r"^scheduler='tcp://127\.0\.0\.1:1': no Dask scheduler can be reached there"
+    with pytest.raises(InputError, match=says), cluster("tcp://127.0.0.1:1"):
+        pass
+    with pytest.raises(InputError, match=r"^n_workers=0: at least 1 worker"), cluster(None, 0):
+        pass
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"^n_workers: a cluster needs Dask"), cluster(None, 1):
+        pass
 
 
 def test_over_tls(
@@ -253,7 +270,7 @@ def test_over_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not there")
+        pytest.skip("openssl, which makes the certificate, is not installed")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         [
@@ -292,12 +309,12 @@ def test_over_tls(
         done = run(*options, "--scheduler", address)
         assert (done.returncode, done.stderr) == (0, "")
         check(tmp_path / "out", vectorizer)
-        # Without the certificate nobody gets in.
+        # Without the certificate the connection is refused.
         for role in ("CERT", "KEY"):
             monkeypatch.delenv(f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{role}")
         refused = run(*options, "--scheduler", address)
         assert refused.returncode == 2
-        assert f"--scheduler {address}: no Dask scheduler can be reached" in refused.stderr
+        assert "no Dask scheduler can be reached" in refused.stderr
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Tables to files of vectors, block by block."""
+"""Tables to files of vectors, block by block; `transform_iter`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frozenbert import DistilBertVectorizer, InputError
-from frozenbert.bulk import stream as features_module
+from frozenbert.bulk import stream
 from frozenbert.bulk.stream import (
     embed_partition,
     embed_table,
@@ -37,8 +37,8 @@ def embed(tiny: str, tmp_path: Path) -> DistilBertVectorizer:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
-    monkeypatch.setattr(features_module, "VALIDATION_ROWS", 9)
+    monkeypatch.setattr(stream, "block_rows", lambda n_features: 7)
+    monkeypatch.setattr(stream, "VALIDATION_ROWS", 9)
 
 
 def frame(n: int = 100) -> pd.DataFrame:
@@ -178,7 +178,7 @@ def test_a_key_that_comes_late_and_one_that_ends(
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_what_is_wrong_is_said_before_anything_is_computed(tmp_path: Path) -> None:
+def test_errors_are_raised_before_anything_is_computed(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     good = [json.dumps({"text": text, "n": 1}) for text in TEXTS[:30]]
     for wrong, says in {
@@ -212,7 +212,7 @@ def test_a_table_that_changes_leaves_no_output(embed: DistilBertVectorizer, tmp_
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_from_the_cache(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from frozenbert.encoders.encoder import Encoder
@@ -259,7 +259,40 @@ def test_truncated_texts_are_counted_over_all_blocks(
     assert written.n_truncated == 2
 
 
-# One of many
+def test_the_delimiter_of_a_table(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+    texts = [f"so, so; {text}" for text in TEXTS[:20]]
+    frame = pd.DataFrame({"text": texts, "stars": ["2,5"] * 20})
+    write_table(frame, tmp_path / "x.csv", delimiter=";")
+    checked = validate(tmp_path / "x.csv", for_parquet=True)
+    assert (checked.first.delimiter, checked.text_column, checked.n_rows) == (";", "text", 20)
+    embed_table(embed, checked, tmp_path / "x.parquet", {})
+    found = pq.read_table(tmp_path / "x.parquet")
+    assert found.drop_columns("vector").to_pylist() == frame.to_dict("records")
+    frame.to_csv(tmp_path / "y.csv", sep="^", index=False)
+    assert validate(tmp_path / "y.csv", delimiter="^", limit=3).n_rows == 3
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_of_one_column_is_read_twice_in_the_same_way(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
+    texts = ["well", "yes, no", "one, two, three", "a, b, c, d"] * 10
+    (tmp_path / "x.csv").write_text("text\n" + "\n".join(texts))
+    embed_table(embed, validate(tmp_path / "x.csv"), tmp_path / "x.npy", {})
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), embed.transform(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("parameter", ["text_column", "label_column"])
+def test_a_column_that_is_missing(tmp_path: Path, parameter: str) -> None:
+    write_table(frame(20), tmp_path / "x.csv")
+    says = (
+        rf"^{parameter}: .*x\.csv: there is no column 'review'; the columns are 'id', 'text', 'la"
+    )
+    with pytest.raises(InputError, match=says):
+        validate(tmp_path / "x.csv", **{parameter: "review"})
+
+
+# One of several tables
 
 
 def test_a_partition_is_done_once(embed: DistilBertVectorizer, tmp_path: Path) -> None:
@@ -273,7 +306,7 @@ def test_a_partition_is_done_once(embed: DistilBertVectorizer, tmp_path: Path) -
     assert out.stat().st_mtime_ns == stamp
 
 
-def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
+def test_a_partition_of_another_table_is_neither_used_nor_overwritten(
     embed: DistilBertVectorizer, tmp_path: Path
 ) -> None:
     write_table(frame(20), tmp_path / "a.csv")
@@ -296,7 +329,9 @@ def test_a_partition_of_something_else_is_not_taken_nor_overwritten(
         embed_partition(embed, tmp_path / "a.csv", out)
 
 
-def test_what_a_killed_process_left_goes(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
     write_table(frame(5), tmp_path / "a.csv")
     for name in ("a", "b", "a.parquet.c"):
         (tmp_path / f".{name}.parquet.0123456789ab.tmp").touch()
@@ -310,7 +345,7 @@ def test_what_a_killed_process_left_goes(embed: DistilBertVectorizer, tmp_path: 
 def test_a_named_count_of_rows_is_no_column_of_nulls(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features_module, "block_rows", lambda n_features: 7)
+    monkeypatch.setattr(stream, "block_rows", lambda n_features: 7)
     kept = frame(20).drop(columns="id")
     kept.index.name = "id"
     kept.to_parquet(tmp_path / "x.parquet")
@@ -327,10 +362,30 @@ def test_another_column_is_not_done_already(embed: DistilBertVectorizer, tmp_pat
     embed_partition(embed, tmp_path / "a.csv", out, text_column="text")
     with pytest.raises(InputError, match="from another column, header or delimiter"):
         embed_partition(embed, tmp_path / "a.csv", out, text_column="label")
+    with pytest.raises(InputError, match="from another column, header or delimiter"):
+        embed_partition(embed, tmp_path / "a.csv", out, text_column="text", delimiter=",")
     assert embed_partition(embed, tmp_path / "a.csv", out, text_column="text").skipped
 
 
-def test_who_was_slower_takes_what_the_other_wrote(
+def test_several_columns_of_labels_are_skipped_the_second_time(
+    embed: DistilBertVectorizer, tmp_path: Path
+) -> None:
+    write_table(frame(5), tmp_path / "a.csv")
+    for skipped in (False, True):
+        result = embed_partition(
+            embed, tmp_path / "a.csv", tmp_path / "a.parquet", label_column=("id", "label")
+        )
+        assert result.skipped is skipped
+
+
+def test_a_pipe_in_place_of_the_output(embed: DistilBertVectorizer, tmp_path: Path) -> None:
+    write_table(frame(5), tmp_path / "a.csv")
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be written, .* neither a file nor"):
+        embed_partition(embed, tmp_path / "a.csv", tmp_path / "a.parquet")
+
+
+def test_the_slower_of_two_processes_uses_the_file_of_the_other(
     embed: DistilBertVectorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table(frame(20), tmp_path / "a.csv")
@@ -402,7 +457,7 @@ def test_transform_iter_takes_no_more_than_a_block_ahead(embed: DistilBertVector
         (iter([*TEXTS[:25], 7]), {"block_size": 10}, TypeError, r"X\[25\] is a int"),
     ],
 )
-def test_transform_iter_says_what_is_wrong(embed, texts, options, error, match) -> None:
+def test_transform_iter_errors(embed, texts, options, error, match) -> None:
     with pytest.raises(error, match=match):
         list(embed.transform_iter(texts, **options))
 
@@ -414,7 +469,7 @@ def test_transform_iter_warns_once_of_truncated_texts(embed: DistilBertVectorize
     assert len(caught) == 1
 
 
-def test_the_bar_of_a_stream_counts_all_texts(
+def test_the_progress_bar_of_a_stream_counts_all_texts(
     embed: DistilBertVectorizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embed.transform(TEXTS[:50])
@@ -448,7 +503,7 @@ embed.fit([""])
 embed._encoder()
 Encoder.encode = lambda self, ids, *settings: np.ones((len(ids), 288), dtype=np.float32)
 embed.transform(["one"])
-# What a merge of files holds is bounded, and would hide what is looked for here.
+# The bounded memory of a merge of files would hide the growth that this test measures.
 cache.LARGEST_MERGE = 2**20
 
 def peak():
@@ -467,7 +522,7 @@ print(peak() - before)
 @pytest.mark.parametrize("ending", ["npy", "parquet"])
 def test_memory_does_not_grow_with_the_table(tiny: str, tmp_path: Path, ending: str) -> None:
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("the peak is asked of Linux")
+        pytest.skip("the peak of memory is read from /proc, as on Linux")
     used = {}
     for n in (20_000, 120_000):
         data = tmp_path / f"{n}.csv.gz"

@@ -1,4 +1,4 @@
-"""Which column holds what, and what its cells have to be."""
+"""Columns of texts and labels, and the checks of their cells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def put(tmp_path):
 
 
 def complaint(call, *args, **kwargs) -> str:
-    """Return what the `InputError` of a call says, checked to be one line."""
+    """Return the message of the `InputError` that a call raises, checked to be one line."""
     with pytest.raises(InputError, match=r"\A.+\Z") as caught:
         call(*args, **kwargs)
     return str(caught.value)
@@ -76,7 +76,7 @@ def test_columns_that_are_given(put):
     assert find_columns(two, label_column="b", need_label=True) == ("id", "b")
 
 
-def test_columns_that_cannot_be(put):
+def test_wrong_columns(put):
     table = read_table(put("x.csv", "id,a,b\n1,x,y\n2,z,w\n"))
     with pytest.raises(InputError, match=r"no column 'c'; the columns are 'id', 'a', 'b'\.$"):
         find_columns(table, "c", need_label=False)
@@ -117,7 +117,7 @@ def test_texts(put):
         ('{"t": ["a"]}', "of type list"),
     ],
 )
-def test_texts_that_are_none(put, row, kind):
+def test_cells_that_are_no_texts(put, row, kind):
     path = put("x.jsonl", f'{{"t": "good"}}\n{row}\n')
     message = complaint(texts_of, read_table(path), "t")
     assert message.startswith(f"{path}, line 2, column 't': the text is {kind}; every text must be")
@@ -185,7 +185,7 @@ def test_labels(put, suffix, cells, labels, kind):
         ("jsonl", ["1", str(2**63)], r"line 2, .* the label is int '9223372036854775808', but"),
     ],
 )
-def test_labels_that_are_none(put, suffix, cells, says):
+def test_cells_that_are_no_labels(put, suffix, cells, says):
     with pytest.raises(InputError, match=says):
         labels_from(put, cells, suffix)
 

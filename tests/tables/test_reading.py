@@ -1,4 +1,4 @@
-"""Tables in, tables out: every cell as it stands, every complaint with its place."""
+"""Reading and writing tables: every cell unchanged, every error with its place."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows_of(table: Table) -> list[list[object]]:
 
 
 def complaint(call, *args, **kwargs) -> str:
-    """Return what the `InputError` of a call says, checked to be one line."""
+    """Return the message of the `InputError` that a call raises, checked to be one line."""
     with pytest.raises(InputError, match=r"\A.+\Z") as caught:
         call(*args, **kwargs)
     return str(caught.value)
@@ -64,7 +64,7 @@ def complaint(call, *args, **kwargs) -> str:
         ("x.ndjson", '\ufeff{"text": "good, really", "label": "007"}\r{"text": "", "label": "1"}'),
     ],
 )
-def test_cells_are_read_as_they_stand(put, name, content):
+def test_cells_are_read_unchanged(put, name, content):
     table = read_table(put(name, content))
     assert list(table.frame.columns) == ["text", "label"]
     assert rows_of(table) == [["good, really", "007"], ["", "1"]]
@@ -79,7 +79,7 @@ def test_values_of_jsonl_and_parquet_keep_their_types(put, tmp_path):
     assert read_table(tmp_path / "x.parquet").frame["a"].dtype == np.int64
 
 
-def test_index_that_pandas_kept_in_parquet(tmp_path):
+def test_index_that_pandas_stored_in_parquet(tmp_path):
     frame = pd.DataFrame({"text": ["a", "b", "c"]})
     frame.iloc[1:].to_parquet(tmp_path / "unnamed.parquet")
     frame.iloc[1:].rename_axis("id").to_parquet(tmp_path / "named.parquet")
@@ -191,7 +191,7 @@ def test_no_row_is_eaten_in_doubt(put, content):
     assert len(table.frame) == content.count("\n")
 
 
-def test_header_that_is_said(put):
+def test_header_given_by_the_caller(put):
     path = put("x.csv", "text,label\ngood,pos\n")
     table = read_table(path, header=False)
     assert (rows_of(table)[0], table.header_guessed) == (["text", "label"], False)
@@ -253,7 +253,7 @@ def test_columns_that_are_asked_for_make_a_header(put):
         ("x.parquet.gz", b"", "must end in .tsv"),
     ],
 )
-def test_files_that_are_no_tables(put, name, content, says):
+def test_malformed_files(put, name, content, says):
     path = put(name, content)
     message = complaint(read_table, path)
     assert message.startswith(str(path))
@@ -321,7 +321,7 @@ def in_each_format(test):
 
 
 @in_each_format
-def test_what_is_written_is_read_back(tmp_path, suffix):
+def test_a_written_table_is_read_back(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
     frame = pd.DataFrame({"text": HARD_TEXTS, "label": ["a"] * len(HARD_TEXTS)}, dtype="str")
     for written in (frame, frame[["text"]], frame[["label"]]):

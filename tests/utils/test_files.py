@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; folders for their owner alone."""
+"""Files written whole or not at all; private folders; checks of paths; hashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import pytest
 
 from frozenbert.errors import InputError
 from frozenbert.utils import files
-from frozenbert.utils.files import check_can_write, make_private_folder, sha256_of_file, writing
+from frozenbert.utils.files import (
+    check_can_write,
+    check_is_no_device,
+    make_private_folder,
+    sha256_of_file,
+    writing,
+)
 
 
 def mode(path: Path) -> int:
@@ -54,7 +60,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(OSError, match="out"), writing(tmp_path / "out") as temporary:
-        temporary.write_text("a folder stands here")
+        temporary.write_text("text")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -70,7 +76,7 @@ def test_the_content_is_flushed_before_the_rename(
     assert calls == ["fsync", "replace"]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with writing(target) as first, writing(target) as second:
         first.write_text("1" * 1000)
@@ -91,7 +97,7 @@ def test_cannot_write_below_a_file(tmp_path: Path) -> None:
         check_can_write(tmp_path / "file" / "x.csv")
 
 
-def test_cannot_write_where_one_may_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cannot_write_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Tests may run as root, whom no mode stops.
     monkeypatch.setattr(files.os, "access", lambda path, how: not how & os.W_OK)
     with pytest.raises(InputError, match=f"you may not write to {tmp_path}"):
@@ -117,14 +123,14 @@ def test_from_the_top_down_all_folders_are_private(tmp_path: Path) -> None:
     assert mode(top.parent) == 0o755
 
 
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o750)
     assert mode(make_private_folder(tmp_path / "open")) == 0o750
 
 
 @pytest.mark.parametrize("below", ["file", "file/folder"])
-def test_no_folder_where_a_file_stands(tmp_path: Path, below: str) -> None:
+def test_no_folder_in_place_of_a_file(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((FileExistsError, NotADirectoryError), match="file"):
         make_private_folder(tmp_path / below)
@@ -134,3 +140,20 @@ def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "f").write_bytes(content)
     assert sha256_of_file(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for check in (check_is_no_device, sha256_of_file):
+        with pytest.raises(InputError, match=r"pipe: is a named pipe; write its content to a file"):
+            check(tmp_path / "pipe")
+    with pytest.raises(InputError, match="/dev/null: is a device; write"):
+        check_is_no_device("/dev/null")
+
+
+def test_files_folders_and_missing_paths_are_no_devices(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_is_no_device(tmp_path)
+    check_is_no_device(tmp_path / "file")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        check_is_no_device(tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""Texts in every container, and what is no text."""
+"""Texts in every container, and values that are no texts."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_pyarrow_array_is_read_whole() -> None:
     assert not is_stream(pa.array(["a"]))
 
 
-def test_one_string_is_an_error_that_says_what_to_write() -> None:
+def test_one_string_is_an_error_with_a_remedy() -> None:
     with pytest.raises(InputError, match=r"X is one string.*\[text\]"):
         check_texts("a text", "error")
 
@@ -125,7 +125,7 @@ def test_one_string_is_an_error_that_says_what_to_write() -> None:
     [b"bytes", bytearray(b"bytes"), {"a": 1}, {"a"}, frozenset("a"), 3, 2.5, None, object()],
     ids=lambda g: type(g).__name__,
 )
-def test_what_holds_no_rows_in_order_is_a_type_error(given: Any) -> None:
+def test_a_container_without_ordered_rows_is_a_type_error(given: Any) -> None:
     with pytest.raises(TypeError, match=f"X is a {type(given).__name__}: a list, array or Series"):
         check_texts(given, "empty")
 
@@ -166,7 +166,7 @@ def test_three_dimensions_are_an_error() -> None:
         check_texts(np.array([[["a"]]]), "error")
 
 
-def test_half_of_a_surrogate_pair_is_an_error_that_says_where() -> None:
+def test_half_of_a_surrogate_pair_is_an_error_with_its_place() -> None:
     with pytest.raises(InputError, match=r"X\[1\] cannot be encoded as UTF-8.*character 2"):
         check_texts(["good", "ab\ud83d"], "error")
 
