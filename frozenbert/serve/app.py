@@ -82,6 +82,10 @@ def make_app(service: Service) -> FastAPI:
     app.mount("/docs/assets", StaticFiles(directory=SWAGGER_UI))
     _add_error_answers(app)
     _add_guard(app, service, counters)
+    if service.classes:
+        # The description is built once; now it can name this model's labels.
+        label = app.openapi()["components"]["schemas"]["TextRequest"]["properties"]["label"]
+        label["anyOf"][0]["enum"] = [str(name) for name in service.classes]
     return app
 
 

@@ -147,10 +147,8 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
     )
 
 
-_TABLE = {
-    "text/csv": {"schema": {"type": "string"}},
-    "text/tab-separated-values": {"schema": {"type": "string"}},
-}
+# Without schemas: a JSON schema cannot describe a table.
+_TABLE: dict[str, dict[str, object]] = {"text/csv": {}, "text/tab-separated-values": {}}
 
 
 @model_router.post(

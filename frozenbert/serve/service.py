@@ -21,6 +21,7 @@ from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
 from ..tables.cells import texts_of
 from ..tables.columns import find_columns
+from ..tables.delimiters import CANDIDATES, is_declaration
 from ..tables.reading import read_blocks
 from ..tables.table import Upload
 from ..utils.steps import find_step, find_steps
@@ -32,7 +33,6 @@ __all__ = ["LOCAL_HOSTS", "Service", "UploadedTable", "load_service", "read_uplo
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_COLUMNS = 1000
-DELIMITERS = (",", ";", "\t", "|")
 FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -278,21 +278,24 @@ def read_upload(
         If it is not such a table, has too many rows or columns, or no such column.
     """
     upload = Upload(f"table.{kind}", content)
-    possible = (delimiter,) if delimiter else ("\t",) if kind == "tsv" else DELIMITERS
     # Before anything makes a column object for each of millions of delimiters. The first record
-    # may come after a line `sep=;` and a byte order mark.
+    # may come after a line `sep=;`.
     first_lines = re.split(rb"[\r\n]+", content.strip(b"\r\n"), maxsplit=3)[:3]
+    declaration = first_lines[0].decode("utf-8-sig", errors="replace")
+    possible = (delimiter,) if delimiter else ("\t",) if kind == "tsv" else CANDIDATES
+    if is_declaration(declaration):
+        possible = (*possible, declaration[-1])
     if max(line.count(d.encode()) for line in first_lines for d in possible) >= MAX_COLUMNS:
         raise InputError(f"{upload}: has more than {MAX_COLUMNS:,} columns.")
     expected = [text_column] if text_column else []
-    blocks = read_blocks(upload, max_rows, header=header, columns=expected)
+    blocks = read_blocks(upload, max_rows, header=header, columns=expected, delimiter=delimiter)
     table = next(blocks)
     if len(table.frame) == max_rows and next(blocks, None) is not None:
         raise InputError(
             f"{upload}: has more than {max_rows:,} rows, which is the limit: send it in parts."
         )
     text_column, _ = find_columns(table, text_column, None, need_label=False)
-    return UploadedTable(table.frame, texts_of(table, text_column), "\t" if kind == "tsv" else ",")
+    return UploadedTable(table.frame, texts_of(table, text_column), table.delimiter or ",")
 
 
 def without_word(text: str, word: re.Match[str]) -> str:

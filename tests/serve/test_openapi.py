@@ -1,0 +1,85 @@
+"""The description of the API in /openapi.json, and whether the service keeps to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from serving import LABELS, WordModel, serving
+
+REPO = Path(__file__).parents[2]
+TOKEN = "a-token-of-enough-letters"
+
+
+def test_paths_and_parameters(tmp_path):
+    with serving(WordModel(), tmp_path) as client:
+        paths = client("GET", "/openapi.json").json["paths"]
+    assert set(paths) == {
+        "/predict", "/predict.csv", "/explain", "/model", "/metrics", "/healthz", "/readyz",
+    }  # fmt: skip
+    table = paths["/predict.csv"]["post"]
+    assert set(table["requestBody"]["content"]) == {"text/csv", "text/tab-separated-values"}
+    parameters = {parameter["name"]: parameter["schema"] for parameter in table["parameters"]}
+    assert set(parameters) == {"text_column", "header", "delimiter"}
+    assert set(parameters["delimiter"]["anyOf"][0]["enum"]) == {",", ";", "\t", "|", "tab"}
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_errors_are_described(tmp_path, token):
+    with serving(WordModel(), tmp_path, token=token) as client:
+        described = client("GET", "/openapi.json").json
+    error = described["components"]["schemas"]["ErrorAnswer"]["properties"]
+    assert error["detail"]["type"] == "string"
+    assert not any("Validation" in name for name in described["components"]["schemas"])
+    expected = {
+        "/predict": {400, 403, 408, 413, 422, 500, 503, 504},
+        "/predict.csv": {400, 403, 408, 413, 422, 500, 503, 504},
+        "/explain": {400, 403, 408, 413, 422, 500, 503, 504},
+        "/model": {400, 500},
+        "/metrics": {400, 500},
+        "/healthz": {400, 500},
+        "/readyz": {400, 500, 503},
+    }
+    for path, statuses in expected.items():
+        if token and path not in ("/healthz", "/readyz"):
+            statuses = statuses | {401}
+        (operation,) = described["paths"][path].values()
+        errors = {s: r for s, r in operation["responses"].items() if int(s) >= 400}
+        assert set(map(int, errors)) == statuses, path
+        for response in errors.values():
+            schema = response["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
+
+
+def test_labels_of_the_model_are_described(tmp_path):
+    with serving(WordModel(), tmp_path) as client:
+        schemas = client("GET", "/openapi.json").json["components"]["schemas"]
+    assert schemas["TextRequest"]["properties"]["label"]["anyOf"][0]["enum"] == LABELS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_schemathesis_has_no_failures(tmp_path, token):
+    program = Path(sys.executable).with_name("schemathesis")
+    if not program.exists():
+        assert not os.environ.get("CI"), "CI must have schemathesis, which is in the extra dev"
+        pytest.skip("schemathesis is not installed")
+    options = ["--seed", "1", "--max-examples", "20", "--suppress-health-check", "all"]
+    if token:
+        options += ["--header", f"Authorization: Bearer {token}"]
+    with serving(WordModel(), tmp_path / "films", token=token) as client:
+        command = [program, "--config-file", REPO / "schemathesis.toml", "run"]
+        done = subprocess.run(
+            [*command, f"{client.origin}/openapi.json", *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+    assert "7 selected / 7 total" in done.stdout
+    assert "Coverage" in done.stdout
