@@ -13,6 +13,7 @@ __all__ = [
     "HubUnreachableError",
     "InputError",
     "LabelWarning",
+    "LeakageWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
@@ -117,3 +118,7 @@ class RareClassWarning(FrozenbertWarning):
 
 class LabelWarning(FrozenbertWarning):
     """Two labels differ only in case or surrounding spaces, but are separate classes."""
+
+
+class LeakageWarning(FrozenbertWarning):
+    """Test texts were also trained on, so that scores on them are too high."""

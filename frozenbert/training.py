@@ -1,8 +1,10 @@
-"""From labelled texts to a trained, measured and saved classifier."""
+"""Train, measure and save a classifier of labelled texts."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import datetime
 import os
 import re
 import shutil
@@ -10,23 +12,37 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn import config_context
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, train_test_split
 from sklearn.pipeline import Pipeline
 
 from .embed import DistilBertVectorizer
-from .errors import InputError
-from .heads.folds import Folds
+from .errors import InputError, LeakageWarning, TruncationWarning
+from .finetune.finetuning import n_trained_on
+from .heads.folds import Folds, Splits
+from .heads.logistic import Head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import check_scoring
-from .heads.search import FeatureSearch, base_search, fitted_search, out_of_fold
+from .heads.search import (
+    FeatureSearch,
+    base_search,
+    check_class_weight,
+    class_weight_of,
+    fitted_search,
+    out_of_fold,
+    out_of_fold_splits,
+)
+from .heads.stacking import OutOfFoldHead
 from .heads.words import WordScores, make_words_baseline
-from .persistence import FORMAT, MODEL, SAFE, save_model
+from .persistence import MODEL, SAFE, save_model
 from .reports.metrics import (
     brier_score,
     calibration_error,
@@ -38,44 +54,54 @@ from .reports.metrics import (
     summarize,
 )
 from .reports.report import PLOTS, Outcome, write_report
-from .reports.sidecar import describe_encoder
+from .reports.schema import (
+    Agreement,
+    Baseline,
+    Calibration,
+    Metrics,
+    Parameters,
+    SearchSummary,
+    Sidecar,
+)
+from .reports.sidecar import FORMAT, describe_encoder, versions
 from .utils.files import sha256_of_file
 from .utils.steps import find_step
 
 __all__ = ["Training", "check_classes", "hold_out", "save_training", "train"]
 
-AGREEMENT_ON = 256  # test texts on which a reduced precision is held against float32
+AGREEMENT_ON = 256  # test texts on which a reduced precision is compared with float32
+
+Labels: TypeAlias = np.ndarray | pd.DataFrame
 
 
 @dataclass
 class Training:
-    """A trained model and what was found out about it.
+    """A trained model and its metrics.
 
     Attributes
     ----------
     model : sklearn.pipeline.Pipeline
         Fitted on the training rows.
-    metrics : dict
-        `accuracy`, `macro_f1` (fractions), `per_class` and more from
-        `frozenbert.reports.metrics.score`; `n_train`, `n_test`; 95 % `intervals`; the same figures
-        of the `baseline`; the `search`, the `calibration` and the `data`. For a reduced
-        precision also the `agreement` with float32: `n_texts`, `mean_cosine`,
-        `equal_predictions` (fraction). With many labels a text also `at_half`: the F1
-        that thresholds of 0.5 would give.
+    metrics : frozenbert.reports.schema.Metrics
+        `task`, `accuracy`, `macro_f1` (fractions), `per_class` and more from
+        `frozenbert.reports.metrics.score`; `n_train`, `n_test`; 95 % `intervals`; the same of
+        the `baseline`; the `search`, the `calibration` and the `data`. For a reduced
+        precision also the `agreement` with float32. With many labels also `at_half`: F1 with
+        thresholds of 0.5.
     outcome : frozenbert.reports.report.Outcome
-        Labels and answers of the test rows, and texts worth a look.
+        Labels and predictions of the test rows, and examples of texts.
     seconds : dict
-        Where the time went.
+        Duration of each part of the training.
     """
 
     model: Pipeline
-    metrics: dict[str, Any]
+    metrics: Metrics
     outcome: Outcome
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 def hold_out(
-    texts: Sequence[str], labels: Any, random_state: int | None = 0, *, parts: int = 4
+    texts: Sequence[str], labels: Labels, random_state: int | None = 0, *, parts: int = 4
 ) -> tuple[list[str], list[str], Any, Any]:
     """Split off a stratified part of the rows for testing.
 
@@ -83,9 +109,10 @@ def hold_out(
     ----------
     texts : sequence of str
     labels : numpy.ndarray of shape (n_samples,), or DataFrame of shape (n_samples, n_labels)
+        Classes; or many labels, as columns of 0 and 1; or probabilities of classes.
     random_state : int or None, default=0
     parts : int, default=4
-        One row of so many is held out.
+        One row of `parts` is held out.
 
     Returns
     -------
@@ -95,7 +122,7 @@ def hold_out(
     Raises
     ------
     InputError
-        If a class has too few rows to stand on both sides.
+        If a class has too few rows for both parts.
 
     Examples
     --------
@@ -103,28 +130,28 @@ def hold_out(
     >>> len(train), len(test)
     (6, 2)
     """
-    if np.ndim(labels) == 2:
+    if isinstance(labels, pd.DataFrame):
         if len(labels) < 2 * parts:
             raise InputError(
-                f"too few rows to hold out one of {parts} for testing: {len(labels)} in all; add "
-                f"rows, or give a file of them."
+                f"too few rows to hold out one of {parts} for testing: {len(labels)}. Add rows, "
+                f"or give test rows of their own."
             )
         folds = Folds(parts, shuffle=True, random_state=random_state)
-        flags = np.asarray(labels)
-        if flags.dtype.kind == "f":  # of probabilities, the likeliest class tells what a row is
+        flags = labels.to_numpy()
+        if flags.dtype.kind == "f":  # probabilities: stratify by the likeliest class
             flags = np.eye(flags.shape[1], dtype=int)[flags.argmax(axis=1)]
-        kept, held = next(folds.split(np.zeros(len(labels)), flags))
+        rows, held = next(folds.split(np.zeros(len(labels)), flags))
         return (
-            [texts[i] for i in kept],
+            [texts[i] for i in rows],
             [texts[i] for i in held],
-            labels.iloc[kept],
+            labels.iloc[rows],
             labels.iloc[held],
         )
     rare, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
     if count < 2 or len(labels) < parts * len(set(labels.tolist())):
         raise InputError(
-            f"too few rows to hold out one of {parts} for testing: {len(labels)} in all, and the "
-            f"class {short(rare)!r} has {count}: add rows, or give a file of them."
+            f"too few rows to hold out one of {parts} for testing: {len(labels)}, of which the "
+            f"class {short(rare)!r} has {count}. Add rows, or give test rows of their own."
         )
     train_texts, test_texts, y_train, y_test = train_test_split(
         list(texts), labels, test_size=1 / parts, stratify=labels, random_state=random_state
@@ -132,50 +159,61 @@ def hold_out(
     return train_texts, test_texts, y_train, y_test
 
 
-def check_classes(labels: Any, folds: int) -> None:
+def check_classes(labels: ArrayLike, folds: int) -> None:
     """Raise `InputError` unless there are two classes, each with a row in every fold.
 
-    Of many labels a text, one has to have as many rows with it and without it.
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Of many labels, one must have `folds` rows with it and as many without it.
+    folds : int
+        Number of folds of the search.
     """
     if np.ndim(labels) == 2:
-        if np.shape(labels)[1] < 2:
+        flags = np.asarray(labels)
+        if flags.shape[1] < 2:
             raise InputError(
-                "there is only one label: with or without it are two classes; give them in one "
-                "column (--label-column alone, without --label-separator)."
+                "there is only one label. One label is two classes, with and without it: give "
+                "them in one column, without a separator."
             )
-        counts = np.asarray(labels).sum(axis=0)
-        if not (np.minimum(counts, len(labels) - counts) >= folds).any():
+        counts = flags.sum(axis=0)
+        if not (np.minimum(counts, len(flags) - counts) >= folds).any():
             raise InputError(
-                f"no label has {folds} training rows with it and as many without it, one for "
-                f"each fold of the search: add rows, or use fewer folds (--cv)."
+                f"no label has {folds} training rows with it and {folds} without it, one for "
+                f"each fold of the search: add rows, or use fewer folds.",
+                parameter="cv",
+                value=folds,
             )
         return
-    counts = Counter(np.asarray(labels).tolist())
-    if len(counts) < 2:
+    rows = Counter(np.asarray(labels).tolist())
+    if len(rows) < 2:
         raise InputError(
-            f"there is only one class ({short(next(iter(counts)))!r}) in the training rows: a "
-            f"classifier needs two. Is this the label column?"
+            f"there is only one class ({short(next(iter(rows)))!r}) in the training rows: a "
+            f"classifier needs two. Is this the column of labels?"
         )
-    few = {label: n for label, n in counts.items() if n < folds}
+    few = {label: n for label, n in rows.items() if n < folds}
     if few:
         label, n = min(few.items(), key=lambda item: item[1])
         raise InputError(
-            f"{len(few)} of {len(counts)} classes have fewer training rows than the {folds} folds "
+            f"{len(few)} of {len(rows)} classes have fewer training rows than the {folds} folds "
             f"of the search ({short(label)!r} has {n}): add rows, drop the class, or use fewer "
-            f"folds (--cv). If that is a column's name, the file has a header (--header)."
+            f"folds. If {short(label)!r} is a column's name, the file has a header.",
+            parameter="cv",
+            value=folds,
         )
 
 
 def train(
     model: Pipeline,
     texts: Sequence[str],
-    labels: Any,
+    labels: Labels,
     test_texts: Sequence[str],
-    test_labels: Any,
+    test_labels: Labels,
     *,
     examples: bool = True,
+    groups: ArrayLike | None = None,
 ) -> Training:
-    """Fit a text classifier and hold it against a baseline of words on the same rows.
+    """Fit a text classifier, and compare it with a baseline of words on the same rows.
 
     Parameters
     ----------
@@ -184,175 +222,296 @@ def train(
     texts, test_texts : sequence of str
     labels, test_labels : numpy.ndarray of shape (n_samples,), or DataFrame of 0 and 1
     examples : bool, default=True
-        Whether to look for texts with mistakes and with doubtful labels.
+        Whether to collect texts with wrong predictions and with doubtful labels.
+    groups : array-like of shape (n_samples,), optional
+        Groups of the training rows, for a model whose `cv` is a splitter such as
+        `GroupKFold`.
 
     Returns
     -------
     Training
 
+    Warns
+    -----
+    LeakageWarning
+        If test texts are among the training texts, or the encoder was fine-tuned on them.
+
     Raises
     ------
     InputError
         If there is only one class, a class has fewer rows than folds, the scoring does not
-        go with the labels, or no text has a word.
+        suit the labels, no text contains a word, or out-of-fold predictions are needed and
+        the test parts of `cv` are no partition of the rows.
     """
-    head = model.named_steps["classify"]
-    embed = find_step(model, DistilBertVectorizer)
-    settings = base_search(head)
-    folds = settings.cv.get_n_splits()
-    check_classes(labels, folds)
-    check_scoring(settings.scoring, labels)
-    texts, test_texts = list(texts), list(test_texts)
-    cleaner = model.named_steps.get("clean")
-    seen, test_seen = (cleaner.transform(t) if cleaner else t for t in (texts, test_texts))
-    if not any(re.search(r"\w", text) for text in seen):
-        raise InputError(
-            "none of the training texts holds a letter or a digit. Is this the column of texts?"
-        )
-    truth, test_truth = np.asarray(labels), np.asarray(test_labels)
-    many = truth.ndim == 2
-    if many:
-        truth, test_truth = truth.astype(np.int64), test_truth.astype(np.int64)
+    rows = _Rows.of(model, texts, labels, test_texts, test_labels, groups)
+    splits = _check(model, rows, examples)
+    n_leaked = _warn_of_leakage(model, rows)
     clock = _Clock()
-
-    features = model[:-1].fit_transform(texts, labels)
-    words = find_step(model, WordScores)
-    clock.lap("features" if words else "vectors", "of the training texts")
-    head.fit(features, labels)
-    clock.lap("search")
-    test_features = model[:-1].transform(test_texts)
-    predicted = head.predict(test_features)
-    probabilities = head.predict_proba(test_features)
-    clock.lap("vectors and labels of the test texts")
-    agreement = _agreement(model, embed, test_seen)
+    features = _fit(model, rows, clock)
+    outcome = _predict(model, rows, clock)
+    agreement = _agreement(model, rows.test_seen)
     if agreement:
         clock.lap("agreement with float32")
-    baseline = make_words_baseline(
-        cv=folds,
-        scoring=settings.scoring if isinstance(settings.scoring, str) else None,
-        multi_label=many,
-        class_weight=_class_weight(head),
-        random_state=settings.cv.random_state,
-        n_jobs=settings.n_jobs,
-    ).fit(seen, labels)
-    baseline_predicted = baseline.predict(test_seen)
-    baseline_p = baseline.predict_proba(test_seen) if many else None
-    clock.lap("baseline of words")
-
-    classes = head.classes_.tolist()
-    outcome = Outcome(test_truth, predicted, classes, probabilities)
-    if getattr(head, "calibrate", None):
-        outcome.uncalibrated = head.uncalibrated_proba(test_features)
-    p = probabilities if many else None
-    metrics = {
-        **score(test_truth, predicted, p, classes),
-        "n_train": len(truth),
-        "n_test": len(test_truth),
-        "n_truncated": embed.n_truncated_,
-        "unread": embed.unread_,
-        "intervals": intervals(test_truth, predicted, baseline_predicted),
-        "baseline": {
-            "name": "TF-IDF + logistic regression",
-            **score(test_truth, baseline_predicted, baseline_p, classes),
-            "intervals": intervals(test_truth, baseline_predicted),
-        },
-        "search": _describe_search(head),
-        "calibration": _calibration(outcome),
-        "data": summarize(texts, truth, test_texts, embed.n_long_),
-    }
+    baseline, baseline_predicted = _baseline(model, rows, clock)
+    metrics = _metrics(model, rows, outcome, baseline, baseline_predicted)
+    metrics["data"]["n_trained_on"] = n_leaked
     if agreement:
         metrics["agreement"] = agreement
-    if many:
-        halves = score(test_truth, (probabilities >= 0.5).astype(int))
-        metrics["at_half"] = {name: halves[name] for name in ("macro_f1", "micro_f1")}
-        for label, threshold in zip(classes, head.thresholds_.tolist(), strict=True):
-            metrics["per_class"][str(label)]["threshold"] = threshold
-    clock.lap("figures")
+    clock.lap("metrics")
     if examples:
-        outcome.mistakes = mistakes(test_texts, test_truth, predicted, probabilities, classes)
-        vectors = head.split(features)[0] if hasattr(head, "split") else features
-        others = out_of_fold(head, vectors, truth, "predict_proba")
-        outcome.doubtful = doubtful_labels(texts, truth, others, classes)
+        _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
     return Training(model, metrics, outcome, clock.seconds)
 
 
-def _describe_search(head: Any) -> dict[str, Any]:
-    found = fitted_search(head)
-    features = found if isinstance(found, FeatureSearch) else None
-    found = found.search_ if features else found
-    (name,) = found.param_grid
-    results, best = found.cv_results_, found.best_index_
-    described = {
-        "scoring": found.scoring if isinstance(found.scoring, str) else _default_scoring(found),
-        "folds": found.cv.get_n_splits(),
-        "best_C": found.best_params_[name],
-        "best_score": float(found.best_score_),
+@dataclass
+class _Rows:
+    """Training and test rows, as a training needs them."""
+
+    texts: list[str]
+    labels: Labels
+    truth: np.ndarray
+    seen: list[str]  # the texts as the vectorizer gets them: cleaned, if the model cleans
+    test_texts: list[str]
+    test_truth: np.ndarray
+    test_seen: list[str]
+    groups: ArrayLike | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Pipeline,
+        texts: Sequence[str],
+        labels: Labels,
+        test_texts: Sequence[str],
+        test_labels: Labels,
+        groups: ArrayLike | None,
+    ) -> _Rows:
+        texts, test_texts = list(texts), list(test_texts)
+        truth, test_truth = np.asarray(labels), np.asarray(test_labels)
+        if truth.ndim == 2:
+            truth, test_truth = truth.astype(np.int64), test_truth.astype(np.int64)
+        seen, test_seen = texts, test_texts
+        if cleaner := model.named_steps.get("clean"):
+            seen, test_seen = cleaner.transform(texts), cleaner.transform(test_texts)
+        return cls(texts, labels, truth, seen, test_texts, test_truth, test_seen, groups)
+
+    @property
+    def many(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.truth.ndim == 2
+
+
+def _head(model: Pipeline) -> Head:
+    head: Head = model.named_steps["classify"]
+    return head
+
+
+def _check(model: Pipeline, rows: _Rows, examples: bool) -> Splits | None:
+    """Raise `InputError` if the training cannot succeed; return the splits, if they are needed."""
+    head = _head(model)
+    search = base_search(head)
+    splitter = check_cv(search.cv, rows.truth, classifier=True)
+    check_classes(rows.labels, splitter.n_splits if isinstance(splitter, StratifiedKFold) else 1)
+    check_scoring(search.scoring, rows.labels)
+    check_class_weight(class_weight_of(search), rows.truth)
+    if not any(re.search(r"\w", text) for text in rows.seen):
+        raise InputError(
+            "none of the training texts contains a letter or a digit. Is this the column of texts?"
+        )
+    if examples or isinstance(head, OutOfFoldHead):
+        return out_of_fold_splits(head, np.zeros((len(rows.texts), 1)), rows.truth, rows.groups)
+    return None
+
+
+def _warn_of_leakage(model: Pipeline, rows: _Rows) -> int:
+    """Warn of test texts that were trained on; return how many the encoder was fine-tuned on."""
+    n_tuned = n_trained_on(find_step(model, DistilBertVectorizer).model_name, rows.test_seen)
+    if n_tuned:
+        warnings.warn(
+            f"the encoder was fine-tuned on {n_tuned:,} of the {len(rows.test_texts):,} test rows: "
+            f"the scores do not hold for new texts. Measure on other rows.",
+            LeakageWarning,
+            stacklevel=3,
+        )
+    known = set(rows.texts)
+    if n_both := sum(text in known for text in rows.test_texts):
+        warnings.warn(
+            f"{n_both:,} of the {len(rows.test_texts):,} test rows have a text that is also a "
+            f"training text: the scores are too high. Remove them from one of the two.",
+            LeakageWarning,
+            stacklevel=3,
+        )
+    return n_tuned
+
+
+@contextlib.contextmanager
+def _routed(groups: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
+    """Yield the parameters of `fit` for scikit-learn to pass to the splitters."""
+    if groups is None:
+        yield {}
+        return
+    with config_context(enable_metadata_routing=True):
+        yield {"groups": groups}
+
+
+def _fit(model: Pipeline, rows: _Rows, clock: _Clock) -> Any:
+    """Fit the model; return the training texts' features."""
+    words = find_step(model, WordScores)
+    with _routed(rows.groups) as params:
+        features = model[:-1].fit_transform(rows.texts, rows.labels, **(params if words else {}))
+        clock.lap("features" if words else "vectors", "of the training texts")
+        _head(model).fit(features, rows.labels, **params)
+    clock.lap("search")
+    return features
+
+
+def _predict(model: Pipeline, rows: _Rows, clock: _Clock) -> Outcome:
+    head, features = _head(model), model[:-1].transform(rows.test_texts)
+    probabilities = head.predict_proba(features)
+    outcome = Outcome(
+        rows.test_truth, head.predict(features), head.classes_.tolist(), probabilities
+    )
+    clock.lap("vectors and labels of the test texts")
+    if isinstance(head, OutOfFoldHead) and head.calibrate:
+        outcome.uncalibrated = head.uncalibrated_proba(features)
+    return outcome
+
+
+def _baseline(model: Pipeline, rows: _Rows, clock: _Clock) -> tuple[Baseline, np.ndarray]:
+    """Fit the baseline with the model's folds; return its scores and predictions."""
+    search = base_search(_head(model))
+    baseline = make_words_baseline(
+        cv=search.cv,
+        scoring=search.scoring if isinstance(search.scoring, str) else None,
+        multi_label=rows.many,
+        class_weight=class_weight_of(search),
+        n_jobs=search.n_jobs,
+    )
+    with _routed(rows.groups) as params:
+        baseline.fit(rows.seen, rows.labels, **params)
+    predicted = baseline.predict(rows.test_seen)
+    p = baseline.predict_proba(rows.test_seen) if rows.many else None
+    clock.lap("baseline of words")
+    classes = _head(model).classes_.tolist()
+    scores: Baseline = {
+        **score(rows.test_truth, predicted, p, classes),
+        "name": "TF-IDF + logistic regression",
+        "intervals": intervals(rows.test_truth, predicted),
+    }
+    return scores, predicted
+
+
+def _metrics(
+    model: Pipeline,
+    rows: _Rows,
+    outcome: Outcome,
+    baseline: Baseline,
+    baseline_predicted: np.ndarray,
+) -> Metrics:
+    head, embed = _head(model), find_step(model, DistilBertVectorizer)
+    classes, p = head.classes_.tolist(), outcome.probabilities
+    scores = score(rows.test_truth, outcome.y_pred, p if rows.many else None, classes)
+    metrics: Metrics = {
+        "task": "classification",
+        **scores,  # type: ignore[typeddict-item]  # mypy also asks for keys that may be missing
+        "n_train": len(rows.truth),
+        "n_test": len(rows.test_truth),
+        "n_truncated": embed.n_truncated_,
+        "unread": embed.unread_,
+        "intervals": intervals(rows.test_truth, outcome.y_pred, baseline_predicted),
+        "baseline": baseline,
+        "search": _describe_search(head),
+        "calibration": _calibration(outcome),
+        "data": summarize(rows.texts, rows.truth, rows.test_texts, embed.n_long_),
+    }
+    if isinstance(head, MultiLabelClassifier):
+        halves = score(rows.test_truth, (p >= 0.5).astype(int))
+        metrics["at_half"] = {"macro_f1": halves["macro_f1"], "micro_f1": halves["micro_f1"]}
+        for label, threshold in zip(classes, head.thresholds_.tolist(), strict=True):
+            metrics["per_class"][str(label)]["threshold"] = threshold
+    return metrics
+
+
+def _describe_search(head: Head) -> SearchSummary:
+    search = fitted_search(head)
+    grid: GridSearchCV = search.search_ if isinstance(search, FeatureSearch) else search
+    (name,) = grid.param_grid
+    results, best = grid.cv_results_, grid.best_index_
+    default = "accuracy" if grid.scoring is None else "average precision"
+    summary: SearchSummary = {
+        "scoring": grid.scoring if isinstance(grid.scoring, str) else default,
+        "folds": int(grid.n_splits_),
+        "best_C": grid.best_params_[name],
+        "best_score": float(grid.best_score_),
         "best_score_std": float(results["std_test_score"][best]),
         "C": [float(c) for c in results[f"param_{name}"]],
         "mean_score": results["mean_test_score"].tolist(),
         "std_score": results["std_test_score"].tolist(),
     }
-    if features:
-        described |= {
-            "best_layers": list(features.best_params_["layers"]),
-            "best_pooling": list(features.best_params_["pooling"]),
-            "features": features.features_,
-        }
-    return described
+    if isinstance(search, FeatureSearch):
+        summary["best_layers"] = list(search.best_params_["layers"])
+        summary["best_pooling"] = list(search.best_params_["pooling"])
+        summary["features"] = [
+            {**result, "layers": [*result["layers"]], "pooling": [*result["pooling"]]}
+            for result in search.features_
+        ]
+    return summary
 
 
-def _default_scoring(search: Any) -> str:
-    return "accuracy" if search.scoring is None else "average precision"
+def _calibration(outcome: Outcome) -> Calibration:
+    """Return Brier score and expected calibration error, after and before calibration."""
 
-
-def _calibration(outcome: Outcome) -> dict[str, Any]:
-    """Return the Brier score and the expected calibration error, before and after."""
-
-    def figures(p: np.ndarray) -> dict[str, float]:
+    def errors(p: np.ndarray) -> Calibration:
         return {
             "brier": brier_score(outcome.y_true, p, outcome.classes),
             "ece": calibration_error(outcome.y_true, p, outcome.classes),
         }
 
-    assert outcome.probabilities is not None
-    found: dict[str, Any] = figures(outcome.probabilities)
+    calibration = errors(outcome.probabilities)
     if outcome.uncalibrated is not None:
-        found["before"] = figures(outcome.uncalibrated)
-    return found
+        calibration["before"] = errors(outcome.uncalibrated)
+    return calibration
 
 
-def _agreement(model: Pipeline, embed: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Hold a reduced precision against float32 on some texts; nothing if it is float32."""
-    precision = embed.precision
-    if precision == "float32":
-        return {}
-    drawn = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
-    some = [texts[i] for i in np.sort(drawn)]
+def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
+    """Compare a reduced precision with float32 on a sample of texts; None for float32."""
+    embed = find_step(model, DistilBertVectorizer)
+    if embed.precision == "float32":
+        return None
+    rows = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
+    sample = [texts[i] for i in np.sort(rows)]
+    # What does not depend on the precision is shared, because it may be large.
+    shared = [step for step in (_head(model), find_step(model, WordScores)) if step is not None]
+    exact = copy.deepcopy(model, {id(step): step for step in shared})
+    exact_embed = find_step(exact, DistilBertVectorizer).set_params(precision="float32")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*longer than max_length")  # said already
-        vectors, predicted = np.asarray(embed.transform(some)), model.predict(some)
-        try:
-            embed.set_params(precision="float32")
-            expected, exactly = np.asarray(embed.transform(some)), model.predict(some)
-        finally:
-            embed.set_params(precision=precision)
+        warnings.simplefilter("ignore", TruncationWarning)  # warned of for all test texts
+        vectors, predicted = np.asarray(embed.transform(sample)), model.predict(sample)
+        expected, exactly = np.asarray(exact_embed.transform(sample)), exact.predict(sample)
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
     return {
-        "n_texts": len(some),
+        "n_texts": len(sample),
         "mean_cosine": float(np.mean((vectors * expected).sum(axis=1) / norms)),
         "equal_predictions": float(np.mean(predicted == exactly)),
     }
 
 
-def _class_weight(head: Any) -> str | None:
-    estimator = base_search(head).estimator
-    weight: str | None = getattr(estimator, "estimator", estimator).class_weight
-    return weight
+def _collect_examples(
+    model: Pipeline, rows: _Rows, features: Any, splits: Splits | None, outcome: Outcome
+) -> None:
+    """Set the outcome's `mistakes` and `doubtful`."""
+    head, classes = _head(model), outcome.classes
+    outcome.mistakes = mistakes(
+        rows.test_texts, rows.test_truth, outcome.y_pred, outcome.probabilities, classes
+    )
+    vectors = head.split(features)[0] if isinstance(head, OutOfFoldHead) else features
+    p = out_of_fold(head, vectors, rows.truth, "predict_proba", splits)
+    outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes)
 
 
 class _Clock:
-    """Writes down the seconds between one lap and the next."""
+    """Records the seconds from one lap to the next."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -365,7 +524,7 @@ class _Clock:
 
 
 def save_training(
-    training: Training, folder: str | os.PathLike[str], facts: dict[str, Any]
+    training: Training, folder: str | os.PathLike[str], facts: Mapping[str, Any]
 ) -> None:
     """Save a trained model with its report: all files, or none.
 
@@ -375,8 +534,10 @@ def save_training(
         From `train`.
     folder : path-like
         Files of the same names in it are replaced, others stay.
-    facts : dict
-        What else goes into `model.json`: `notice`, `training` and `test`.
+    facts : mapping
+        What else `model.json` contains: `training` and `test`, where the rows are from
+        (`TrainingFacts` and `TestFacts` in `frozenbert.reports.schema`), and `notice`, why
+        the encoder is not the default one, or None.
 
     Raises
     ------
@@ -390,49 +551,69 @@ def save_training(
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
             save_model(training.model, fresh / MODEL)
-            sidecar = {
-                "format": FORMAT,
-                **facts,
-                "model_sha256": sha256_of_file(fresh / MODEL),
-                **_describe(training.model, training.metrics),
-                "metrics": training.metrics,
-                "seconds": training.seconds,
-            }
-            write_report(fresh, sidecar, training.outcome)
-            # The safe form goes first and comes last, so that no kill leaves a pair that does
-            # not match.
-            files = sorted(fresh.iterdir(), key=lambda file: file.suffix == SAFE)
-            for file in files:
-                if (folder / file.name).is_dir():
-                    raise InputError(f"{folder / file.name}: is a folder, and in the way.")
-            (folder / MODEL).with_suffix(SAFE).unlink(missing_ok=True)
-            for file in files:
-                os.replace(file, folder / file.name)
-            for name in PLOTS - {file.name for file in files}:
-                (folder / name).unlink(missing_ok=True)  # of a model that was here before
+            write_report(fresh, _sidecar(training, fresh / MODEL, facts), training.outcome)
+            _replace_files(folder, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if is_new:
-                with contextlib.suppress(OSError):  # it holds the files
+                with contextlib.suppress(OSError):  # it contains the files
                     folder.rmdir()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
 
 
-def _describe(model: Pipeline, metrics: dict[str, Any]) -> dict[str, Any]:
-    head, search = model.named_steps["classify"], metrics["search"]
+def _replace_files(folder: Path, fresh: Path) -> None:
+    """Move the new files into the folder, and remove the plots of a former model."""
+    # The safe form is removed first and moved last, so that no kill leaves a pair of two models.
+    files = sorted(fresh.iterdir(), key=lambda file: file.suffix == SAFE)
+    for file in files:
+        if (folder / file.name).is_dir():
+            raise InputError(
+                f"{folder / file.name}: is a folder, and a file of this name is to be written: "
+                f"remove it, or name another folder."
+            )
+    (folder / MODEL).with_suffix(SAFE).unlink(missing_ok=True)
+    for file in files:
+        os.replace(file, folder / file.name)
+    for name in PLOTS - {file.name for file in files}:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> Sidecar:
+    """Return the content of `model.json`."""
+    test = dict(facts["test"])
+    if n_leaked := training.metrics["data"].get("n_trained_on"):
+        test["n_trained_on"] = n_leaked
     return {
-        "encoder": describe_encoder(find_step(model, DistilBertVectorizer)),
-        "labels": head.classes_.tolist(),
-        "parameters": {
-            "cv": search["folds"],
-            "seed": base_search(head).cv.random_state,
-            "C": search["best_C"],
-            "search": "features" if "features" in search else "head",
-            "with_tfidf": find_step(model, WordScores) is not None,
-            "clean": "clean" in model.named_steps,
-            "multi_label": isinstance(head, MultiLabelClassifier),
-            "calibrate": getattr(head, "calibrate", None),
-            "class_weight": _class_weight(head),
-        },
+        "format": FORMAT,
+        "notice": facts.get("notice"),
+        "training": facts["training"],
+        "test": test,  # type: ignore[typeddict-item]
+        "model_sha256": sha256_of_file(model_file),
+        "encoder": describe_encoder(find_step(training.model, DistilBertVectorizer)),
+        "labels": _head(training.model).classes_.tolist(),
+        "parameters": _parameters(training.model, training.metrics["search"]),
+        "metrics": training.metrics,
+        "seconds": training.seconds,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
+    head = _head(model)
+    grid = base_search(head)
+    seed, weight = getattr(grid.cv, "random_state", None), class_weight_of(grid)
+    if isinstance(weight, Mapping):
+        weight = {str(label): float(value) for label, value in weight.items()}
+    return {
+        "cv": search["folds"],
+        "seed": seed if isinstance(seed, int) else None,
+        "C": search["best_C"],
+        "search": "features" if "features" in search else "head",
+        "with_tfidf": find_step(model, WordScores) is not None,
+        "clean": "clean" in model.named_steps,
+        "multi_label": isinstance(head, MultiLabelClassifier),
+        "calibrate": head.calibrate if isinstance(head, OutOfFoldHead) else None,
+        "class_weight": weight,
     }

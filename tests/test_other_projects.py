@@ -209,7 +209,7 @@ def test_the_wheel_holds_frozenbert_alone(wheel):
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"frozenbert"}
-    assert {"frozenbert/py.typed", "frozenbert/templates/report.html"} <= set(names)
+    assert {"frozenbert/py.typed", "frozenbert/reports/templates/report.html"} <= set(names)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from sklearn.model_selection import (
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, RareClassWarning
+from .folds import Folds
 from .stacking import OutOfFoldHead, calibrated, score_classifier, score_folds
 
 if TYPE_CHECKING:
@@ -126,14 +127,16 @@ class MultiLabelClassifier(OutOfFoldHead):
     ) -> BaseEstimator:
         """Return a classifier of a label's scores, with a tuned threshold if possible."""
         folds = score_folds(self.search, scores, y, groups)
-        if reason := _why_untunable(folds, scores, y):
+        if reason := _why_untunable(folds, scores, y, self.calibrate is not None):
             constant = y.min() == y.max()
             result = "all texts get the same answer" if constant else "its threshold stays 0.5"
             warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 4)
             return self._uncalibrated(y).fit(scores, y)
         estimator: Any = score_classifier(self.search)
         if self.calibrate is not None:
-            estimator = calibrated(self.calibrate, self.search, folds)
+            # Calibrated within each training part, whose rows a PredefinedSplit does not know.
+            inner = folds if isinstance(folds, StratifiedKFold) else Folds(folds.get_n_splits())
+            estimator = calibrated(self.calibrate, self.search, inner)
         try:
             return TunedThresholdClassifierCV(
                 clone(estimator), scoring="f1", response_method="predict_proba", cv=folds
@@ -189,16 +192,28 @@ class MultiLabelClassifier(OutOfFoldHead):
 
 
 def _why_untunable(
-    folds: StratifiedKFold | PredefinedSplit, scores: np.ndarray, y: np.ndarray
+    folds: StratifiedKFold | PredefinedSplit, scores: np.ndarray, y: np.ndarray, calibrate: bool
 ) -> str | None:
     """Return why no threshold can be tuned on these folds, or None if it can."""
-    rows, n_folds = int(min(y.sum(), len(y) - y.sum())), folds.get_n_splits()
+    n_folds = folds.get_n_splits()
+    rows = _rarer(y)
     kind = "with" if y.sum() == rows else "without"
     if rows < n_folds:
         return f"has {rows} training rows {kind} it, too few for {n_folds} folds"
-    if any(len(np.unique(y[train])) < 2 for train, _ in folds.split(scores, y)):
+    least = min(_rarer(y[train]) for train, _ in folds.split(scores, y))
+    if least == 0:
         return f"has all its {rows} training rows {kind} it in one fold"
+    if calibrate and least < n_folds:
+        return (
+            f"has {rows} training rows {kind} it, too few to calibrate it in {n_folds} folds of "
+            f"each fold's training rows"
+        )
     return None
+
+
+def _rarer(y: np.ndarray) -> int:
+    """Return the number of rows with the label, or without it, whichever is smaller."""
+    return int(min(y.sum(), len(y) - y.sum()))
 
 
 def _is_constant_in_a_fold(

@@ -165,7 +165,7 @@ class NBLogisticRegression(LogisticRegression):
     --------
     >>> model = NBLogisticRegression(C=10.0).fit(np.array([[1, 0, 1], [0, 1, 1]]), ["a", "b"])
     >>> model.coef_.round(1).tolist()
-    [[-2.6, 2.6, 0.0]]
+    [[-2.9, 2.9, 0.0]]
     """
 
     classes_: np.ndarray

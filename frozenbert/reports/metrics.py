@@ -1,9 +1,10 @@
-"""Figures: what predictions are worth, how sure that is, and what the data looks like."""
+"""Metrics of predictions, their confidence intervals, and a summary of the data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,8 @@ from sklearn.metrics import (
     classification_report,
     precision_recall_fscore_support,
 )
+
+from .schema import ClassScore, DataSummary, Example, Interval, Score
 
 __all__ = [
     "brier_score",
@@ -36,68 +39,100 @@ def score(
     y_true: ArrayLike,
     y_pred: ArrayLike,
     probabilities: np.ndarray | None = None,
-    labels: Sequence[Any] | None = None,
-) -> dict[str, Any]:
-    """Return accuracy, averaged F1 and the figures of each class or label.
+    labels: Sequence[object] | None = None,
+) -> Score:
+    """Return accuracy, averaged F1, and precision, recall and F1 of each class or label.
 
     Parameters
     ----------
     y_true, y_pred : array-like, shape (n_samples,) or (n_samples, n_labels)
-        True and predicted classes; with many labels a text, a column of 0 and 1 each.
+        True and predicted classes; with many labels, a column of 0 and 1 for each.
     probabilities : numpy.ndarray of shape (n_samples, n_labels), optional
-        Of many labels, for their average precision.
+        Only with many labels: for their average precision.
     labels : sequence, optional
         Names of many labels.
 
     Returns
     -------
     dict
-        `accuracy` (of many labels, rows with all of them right) and `macro_f1` as
-        fractions; `per_class` maps each label to `precision`, `recall`, `f1-score` and
-        `support` (rows). With many labels a text also `micro_f1`, `n_labels`,
-        `macro_average_precision`, and `average_precision` for each (None for one without
-        a row).
+        `accuracy` (with many labels, the share of rows with all labels right) and `macro_f1`
+        as fractions; `per_class` maps each label to `precision`, `recall`, `f1-score` and
+        `support` (rows). With many labels also `micro_f1`, `n_labels`,
+        `macro_average_precision`, and `average_precision` of each label (None for a label
+        without rows).
 
     Examples
     --------
-    >>> figures = score([0, 0, 1, 1], [0, 0, 0, 1])
-    >>> figures["accuracy"], round(figures["macro_f1"], 3), figures["per_class"]["1"]["recall"]
+    >>> scores = score([0, 0, 1, 1], [0, 0, 0, 1])
+    >>> scores["accuracy"], round(scores["macro_f1"], 3), scores["per_class"]["1"]["recall"]
     (0.75, 0.733, 0.5)
     """
-    # Not the dict of `classification_report`: there, averages and a class of the name
-    # "accuracy" or "macro avg" share their keys.
+    # The dict of `classification_report` uses one key for an average and for a class whose name
+    # is "accuracy" or "macro avg".
     true, predicted = np.asarray(y_true), np.asarray(y_pred)
-    many = true.ndim == 2
-    names = list(range(true.shape[1])) if many else labels_in(true, predicted)
-    columns = precision_recall_fscore_support(true, predicted, labels=names, zero_division=0)
-    if many and labels is not None:
-        names = list(labels)
-    keys = ("precision", "recall", "f1-score", "support")
-    figures: dict[str, Any] = {
+    if true.ndim == 2:
+        return _score_flags(true, predicted, probabilities, labels)
+    classes = labels_in(true, predicted)
+    with _many_classes_expected():
+        columns = precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0)
+        accuracy = float(accuracy_score(true, predicted))
+    return {
+        "accuracy": accuracy,
+        "macro_f1": float(columns[2].mean()),
+        "per_class": _per_class(classes, columns),
+    }
+
+
+def _score_flags(
+    true: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray | None,
+    labels: Sequence[object] | None,
+) -> Score:
+    columns = precision_recall_fscore_support(true, predicted, zero_division=0)
+    names = list(range(true.shape[1])) if labels is None else list(labels)
+    hits, wrong = int((true & predicted).sum()), int((true ^ predicted).sum())
+    scores: Score = {
         "accuracy": float(accuracy_score(true, predicted)),
         "macro_f1": float(columns[2].mean()),
-        "per_class": {
-            str(label): dict(zip(keys, row, strict=True))
-            for label, *row in zip(names, *(c.tolist() for c in columns), strict=True)
-        },
+        "per_class": _per_class(names, columns),
+        "micro_f1": 2 * hits / max(2 * hits + wrong, 1),
+        "n_labels": int(true.shape[1]),
     }
-    if many:
-        hits, wrong = int((true & predicted).sum()), int((true ^ predicted).sum())
-        figures["micro_f1"] = 2 * hits / max(2 * hits + wrong, 1)
-        figures["n_labels"] = true.shape[1]
-    if many and probabilities is not None:
-        found = [
+    if probabilities is not None:
+        precisions = [
             float(average_precision_score(t, p)) if t.any() else None
             for t, p in zip(true.T, probabilities.T, strict=True)
         ]
-        for label, precision in zip(names, found, strict=True):
-            figures["per_class"][str(label)]["average_precision"] = precision
-        known = [precision for precision in found if precision is not None]
-        figures["macro_average_precision"] = float(np.mean(known)) if known else None
-    return figures
+        for label, precision in zip(names, precisions, strict=True):
+            scores["per_class"][str(label)]["average_precision"] = precision
+        known = [precision for precision in precisions if precision is not None]
+        scores["macro_average_precision"] = float(np.mean(known)) if known else None
+    return scores
 
 
-def score_as_text(y_true: ArrayLike, y_pred: ArrayLike, labels: Sequence[Any] | None = None) -> str:
+def _per_class(names: Sequence[object], columns: Sequence[np.ndarray]) -> dict[str, ClassScore]:
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    return {
+        str(name): {"precision": precision, "recall": recall, "f1-score": f1, "support": support}
+        for name, precision, recall, f1, support in rows
+    }
+
+
+@contextlib.contextmanager
+def _many_classes_expected() -> Iterator[None]:
+    """Silence scikit-learn's hint that labels of many classes may be numbers.
+
+    Test rows may be few. That they have classes is known from training.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"sklearn\.")
+        yield
+
+
+def score_as_text(
+    y_true: ArrayLike, y_pred: ArrayLike, labels: Sequence[object] | None = None
+) -> str:
     """Return scikit-learn's per-class report, a table in plain text.
 
     Parameters
@@ -105,32 +140,33 @@ def score_as_text(y_true: ArrayLike, y_pred: ArrayLike, labels: Sequence[Any] | 
     y_true, y_pred : array-like, shape (n_samples,) or (n_samples, n_labels)
         True and predicted labels.
     labels : sequence, optional
-        Names of many labels a text.
+        Names of many labels.
 
     Returns
     -------
     str
     """
-    places: list[Any] = labels_in(y_true, y_pred)
-    names = places
+    columns: list[object] = labels_in(y_true, y_pred)
+    names = columns
     if np.ndim(y_true) == 2:
-        places = list(range(np.shape(y_true)[1]))
-        names = places if labels is None else list(labels)
-    text: str = classification_report(
-        y_true,
-        y_pred,
-        labels=places,
-        target_names=[short(label) for label in names],
-        digits=3,
-        zero_division=0,
-    )
+        columns = list(range(np.shape(y_true)[1]))
+        names = columns if labels is None else list(labels)
+    with _many_classes_expected():
+        text: str = classification_report(
+            y_true,
+            y_pred,
+            labels=columns,
+            target_names=[short(label) for label in names],
+            digits=3,
+            zero_division=0,
+        )
     return text
 
 
 def intervals(
     y_true: ArrayLike, y_pred: ArrayLike, baseline: ArrayLike | None = None
-) -> dict[str, list[float]]:
-    """Return 95 % intervals from resampled test rows (percentile bootstrap).
+) -> dict[str, Interval]:
+    """Return 95 % confidence intervals from resampled test rows (percentile bootstrap).
 
     Parameters
     ----------
@@ -146,8 +182,7 @@ def intervals(
 
     Examples
     --------
-    >>> found = intervals([0, 1] * 50, [0, 1] * 45 + [1, 0] * 5)
-    >>> low, high = found["accuracy"]
+    >>> low, high = intervals([0, 1] * 50, [0, 1] * 45 + [1, 0] * 5)["accuracy"]
     >>> 0.8 < low < 0.9 < high < 1.0
     True
     """
@@ -157,20 +192,20 @@ def intervals(
     coded, n_labels = _coded(true, several)
 
     def statistic(rows: np.ndarray) -> np.ndarray:
-        figures = np.array(
+        scores = np.array(
             [
                 [hit[rows].mean(), _macro_f1(coded[0][rows], other[rows], n_labels)]
                 for hit, other in zip(hits, coded[1:], strict=True)
             ]
         )
-        return np.concatenate([figures[0], *(figures[:1] - figures[1:])])
+        return np.concatenate([scores[0], *(scores[:1] - scores[1:])])
 
     rows = np.arange(len(true))
     names = ["accuracy", "macro_f1", "accuracy_above_baseline", "macro_f1_above_baseline"]
     names = names[: 2 * len(several)]
     if len(rows) < 2:
         return {}
-    found = bootstrap(
+    interval = bootstrap(
         (rows,),
         statistic,
         n_resamples=RESAMPLES,
@@ -180,12 +215,12 @@ def intervals(
     ).confidence_interval
     return {
         name: [float(low), float(high)]
-        for name, low, high in zip(names, found.low, found.high, strict=True)
+        for name, low, high in zip(names, interval.low, interval.high, strict=True)
     }
 
 
 def _coded(true: np.ndarray, several: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
-    """Classes as whole numbers from 0; many labels as they are."""
+    """Return classes as whole numbers from 0, and their number; many labels as they are."""
     if true.ndim == 2:
         return [true, *several], true.shape[1]
     known, codes = np.unique(np.concatenate([true, *several]), return_inverse=True)
@@ -198,20 +233,19 @@ def _macro_f1(true: np.ndarray, predicted: np.ndarray, n_labels: int) -> float:
     else:
         hits = np.bincount(true[true == predicted], minlength=n_labels)
         sums = np.bincount(true, minlength=n_labels) + np.bincount(predicted, minlength=n_labels)
-        there = sums > 0  # a class that was not drawn counts for nothing
-        hits, sums = hits[there], sums[there]
+        drawn = sums > 0
+        hits, sums = hits[drawn], sums[drawn]
     return float((2 * hits / np.maximum(sums, 1)).mean())
 
 
 def calibration_error(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], n_bins: int = 15
+    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[object], n_bins: int = 15
 ) -> float:
     """Return the expected calibration error.
 
     The rows are put into bins of equal width by the probability of their predicted class
-    (of many labels, of each label); it is the mean distance between a bin's mean
-    probability and its share of right answers, weighted by its rows (Guo et al., On
-    Calibration of Modern Neural Networks, 2017).
+    (with many labels, of each label). The error is the mean distance between a bin's mean
+    probability and its share of right predictions, weighted by its rows.
 
     Parameters
     ----------
@@ -225,22 +259,26 @@ def calibration_error(
     -------
     float
 
+    References
+    ----------
+    C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
     Examples
     --------
     >>> y, p = np.array([0, 0, 0, 1]), np.array([[0.75, 0.25]] * 4)
     >>> calibration_error(y, p, [0, 1])
     0.0
     """
-    right, sure = confidences(y_true, probabilities, classes)
-    bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
-    gaps = np.bincount(bins, weights=right - sure, minlength=n_bins)
-    return float(np.abs(gaps).sum() / max(len(sure), 1))
+    right, confidence = confidences(y_true, probabilities, classes)
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))
 
 
 def confidences(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]
+    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[object]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether each answer is right (1 or 0), and how sure it was."""
+    """Return whether each prediction is right (1 or 0), and its probability."""
     if y_true.ndim == 2:
         return y_true.ravel().astype(float), probabilities.ravel()
     top = probabilities.argmax(axis=1)
@@ -248,8 +286,8 @@ def confidences(
     return right, probabilities[np.arange(len(top)), top]
 
 
-def brier_score(y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]) -> float:
-    """Return the mean squared distance between probabilities and what was true.
+def brier_score(y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[object]) -> float:
+    """Return the mean squared distance between probabilities and true classes.
 
     Parameters
     ----------
@@ -261,8 +299,8 @@ def brier_score(y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence
     Returns
     -------
     float
-        Of two classes, of one column (0 to 1); of more, summed over columns (0 to 2);
-        of many labels, their mean (0 to 1).
+        For two classes, of one column (0 to 1); for more, summed over the columns (0 to 2);
+        for many labels, their mean (0 to 1).
 
     Examples
     --------
@@ -278,8 +316,8 @@ def brier_score(y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence
 
 def summarize(
     texts: Sequence[str], labels: np.ndarray, test_texts: Sequence[str], n_longer: int
-) -> dict[str, Any]:
-    """Return what to know of the data before believing a figure.
+) -> DataSummary:
+    """Return properties of the data that limit what the scores mean.
 
     Parameters
     ----------
@@ -288,24 +326,24 @@ def summarize(
     labels : numpy.ndarray, shape (n_samples,) or (n_samples, n_labels)
     test_texts : sequence of str
     n_longer : int
-        Training texts over the encoder's limit.
+        Training texts longer than the encoder's limit.
 
     Returns
     -------
     dict
-        `words` (median, 95th percentile and maximum of the training texts' words),
-        `n_duplicates` (rows whose text stood before), `n_contradictions` (distinct texts
-        with different labels), `n_in_both` (test rows whose text is among the training
-        texts), `n_longer`.
+        `words` (in a training text: median, 95th percentile and maximum), `n_duplicates`
+        (training rows that repeat a text), `n_contradictions` (distinct texts with
+        different labels), `n_in_both` (test rows whose text is also a training text),
+        `n_longer`.
 
     Examples
     --------
-    >>> found = summarize(["a b", "a b", "c"], np.array([0, 1, 1]), ["c", "d"], 0)
-    >>> found["n_duplicates"], found["n_contradictions"], found["n_in_both"], found["words"]
+    >>> data = summarize(["a b", "a b", "c"], np.array([0, 1, 1]), ["c", "d"], 0)
+    >>> data["n_duplicates"], data["n_contradictions"], data["n_in_both"], data["words"]
     (1, 1, 1, [2, 2, 2])
     """
     n_words = [len(text.split()) for text in texts]
-    known: dict[str, set[Any]] = {}
+    known: dict[str, set[Hashable]] = {}
     for text, label in zip(texts, np.asarray(labels).tolist(), strict=True):
         known.setdefault(text, set()).add(tuple(label) if isinstance(label, list) else label)
     return {
@@ -322,10 +360,10 @@ def mistakes(
     y_true: np.ndarray,
     y_pred: np.ndarray,
     probabilities: np.ndarray,
-    classes: Sequence[Any],
+    classes: Sequence[object],
     most: int = EXAMPLES,
-) -> list[dict[str, Any]]:
-    """Return the wrong answers that were given with most confidence.
+) -> list[Example]:
+    """Return the wrong predictions with the highest probabilities.
 
     Parameters
     ----------
@@ -339,36 +377,35 @@ def mistakes(
     Returns
     -------
     list of dict
-        `text`, `label` (the true one), `found` (the answer) and `probability` of the
-        answer, the most confident first. With many labels a text, one entry for each
-        label that was wrong.
+        `text`, `label` (the true one), `predicted`, and the `probability` of the predicted
+        one, the highest first. With many labels, one entry for each label that was wrong.
 
     Examples
     --------
     >>> p = np.array([[0.1, 0.9], [0.4, 0.6]])
     >>> mistakes(["a", "b"], np.array([0, 0]), np.array([1, 1]), p, [0, 1], most=1)
-    [{'text': 'a', 'label': '0', 'found': '1', 'probability': 0.9}]
+    [{'text': 'a', 'label': '0', 'predicted': '1', 'probability': 0.9}]
     """
     if y_true.ndim == 2:
         rows, columns = np.nonzero(y_true != y_pred)
-        present = y_pred[rows, columns] == 1
-        sure = np.where(present, probabilities[rows, columns], 1 - probabilities[rows, columns])
-        names = np.array([str(name) for name in classes], dtype=object)[columns]
-        yes, no = names, np.array([f"not {name}" for name in names], dtype=object)
-        found, label = np.where(present, yes, no), np.where(present, no, yes)
+        p, given = probabilities[rows, columns], y_pred[rows, columns] == 1
+        confidence = np.where(given, p, 1 - p)
+        yes = np.array([str(name) for name in classes], dtype=object)[columns]
+        no = np.array([f"not {name}" for name in yes], dtype=object)
+        predicted, label = np.where(given, yes, no), np.where(given, no, yes)
     else:
         rows = np.flatnonzero(y_true != y_pred)
         places = {name: place for place, name in enumerate(np.asarray(classes).tolist())}
-        at = np.array([places[name] for name in y_pred[rows].tolist()], dtype=int)
-        sure = probabilities[rows, at]
-        found, label = y_pred[rows], y_true[rows]
-    order = np.argsort(-sure, kind="stable")[:most]
+        columns = np.array([places[name] for name in y_pred[rows].tolist()], dtype=int)
+        confidence = probabilities[rows, columns]
+        predicted, label = y_pred[rows], y_true[rows]
+    order = np.argsort(-confidence, kind="stable")[:most]
     return [
         {
             "text": texts[rows[i]],
             "label": str(label[i]),
-            "found": str(found[i]),
-            "probability": float(sure[i]),
+            "predicted": str(predicted[i]),
+            "probability": float(confidence[i]),
         }
         for i in order
     ]
@@ -378,17 +415,17 @@ def doubtful_labels(
     texts: Sequence[str],
     labels: np.ndarray,
     probabilities: np.ndarray,
-    classes: Sequence[Any],
+    classes: Sequence[object],
     most: int = EXAMPLES,
-) -> list[dict[str, Any]]:
-    """Return the training rows whose label is least likely to a model not trained on them.
+) -> list[Example]:
+    """Return the training rows with the least likely labels, by a model trained on other rows.
 
     Parameters
     ----------
     texts, labels, most
         As for `mistakes`.
     probabilities : numpy.ndarray, shape (n_samples, n_classes)
-        Out of fold.
+        Out-of-fold probabilities.
     classes : sequence
         The classes, or labels, in the order of the columns.
 
@@ -404,8 +441,8 @@ def doubtful_labels(
     return mistakes(texts, labels, likely, probabilities, classes, most)
 
 
-def short(label: Any, length: int = 40) -> str:
-    r"""Return a label on one line, cut if it is long: it may be a text by mistake.
+def short(label: object, length: int = 40) -> str:
+    r"""Return a label on one line, shortened: a text may be taken for a label by mistake.
 
     Examples
     --------
@@ -417,7 +454,7 @@ def short(label: Any, length: int = 40) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def labels_in(y_true: ArrayLike, y_pred: ArrayLike) -> list[Any]:
-    """Return the classes that stand in either, in their order."""
-    labels: list[Any] = np.union1d(np.asarray(y_true), np.asarray(y_pred)).tolist()
+def labels_in(y_true: ArrayLike, y_pred: ArrayLike) -> list[object]:
+    """Return the classes that either contains, sorted."""
+    labels: list[object] = np.union1d(np.asarray(y_true), np.asarray(y_pred)).tolist()
     return labels

@@ -1,16 +1,23 @@
-"""Plots of what a trained model is worth, as PNG files."""
+"""Plots of a trained model's search, predictions and probabilities, as PNG files."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.metrics import confusion_matrix
 
 from .metrics import confidences, labels_in, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .schema import ClassScore, SearchSummary
 
 __all__ = [
     "plot_confusion_matrix",
@@ -26,7 +33,7 @@ INK, ACCENT = "#1b3a4b", "#d1495b"
 COLORS = (INK, ACCENT, "#edae49", "#00798c", "#8d6a9f", "#66a182", "#9c6644", "#5c6f7b")
 
 
-def _figure(width: float = 5.6, height: float = 3.8) -> tuple[Any, Any]:
+def _figure(width: float = 5.6, height: float = 3.8) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -50,16 +57,16 @@ def plot_confusion_matrix(
     title : str
     """
     labels = labels_in(y_true, y_pred)
-    places = {label: place for place, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels)), dtype=int)
-    for pair in zip(np.asarray(y_true).tolist(), np.asarray(y_pred).tolist(), strict=True):
-        counts[places[pair[0]], places[pair[1]]] += 1
+    with warnings.catch_warnings():
+        # Of many classes for few rows, scikit-learn warns that they may be numbers.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"sklearn\.")
+        counts = confusion_matrix(np.asarray(y_true), np.asarray(y_pred), labels=labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     n_classes = len(labels)
     # More than sixty names would be too small to read.
     names = [short(label, 24) for label in labels] if n_classes <= 60 else []
     longest = max(map(len, names), default=0)
-    # Inches; the names stand outside the square of half an inch a class.
+    # Inches: half an inch a class, and the names outside the square.
     square = float(np.clip(0.5 * n_classes, 3, 10))
     margin = 0.9 + 0.08 * longest
     size = min(10.0, 60 * square / n_classes)  # points: no name is higher than its row
@@ -71,16 +78,15 @@ def plot_confusion_matrix(
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
     turned = 0 if n_classes <= 4 and longest <= 9 else 90
-    # A label may hold a dollar sign, which would begin a formula.
-    style: Any = {"parse_math": False, "fontsize": size}
-    axes.set_xticks(range(len(names)), names, rotation=turned, **style)
-    axes.set_yticks(range(len(names)), names, **style)
+    # Without parse_math, a dollar sign in a label would begin a formula.
+    axes.set_xticks(range(len(names)), names, rotation=turned, fontsize=size, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
     unnamed = "" if names else f" ({n_classes} classes in the order of the report)"
     axes.set(xlabel=f"predicted{unnamed}", ylabel=f"true{unnamed}", title=title)
     _save(figure, path)
 
 
-def plot_search(search: dict[str, Any], path: str | Path) -> None:
+def plot_search(search: SearchSummary, path: str | Path) -> None:
     """Draw the cross-validated score over C into a PNG file.
 
     Parameters
@@ -90,7 +96,8 @@ def plot_search(search: dict[str, Any], path: str | Path) -> None:
     path : path-like
     """
     order = np.argsort(search["C"])
-    C, mean, std = (np.array(search[key])[order] for key in ("C", "mean_score", "std_score"))
+    values = (search["C"], search["mean_score"], search["std_score"])
+    C, mean, std = (np.array(value)[order] for value in values)
     figure, axes = _figure()
     axes.fill_between(C, mean - std, mean + std, color=INK, alpha=0.15, linewidth=0)
     axes.plot(C, mean, "o-", color=INK, markersize=4)
@@ -107,17 +114,17 @@ def plot_search(search: dict[str, Any], path: str | Path) -> None:
     )
     axes.set(
         xscale="log",
-        xlabel="C, the inverse of the regularisation",
+        xlabel="C (inverse of the regularisation strength)",
         ylabel=f"{search['scoring']}, {search['folds']} folds",
         title="Search for C (band: one standard deviation)",
     )
-    if len(C) <= 8:  # perhaps within one decade, which would have one tick
+    if len(C) <= 8:  # they may lie within one decade, which would have one tick
         axes.set_xticks(C, [f"{c:.2g}" for c in C])
         axes.set_xticks([], minor=True)
     _save(figure, path)
 
 
-def plot_features(search: dict[str, Any], path: str | Path) -> None:
+def plot_features(search: SearchSummary, path: str | Path) -> None:
     """Draw the cross-validated score of layers and poolings into a PNG file.
 
     Parameters
@@ -126,17 +133,17 @@ def plot_features(search: dict[str, Any], path: str | Path) -> None:
         The `search` of a `Training`'s metrics, with `features`.
     path : path-like
     """
-    found = search["features"]
-    sets = list(dict.fromkeys(tuple(one["layers"]) for one in found))
-    poolings = list(dict.fromkeys(tuple(one["pooling"]) for one in found))
+    results = search["features"]
+    sets = list(dict.fromkeys(tuple(result["layers"]) for result in results))
+    poolings = list(dict.fromkeys(tuple(result["pooling"]) for result in results))
     figure, axes = _figure(max(5.6, 0.55 * len(sets) + 2), 4.2)
     single = [place for place, layers in enumerate(sets) if len(layers) == 1]
     several = [place for place in range(len(sets)) if place not in single]
     for color, pooling in zip(COLORS, poolings, strict=False):
-        scores = {tuple(o["layers"]): o for o in found if tuple(o["pooling"]) == pooling}
+        scores = {tuple(r["layers"]): r for r in results if tuple(r["pooling"]) == pooling}
         mean = np.array([scores[layers]["score"] for layers in sets])
         std = np.array([scores[layers]["std"] for layers in sets])
-        # Single layers have an order, sets of them have none.
+        # Single layers have an order, sets of layers have none.
         axes.plot(single, mean[single], "-", color=color, alpha=0.5)
         axes.errorbar(
             range(len(sets)), mean, std, fmt="o", color=color, markersize=5,
@@ -144,28 +151,28 @@ def plot_features(search: dict[str, Any], path: str | Path) -> None:
         )  # fmt: skip
     if several:
         axes.axvline(several[0] - 0.5, color="#9fb0b9", linewidth=0.8)
-    best = max(range(len(found)), key=lambda i: found[i]["score"])
-    place, top = sets.index(tuple(found[best]["layers"])), found[best]["score"]
+    best = max(results, key=lambda result: result["score"])
+    place, top = sets.index(tuple(best["layers"])), best["score"]
     axes.plot(place, top, "o", markersize=13, fillstyle="none", color=ACCENT, markeredgewidth=1.5)
-    names = [
-        f"{s[0]} to {s[-1]}"
-        if len(s) > 2 and s == tuple(range(s[0], s[-1] + 1))
-        else ",".join(map(str, s))
-        for s in sets
-    ]
-    axes.set_xticks(range(len(sets)), names)
+    axes.set_xticks(range(len(sets)), [_name_layers(layers) for layers in sets])
     axes.set(
         xlabel="layers",
         ylabel=f"{search['scoring']}, {search['folds']} folds",
-        title="Layers and pooling (ring: the best; bars: one standard deviation)",
+        title="Search for layers and pooling (ring: the best; bars: one standard deviation)",
     )
     axes.title.set_fontsize(10)
     axes.legend(title="pooling", frameon=False)
     _save(figure, path)
 
 
+def _name_layers(layers: tuple[int, ...]) -> str:
+    if len(layers) > 2 and layers == tuple(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]} to {layers[-1]}"
+    return ",".join(map(str, layers))
+
+
 def plot_curves(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], path: str | Path
+    y_true: np.ndarray, probabilities: np.ndarray, classes: Sequence[object], path: str | Path
 ) -> None:
     """Draw precision over recall, a curve for each class, into a PNG file.
 
@@ -174,8 +181,8 @@ def plot_curves(
     y_true : numpy.ndarray, shape (n_samples,) or (n_samples, n_labels)
     probabilities : numpy.ndarray, shape (n_samples, n_classes)
     classes : sequence
-        The classes, or labels, in the order of the columns; of more than eight, those with
-        most rows are drawn.
+        The classes, or labels, in the order of the columns. Of more than eight, only the
+        most frequent are drawn.
     path : path-like
     """
     from sklearn.metrics import PrecisionRecallDisplay
@@ -190,9 +197,9 @@ def plot_curves(
         axes.lines[-1].set_color(color)
     more = len(drawn) - len(COLORS)
     axes.set(
-        xlabel="recall: share of a class's rows that is found",
-        ylabel="precision: share of the found that is right",
-        title="Precision and recall" + (f" (without {more} rarer classes)" if more > 0 else ""),
+        xlabel="recall",
+        ylabel="precision",
+        title="Precision-recall curves" + (f" (without {more} rarer classes)" if more > 0 else ""),
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
     )
@@ -206,34 +213,34 @@ def plot_curves(
 def plot_reliability(
     y_true: np.ndarray,
     probabilities: dict[str, np.ndarray],
-    classes: Sequence[Any],
+    classes: Sequence[object],
     path: str | Path,
 ) -> None:
-    """Draw how often answers of a certain probability were right into a PNG file.
+    """Draw a calibration plot, the accuracy over the probability, into a PNG file.
 
     Parameters
     ----------
     y_true : numpy.ndarray, shape (n_samples,) or (n_samples, n_labels)
     probabilities : dict of numpy.ndarray, each of shape (n_samples, n_classes)
-        By what they are called.
+        By their names in the legend.
     classes : sequence
         The classes, or labels, in the order of the columns.
     path : path-like
     """
     many = y_true.ndim == 2
-    figure, (axes, below) = _two(5.6, 4.8, nrows=2, sharex=True, height_ratios=(3, 1))
+    figure, (axes, below) = _two(5.6, 4.8, rows=(3, 1))
     axes.plot([0, 1], [0, 1], ":", color="#5b6b75", linewidth=1)
     for color, (name, p) in zip((INK, ACCENT), probabilities.items(), strict=False):
-        right, sure = confidences(y_true, p, classes)
-        bins = np.minimum((sure * 15).astype(int), 14)
+        right, confidence = confidences(y_true, p, classes)
+        bins = np.minimum((confidence * 15).astype(int), 14)
         counts = np.bincount(bins, minlength=15)
-        there = counts > 0
-        mean_sure = np.bincount(bins, weights=sure, minlength=15)[there] / counts[there]
-        share = np.bincount(bins, weights=right, minlength=15)[there] / counts[there]
-        axes.plot(mean_sure, share, "o-", color=color, markersize=4, label=name)
+        filled = counts > 0
+        mean = np.bincount(bins, weights=confidence, minlength=15)[filled] / counts[filled]
+        share = np.bincount(bins, weights=right, minlength=15)[filled] / counts[filled]
+        axes.plot(mean, share, "o-", color=color, markersize=4, label=name)
         below.stairs(counts, np.linspace(0, 1, 16), color=color)
     what = "label" if many else "predicted class"
-    axes.set(ylabel="share that was right", title="What a probability is worth")
+    axes.set(ylabel="share of right predictions", title="Calibration")
     below.set(xlabel=f"probability of the {what}", ylabel="rows")
     low = 0 if many else min(0.5, 1 / max(len(classes), 1))
     axes.set(xlim=(low - 0.02, 1.02), ylim=(low - 0.02, 1.02))
@@ -241,17 +248,23 @@ def plot_reliability(
     _save(figure, path)
 
 
-def _two(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
+def _two(
+    width: float, height: float, rows: tuple[float, float] | None = None
+) -> tuple[Figure, tuple[Axes, Axes]]:
+    """Return a figure with two axes: of these heights one above the other, or side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    both = figure.subplots(**grid)
-    for axes in both:
+    if rows is None:
+        first, second = figure.subplots(1, 2)
+    else:
+        first, second = figure.subplots(2, 1, sharex=True, height_ratios=rows)
+    for axes in (first, second):
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, both
+    return figure, (first, second)
 
 
-def plot_labels(per_class: dict[str, dict[str, float]], path: str | Path) -> None:
+def plot_labels(per_class: Mapping[str, ClassScore], path: str | Path) -> None:
     """Draw each label's precision, recall and F1 into a PNG file.
 
     Parameters
@@ -263,22 +276,25 @@ def plot_labels(per_class: dict[str, dict[str, float]], path: str | Path) -> Non
     shown = dict(sorted(per_class.items(), key=lambda item: -item[1]["support"])[:40])
     figure, axes = _figure(5.6, 1.2 + 0.32 * len(shown))
     places = np.arange(len(shown))
-    for marker, color, name in zip("<>o", ("#00798c", "#edae49", INK), FIGURES, strict=True):
-        axes.plot([f[name] for f in shown.values()], places, marker, color=color, label=name)
+    columns = {
+        "precision": [scores["precision"] for scores in shown.values()],
+        "recall": [scores["recall"] for scores in shown.values()],
+        "F1": [scores["f1-score"] for scores in shown.values()],
+    }
+    style = zip("<>o", ("#00798c", "#edae49", INK), strict=True)
+    for (marker, color), (name, values) in zip(style, columns.items(), strict=True):
+        axes.plot(values, places, marker, color=color, label=name)
     names = [f"{short(label, 24)} ({f['support']:,})" for label, f in shown.items()]
     axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set(xlim=(-0.02, 1.02), title="Label by label (test rows with it)")
-    axes.legend(FIGURES, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
+    axes.set(xlim=(-0.02, 1.02), title="Scores of each label (number of test rows)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     _save(figure, path)
 
 
-FIGURES = ("precision", "recall", "f1-score")
-
-
-def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw the losses of a fine-tuning, and what they are worth, into a PNG file.
+def plot_losses(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """Draw the losses and validation scores of a fine-tuning into a PNG file.
 
     Parameters
     ----------
@@ -287,7 +303,9 @@ def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
         `frozenbert.finetune.finetuning.finetune`.
     path : path-like
     """
-    figure, axes = _two(8.4, 3.4, ncols=2)
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _two(8.4, 3.4)
     epochs = [epoch["epoch"] for epoch in history]
     for place, curves in enumerate(
         (
@@ -299,15 +317,15 @@ def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
             values = [epoch[key] for epoch in history]
             axes[place].plot(epochs, values, color=color, marker="o", markersize=4, label=name)
         axes[place].set_xlabel("epoch")
-        axes[place].xaxis.get_major_locator().set_params(integer=True)
+        axes[place].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[place].legend(frameon=False)
     axes[0].set_title("Loss")
-    axes[1].set_title("Validation texts")
+    axes[1].set_title("Scores on the validation texts")
     _save(figure, path)
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path) -> None:
     with warnings.catch_warnings():
-        # A label in a script that matplotlib's font lacks shows as boxes.
-        warnings.filterwarnings("ignore", message="Glyph")
+        # matplotlib's font lacks some scripts; labels in them show as boxes.
+        warnings.filterwarnings("ignore", category=UserWarning, module="matplotlib|frozenbert")
         figure.savefig(path, dpi=150, format="png")

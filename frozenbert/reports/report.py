@@ -1,13 +1,11 @@
-"""A trained model's sidecar file and its page."""
+"""A trained model's report: `model.json`, `metrics.json`, plots and a page."""
 
 from __future__ import annotations
 
 import base64
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,15 +17,12 @@ from .plots import (
     plot_reliability,
     plot_search,
 )
-from .sidecar import versions, write_json
+from .schema import Example, Metrics, Sidecar
+from .sidecar import write_json
 
-__all__ = [
-    "PLOTS",
-    "Outcome",
-    "write_report",
-]
+__all__ = ["PLOTS", "Outcome", "write_report"]
 
-# Which of these there are depends on the model.
+# All files that `write_report` may draw; which of them depends on the model.
 PLOTS = {
     "confusion_matrix.png",
     "features.png",
@@ -40,54 +35,56 @@ PLOTS = {
 
 @dataclass
 class Outcome:
-    """What a model answered on the test rows.
+    """A model's predictions for the test rows.
 
     Attributes
     ----------
     y_true, y_pred : numpy.ndarray, shape (n_test,) or (n_test, n_labels)
     classes : sequence
         The classes, or labels, in the order of the probabilities' columns.
-    probabilities : numpy.ndarray of shape (n_test, n_classes), or None
+    probabilities : numpy.ndarray of shape (n_test, n_classes)
     uncalibrated : numpy.ndarray of shape (n_test, n_classes), or None
-        The same before calibration, if there was one.
+        The probabilities before calibration, if the model is calibrated.
     mistakes, doubtful : list of dict
-        Texts with wrong answers, and of the training rows those with doubtful labels.
+        Test texts with wrong predictions, and training texts with doubtful labels.
     """
 
     y_true: np.ndarray
     y_pred: np.ndarray
-    classes: Sequence[Any]
-    probabilities: np.ndarray | None = None
+    classes: Sequence[object]
+    probabilities: np.ndarray
     uncalibrated: np.ndarray | None = None
-    mistakes: list[dict[str, Any]] = field(default_factory=list)
-    doubtful: list[dict[str, Any]] = field(default_factory=list)
+    mistakes: list[Example] = field(default_factory=list)
+    doubtful: list[Example] = field(default_factory=list)
 
 
-def write_report(folder: Path, sidecar: dict[str, Any], outcome: Outcome) -> None:
+def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome) -> None:
     """Write `model.json`, `metrics.json`, the plots and `report.html` into a folder.
 
     Parameters
     ----------
     folder : pathlib.Path
-        It exists; files of these names are replaced.
+        It must exist. Files of these names are replaced.
     sidecar : dict
-        The content of `model.json`; its `metrics` go into `metrics.json` too.
+        The content of `model.json`; its `metrics` are also written to `metrics.json`.
     outcome : Outcome
-        What came out on the test rows.
+        The predictions for the test rows.
     """
-    import jinja2
-
-    sidecar = {
-        **sidecar,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
     write_json(sidecar, folder / "model.json")
     write_json(sidecar["metrics"], folder / "metrics.json")
     plots = {
         title: base64.b64encode(path.read_bytes()).decode()
-        for title, path in _plots(folder, sidecar["metrics"], outcome).items()
+        for title, path in _draw(folder, sidecar["metrics"], outcome).items()
     }
+    (folder / "report.html").write_text(
+        _render(sidecar, outcome, plots), encoding="utf-8", errors="replace"
+    )
+
+
+def _render(sidecar: Sidecar, outcome: Outcome, plots: dict[str, str]) -> str:
+    """Return the page; `plots` are PNG files in base64 by their titles."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("frozenbert.reports"),
         autoescape=True,
@@ -96,35 +93,33 @@ def write_report(folder: Path, sidecar: dict[str, Any], outcome: Outcome) -> Non
         lstrip_blocks=True,
     )
     environment.filters["passage"] = _passage
-    page = environment.get_template("report.html").render(
+    return environment.get_template("report.html").render(
         **sidecar, plots=plots, mistakes=outcome.mistakes, doubtful=outcome.doubtful
     )
-    (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
 
 
-def _plots(folder: Path, metrics: dict[str, Any], outcome: Outcome) -> dict[str, Path]:
-    """Draw what there is to draw; return the files by their titles."""
+def _draw(folder: Path, metrics: Metrics, outcome: Outcome) -> dict[str, Path]:
+    """Draw the plots that suit the model; return the files by their titles."""
     search, p = metrics["search"], outcome.probabilities
     plots = {}
     if outcome.y_true.ndim == 2:
-        plots["Label by label"] = folder / "labels.png"
-        plot_labels(metrics["per_class"], plots["Label by label"])
+        plots["Scores of each label"] = folder / "labels.png"
+        plot_labels(metrics["per_class"], folder / "labels.png")
     else:
         plots["Confusion matrix"] = folder / "confusion_matrix.png"
-        plot_confusion_matrix(outcome.y_true, outcome.y_pred, plots["Confusion matrix"])
-    if p is not None:
-        plots["Precision and recall"] = folder / "precision_recall.png"
-        plot_curves(outcome.y_true, p, outcome.classes, plots["Precision and recall"])
-        drawn = {"probabilities": p}
-        if outcome.uncalibrated is not None:
-            drawn = {"as they come": outcome.uncalibrated, "calibrated": p}
-        plots["Reliability"] = folder / "reliability.png"
-        plot_reliability(outcome.y_true, drawn, outcome.classes, plots["Reliability"])
+        plot_confusion_matrix(outcome.y_true, outcome.y_pred, folder / "confusion_matrix.png")
+    plots["Precision-recall curves"] = folder / "precision_recall.png"
+    plot_curves(outcome.y_true, p, outcome.classes, folder / "precision_recall.png")
+    curves = {"probabilities": p}
+    if outcome.uncalibrated is not None:
+        curves = {"before calibration": outcome.uncalibrated, "after calibration": p}
+    plots["Calibration"] = folder / "reliability.png"
+    plot_reliability(outcome.y_true, curves, outcome.classes, folder / "reliability.png")
     if "features" in search:
-        plots["Layers and pooling"] = folder / "features.png"
-        plot_features(search, plots["Layers and pooling"])
+        plots["Search for layers and pooling"] = folder / "features.png"
+        plot_features(search, folder / "features.png")
     plots["Search for C"] = folder / "search.png"
-    plot_search(search, plots["Search for C"])
+    plot_search(search, folder / "search.png")
     return plots
 
 

@@ -1,14 +1,22 @@
-"""A model's sidecar: what is stored beside it as JSON."""
+"""A model's sidecar: the `model.json` beside it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["describe_encoder", "read_sidecar", "versions", "write_json"]
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .schema import EncoderFacts
+
+__all__ = ["FORMAT", "describe_encoder", "load_sidecar", "read_sidecar", "versions", "write_json"]
+
+FORMAT = 1  # of saved models; models saved before there was a number have an earlier one
 
 VERSIONED = (
     "frozenbert",
@@ -23,7 +31,7 @@ VERSIONED = (
 )
 
 
-def describe_encoder(embed: Any) -> dict[str, Any]:
+def describe_encoder(embed: Any) -> EncoderFacts:
     """Return what a fitted `DistilBertVectorizer` computes, ready for JSON.
 
     Parameters
@@ -34,8 +42,8 @@ def describe_encoder(embed: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name, source, revision, content hash, pooling, layers, max_length, precision,
-        n_features.
+        Name, source, revision, content hash, pooling, layers, max_length, long_text,
+        precision, n_features.
     """
     return {
         "name": embed.encoder_name_,
@@ -52,34 +60,116 @@ def describe_encoder(embed: Any) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that shape a model."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the libraries that a model depends on."""
+    installed = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write a dict as indented JSON."""
+def write_json(content: Mapping[str, object], path: Path) -> None:
+    """Write a dict as indented JSON.
+
+    Parameters
+    ----------
+    content : mapping
+    path : pathlib.Path
+        Is replaced.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    # A file's name that is not UTF-8 holds lone surrogates; JSON writes them so, too.
+    # The name of a file may not be UTF-8; its lone surrogates are written as JSON escapes.
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_sidecar(model: str | Path) -> dict[str, Any]:
-    """Return what `model.json` says of a saved model; nothing where it is none.
+    """Return the content of a saved model's `model.json`, or an empty dict.
+
+    The dict is empty if the file does not exist, is damaged, or is not one of this package:
+    a model can be used without it.
 
     Parameters
     ----------
     model : path-like
         The model's folder, or the `model.joblib` in it.
+
+    Raises
+    ------
+    InputError
+        If the model was saved by an earlier layout of this package, or a newer version.
     """
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    path = _path(model)
     try:
-        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    # Other programs have files of this name.
+    if "format" in content or {"model_sha256", "metrics"} <= set(content):
+        _check_format(path, content)
+    return content
+
+
+def load_sidecar(model: str | Path) -> dict[str, Any]:
+    """Return the content of a saved model's `model.json`, which must exist.
+
+    Parameters
+    ----------
+    model : path-like
+        The model's folder, or the `model.joblib` in it.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is damaged, or of another format.
+    """
+    path = _path(model)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{model}: contains no model.json. Train a model into that folder first."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InputError(f"{path}: cannot be read ({reason}).") from error
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}: damaged, not JSON ({error.msg}). Train the model again."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a number is too long"
+        raise InputError(f"{path}: damaged ({reason}). Train the model again.") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: damaged (a {type(content).__name__}, and not an object). Train the model "
+            f"again."
+        )
+    _check_format(path, content)
+    return content
+
+
+def _path(model: str | Path) -> Path:
+    folder = Path(model).parent if Path(model).is_file() else Path(model)
+    return folder / "model.json"
+
+
+def _check_format(path: Path, content: dict[str, Any]) -> None:
+    """Raise `InputError` unless the file has the format of this version."""
+    number = content.get("format")
+    if number is None:
+        raise InputError(f"{path}: saved by an earlier layout, train again.")
+    if type(number) is not int or number < 1:
+        raise InputError(
+            f"{path}: damaged ('format' must be a whole number, 1 or more). Train the model again."
+        )
+    if number > FORMAT:
+        raise InputError(
+            f"{path}: has format {number}, and this version of frozenbert reads formats up to "
+            f"{FORMAT}: upgrade frozenbert, or train the model again."
+        )
