@@ -24,7 +24,8 @@ from report import write_figures
 from frozenbert import make_text_classifier
 from frozenbert.cli.arguments import Parser, positive
 from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder
-from frozenbert.finetune.finetuning import Recipe, finetune
+from frozenbert.finetune.finetuning import finetune
+from frozenbert.finetune.recipe import Recipe
 from frozenbert.reports.metrics import intervals
 from frozenbert.training import hold_out
 

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "CacheWarning",
+    "CheckpointWarning",
     "EncoderMismatchError",
     "EncoderNotFoundError",
     "FrozenbertWarning",
@@ -14,6 +15,7 @@ __all__ = [
     "InputError",
     "LabelWarning",
     "LeakageWarning",
+    "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
@@ -121,4 +123,12 @@ class LabelWarning(FrozenbertWarning):
 
 
 class LeakageWarning(FrozenbertWarning):
-    """Test texts were also trained on, so that scores on them are too high."""
+    """Test texts were trained on, so scores on them say nothing about new texts."""
+
+
+class PoolWarning(FrozenbertWarning):
+    """Unlabelled texts were removed, because they are labelled or used for testing."""
+
+
+class CheckpointWarning(FrozenbertWarning):
+    """Checkpoints of another training are discarded."""

@@ -47,9 +47,12 @@ TRUSTED = (
     "builtins.str",
     "frozenbert.heads.scoring.mean_average_precision",
     "frozenbert.utils.cleaning.clean_texts",
-    "frozenbert.fewshot.distillation.DistilledClassifier",
     "frozenbert.embed.DistilBertVectorizer",
+    "frozenbert.fewshot.averaging.MeanOfProbabilities",
+    "frozenbert.fewshot.classifier.FewShotClassifier",
+    "frozenbert.fewshot.distillation.DistilledClassifier",
     "frozenbert.fewshot.experts.Experts",
+    "frozenbert.finetune.recipe.Recipe",
     "frozenbert.heads.folds.Folds",
     "frozenbert.heads.search.FeatureSearch",
     "frozenbert.heads.search.HeadSearch",
@@ -59,12 +62,13 @@ TRUSTED = (
     "frozenbert.heads.words.CompactTfidfVectorizer",
     "frozenbert.heads.words.NBLogisticRegression",
     "frozenbert.heads.words.WordScores",
+    "frozenbert.pipeline.FineTunedClassifier",
+    "frozenbert.utils.cleaning.clean_texts",
     "numpy.float32",
     "numpy.float64",
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._voting.VotingClassifier",
     "sklearn.feature_extraction.text.TfidfTransformer",
     "sklearn.frozen._frozen.FrozenEstimator",
     "sklearn.isotonic.IsotonicRegression",
@@ -386,7 +390,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     _check_pair(path)
     _check_format(path)
     model = _load(path)
-    if not hasattr(model, "predict"):
+    if not (hasattr(model, "fit") and hasattr(model, "predict")):
         raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")
     try:
         check_is_fitted(model)
@@ -483,6 +487,6 @@ def _check_pair(path: Path) -> None:
         return
     if joblib_hash(safe) != joblib_hash(plain):
         raise InputError(
-            f"{safe} and {plain.name} beside it are not of one model: train or save the model again, "
-            f"or remove the file that you do not trust."
+            f"{safe} and {plain.name} beside it are not of one model: train or save the model "
+            f"again, or remove the file that you do not trust."
         )

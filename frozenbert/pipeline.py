@@ -1,23 +1,36 @@
-"""The classifier as one scikit-learn Pipeline: built and asked."""
+"""Text classifiers as scikit-learn estimators: built, fitted and asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import VotingClassifier
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import BaseCrossValidator, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .embed import DistilBertVectorizer
+from .encoders.sources import find_encoder
+from .errors import InputError
+from .finetune.finetuning import finetune
+from .finetune.recipe import Recipe
+from .finetune.results import EpochMetrics
 from .heads.logistic import make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
 from .utils.steps import find_step
+from .utils.texts import check_texts
 
-__all__ = ["column_names", "make_text_classifier", "predict"]
+__all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predict"]
 
 
 def make_text_classifier(
@@ -28,9 +41,9 @@ def make_text_classifier(
     clean: bool = False,
     multi_label: bool = False,
     calibrate: str | None = None,
-    class_weight: str | None = None,
+    class_weight: Mapping[Any, float] | str | None = None,
     C: Sequence[float] | float | None = None,
-    cv: int = 5,
+    cv: int | BaseCrossValidator = 5,
     scoring: str | None = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
@@ -43,16 +56,15 @@ def make_text_classifier(
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
     search : {"head", "features"}, default="head"
-        What is chosen by cross-validation: the strength C; or layers, pooling and C
-        together. For "features" the vectorizer computes all layers, with the poolings
-        "cls" and "mean", unless told otherwise; a text still goes through it once.
+        What cross-validation chooses: C; or layers, pooling and C together. For "features" the
+        vectorizer computes all layers, with the poolings "cls" and "mean", unless told
+        otherwise; each text still goes through the encoder once.
     with_tfidf : bool, default=False
-        Whether words have a say beside the vectors, as `frozenbert.heads.words.WordScores`.
+        Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
     clean : bool, default=False
-        Whether texts go through `frozenbert.utils.cleaning.clean_texts` first.
+        Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
     multi_label : bool, default=False
-        Whether a text may have any number of labels: `y` is then a column of 0 and 1
-        for each.
+        Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
     calibrate, class_weight, C, cv, scoring, random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
     **vectorizer
@@ -61,9 +73,9 @@ def make_text_classifier(
     Returns
     -------
     sklearn.pipeline.Pipeline
-        With the steps `embed`, `scale` and `classify`; with words `features` (a
-        FeatureUnion of `vectors`, which are the first two, and `words`) and `classify`.
-        `clean` stands before them.
+        With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
+        `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
+        step is `clean`.
 
     Examples
     --------
@@ -82,67 +94,330 @@ def make_text_classifier(
         "random_state": random_state,
         "n_jobs": n_jobs,
     }
-    steps: list[tuple[str, Any]] = [
-        ("embed", DistilBertVectorizer(model_name, **vectorizer)),
-        # Column by column, so before layers are picked it does the same as after, and once.
-        ("scale", StandardScaler()),
-    ]
-    missing = vectorizer.get("missing", "error")
-    if with_tfidf:
-        words = WordScores(missing=missing, **shared)
-        steps = [("features", FeatureUnion([("vectors", Pipeline(steps)), ("words", words)]))]
     head = make_head(C=C, search=search, with_words=with_tfidf, calibrate=calibrate, **shared)
+    missing = vectorizer.get("missing", "error")
+    words = WordScores(missing=missing, **shared) if with_tfidf else None
+    embed = DistilBertVectorizer(model_name, **vectorizer)
+    return _assemble(embed, head, words, frames=search == "features", clean=clean)
+
+
+def _assemble(
+    embed: DistilBertVectorizer,
+    head: BaseEstimator,
+    words: WordScores | None,
+    *,
+    frames: bool,
+    clean: bool,
+) -> Pipeline:
+    """Put the steps together; with `frames` they hand on DataFrames."""
+    # It scales column by column, so once before layers are chosen is the same as after.
+    steps: list[tuple[str, BaseEstimator]] = [("embed", embed), ("scale", StandardScaler())]
+    if words is not None:
+        union = FeatureUnion([("vectors", Pipeline(steps)), ("words", words)])
+        steps = [("features", union)]
     model = Pipeline([*steps, ("classify", head)])
-    if search == "features":
-        model.set_output(transform="pandas")  # layers and poolings are told by columns' names
-        if with_tfidf:
-            # Of frames alone, FeatureUnion keeps their Index, which has no safe form.
+    if frames:
+        model.set_output(transform="pandas")  # columns' names tell layers and poolings
+        if words is not None:
+            # From frames alone, FeatureUnion would store their Index, which has no safe form.
             words.set_output(transform="default")
     if clean:
-        cleaner = FunctionTransformer(clean_texts, kw_args={"missing": missing})
+        cleaner = FunctionTransformer(clean_texts, kw_args={"missing": embed.missing})
         model.steps.insert(0, ("clean", cleaner))
     return model
 
 
-def predict(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
+def predict(model: BaseEstimator, texts: Sequence[str]) -> dict[str, np.ndarray]:
     """Return labels and probabilities from one pass over the texts, as columns.
 
     Parameters
     ----------
     model : estimator
-        A fitted Pipeline, or another classifier of texts.
+        A fitted Pipeline, or another classifier of texts. A classifier whose labels follow from
+        its probabilities can say so by a method `labels_from_proba`, and is asked once.
     texts : sequence of str
 
     Returns
     -------
     dict of str to numpy.ndarray, each of shape (n_texts,)
-        `prediction` and, if the model knows probabilities, `proba_LABEL` for each class.
-        With many labels a text `prediction_LABEL` (0 or 1) and `proba_LABEL` for each.
+        `prediction` and, if the model has probabilities, `proba_LABEL` for each class.
+        With many labels `prediction_LABEL` (0 or 1) and `proba_LABEL` for each.
     """
     features: Any = texts
-    while isinstance(model, Pipeline):
-        if len(model.steps) > 1:
-            features = model[:-1].transform(features)
-        model = model[-1]
-    if isinstance(model, VotingClassifier) and model.voting == "soft":
-        # Its labels are the likeliest ones; asking for them too would be a second pass.
-        found = np.asarray(model.predict_proba(features))
-        named = {f"proba_{c}": p for c, p in zip(model.classes_, found.T, strict=True)}
-        return {"prediction": model.classes_[found.argmax(axis=1)], **named}
-    labels = np.asarray(model.predict(features))
+    last: Any = model
+    while isinstance(last, Pipeline):
+        if len(last.steps) > 1:
+            features = last[:-1].transform(features)
+        last = last[-1]
+    probabilities = None
+    if hasattr(last, "labels_from_proba"):
+        probabilities = np.asarray(last.predict_proba(features))
+        labels = np.asarray(last.labels_from_proba(probabilities))
+    else:
+        labels = np.asarray(last.predict(features))
+        if hasattr(last, "predict_proba"):
+            probabilities = np.asarray(last.predict_proba(features))
     columns: dict[str, np.ndarray] = {"prediction": labels}
     if labels.ndim == 2:
-        names = column_names(model)
+        names = column_names(last)
         columns = dict(zip(names[: labels.shape[1]], labels.T, strict=True))
-    if hasattr(model, "predict_proba"):
-        found = np.asarray(model.predict_proba(features)).T
-        columns |= {f"proba_{label}": p for label, p in zip(model.classes_, found, strict=True)}
+    if probabilities is not None:
+        named = zip(last.classes_, probabilities.T, strict=True)
+        columns |= {f"proba_{label}": column for label, column in named}
     return columns
 
 
-def column_names(model: Any) -> list[str]:
-    """Return the names of the columns that `predict` gives, as far as the model tells."""
+def column_names(model: BaseEstimator) -> list[str]:
+    """Return the names of the columns that `predict` returns, as far as the model tells.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> column_names(DummyClassifier().fit(["a text"] * 2, ["no", "yes"]))
+    ['prediction', 'proba_no', 'proba_yes']
+    """
     classes = getattr(model, "classes_", ())
     many = find_step(model, MultiLabelClassifier) is not None
     answers = [f"prediction_{label}" for label in classes] if many else ["prediction"]
     return [*answers, *(f"proba_{label}" for label in classes)]
+
+
+class FineTunedClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier that fine-tunes an encoder, and fits a head on its vectors.
+
+    The fine-tuned encoder is written to `folder`. The head is a logistic regression on the
+    standardised vectors of the encoder, which is frozen from then on.
+
+    Parameters
+    ----------
+    model_name : str, default="distilbert-base-uncased"
+        The encoder to start from, as for `DistilBertVectorizer`.
+    folder : path-like or None, default=None
+        Where the fine-tuned encoder goes; needed to fit. A call that was killed resumes, and
+        one that is repeated with the same texts and parameters trains nothing.
+    revision : str or None, default=None
+        Branch, tag or commit on the hub.
+    epochs, lr, head_lr, dropout, weight_decay, batch_size, gradient_accumulation_steps, \
+early_stopping, max_length, pooling, freeze_layers, device
+        As for `frozenbert.finetune.Recipe`.
+    validation_fraction : float, default=0.1
+        Share of the texts that select the best epoch, if `fit` is not given other ones.
+    C : float, default=0.01
+        Inverse regularisation strength of the head.
+    clean : bool, default=False
+        Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
+    cache_dir : str, path-like or None, default="auto"
+        Folder for the vectors, as for `DistilBertVectorizer`.
+    local_files_only : bool, default=False
+        Never ask the hub.
+    progress : bool, default=False
+        Whether to show a progress bar while training.
+    random_state : int, default=0
+        Seed of the training and of the choice of validation texts.
+
+    Attributes
+    ----------
+    pipeline_ : sklearn.pipeline.Pipeline
+        With the steps `embed`, `scale` and `classify`; `clean` comes first, if asked for.
+    classes_ : numpy.ndarray of shape (n_classes,)
+    metrics_ : EpochMetrics
+        Of the selected epoch, on the validation texts.
+    history_ : list of EpochMetrics
+        Of each epoch.
+
+    See Also
+    --------
+    frozenbert.make_text_classifier : Keeps the encoder frozen, and is far faster.
+    frozenbert.finetune.finetune : The encoder alone; also for many labels and probabilities.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"] * 5
+    >>> labels = ["good", "good", "bad", "bad"] * 5
+    >>> folder = Path(tempfile.mkdtemp()) / "tuned"
+    >>> tuned = FineTunedClassifier("all-MiniLM-L6-v2", folder, epochs=1, cache_dir=None)
+    >>> tuned.fit(texts, labels).predict(["a delight", "a bore"]).tolist()
+    ['good', 'bad']
+    """
+
+    def __init__(
+        self,
+        model_name: str = "distilbert-base-uncased",
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        epochs: int = 4,
+        lr: float = 5e-5,
+        head_lr: float = 1e-3,
+        dropout: float = 0.1,
+        weight_decay: float = 0.01,
+        batch_size: int = 16,
+        gradient_accumulation_steps: int = 1,
+        early_stopping: int | None = None,
+        max_length: int | None = None,
+        pooling: str | tuple[str, ...] = "auto",
+        freeze_layers: int = 0,
+        device: str | None = None,
+        validation_fraction: float = 0.1,
+        C: float = 0.01,
+        clean: bool = False,
+        cache_dir: str | os.PathLike[str] | None = "auto",
+        local_files_only: bool = False,
+        progress: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.model_name = model_name
+        self.folder = folder
+        self.revision = revision
+        self.epochs = epochs
+        self.lr = lr
+        self.head_lr = head_lr
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.early_stopping = early_stopping
+        self.max_length = max_length
+        self.pooling = pooling
+        self.freeze_layers = freeze_layers
+        self.device = device
+        self.validation_fraction = validation_fraction
+        self.C = C
+        self.clean = clean
+        self.cache_dir = cache_dir
+        self.local_files_only = local_files_only
+        self.progress = progress
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Sequence[str],
+        y: ArrayLike,
+        X_valid: Sequence[str] | None = None,
+        y_valid: ArrayLike | None = None,
+        *,
+        on_epoch: Callable[[EpochMetrics], None] | None = None,
+    ) -> FineTunedClassifier:
+        """Fine-tune the encoder, and fit the head on its vectors of `X`.
+
+        Parameters
+        ----------
+        X : sequence of str
+        y : array-like of shape (n_texts,)
+        X_valid : sequence of str, optional
+            Texts that select the best epoch; by default a stratified part of `X`.
+        y_valid : array-like of shape (n_valid,), optional
+        on_epoch : callable, optional
+            Is called with each epoch's metrics.
+
+        Returns
+        -------
+        FineTunedClassifier
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If a parameter is illegal, `folder` is in use, or classes are missing or too small.
+        EncoderNotFoundError
+            If the encoder cannot be found.
+        """
+        if self.folder is None:
+            raise InputError(
+                "name a folder for the fine-tuned encoder.", parameter="folder", value=None
+            )
+        texts, labels = check_texts(X, missing="error"), self._labels(y)
+        if len(texts) != len(labels):
+            raise InputError(f"{len(labels):,} labels for {len(texts):,} texts.", parameter="y")
+        if (X_valid is None) != (y_valid is None):
+            raise InputError("give both X_valid and y_valid, or neither.", parameter="X_valid")
+        if X_valid is None or y_valid is None:
+            parts = self._split(texts, labels)
+        else:
+            parts = (texts, labels, check_texts(X_valid, missing="error"), self._labels(y_valid))
+        files = find_encoder(self.model_name, self.revision, local_files_only=self.local_files_only)
+        done = finetune(
+            files,
+            *parts,
+            self.folder,
+            self._recipe(),
+            clean=self.clean,
+            on_epoch=on_epoch,
+            progress=self.progress,
+        )
+        self.metrics_, self.history_ = done.metrics, done.history
+        embed = DistilBertVectorizer(
+            str(self.folder),
+            max_length=self.max_length,
+            device=self.device,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+        )
+        head = LogisticRegression(C=self.C, solver="newton-cg", tol=1e-3, max_iter=1000)
+        pipeline = _assemble(embed, head, None, frames=False, clean=self.clean)
+        self.pipeline_ = pipeline.fit(texts, labels)
+        self.classes_ = self.pipeline_.classes_
+        return self
+
+    def _labels(self, y: ArrayLike) -> np.ndarray:
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        return labels
+
+    def _recipe(self) -> Recipe:
+        fields = {
+            name: getattr(self, name) for name in Recipe.__dataclass_fields__ if name != "seed"
+        }
+        return Recipe(**fields, seed=self.random_state)
+
+    def _split(
+        self, texts: list[str], labels: np.ndarray
+    ) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
+        """Split off validation texts; each class has at least one on either side."""
+        share = self.validation_fraction
+        if not 0 < share < 1:
+            raise InputError("above 0 and below 1.", parameter="validation_fraction", value=share)
+        classes, counts = np.unique(labels, return_counts=True)
+        n_valid = max(round(share * len(labels)), len(classes))
+        if len(classes) < 2 or counts.min() < 2 or n_valid > len(labels) - len(classes):
+            rare = str(classes[counts.argmin()])[:80]
+            raise InputError(
+                f"at least two classes with two texts each are needed, and the class {rare!r} has "
+                f"{counts.min()} of {len(labels)}.",
+                parameter="y",
+            )
+        train, valid, y_train, y_valid = train_test_split(
+            texts, labels, test_size=n_valid, stratify=labels, random_state=self.random_state
+        )
+        return train, y_train, valid, y_valid
+
+    def predict_proba(self, X: Sequence[str]) -> np.ndarray:
+        """Return probabilities, shape (n_texts, n_classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        return np.asarray(self.pipeline_.predict_proba(X))
+
+    def labels_from_proba(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each row, shape (n_texts,)."""
+        return np.asarray(self.classes_[np.argmax(probabilities, axis=1)])
+
+    def predict(self, X: Sequence[str]) -> np.ndarray:
+        """Return the most probable class of each text, shape (n_texts,)."""
+        return self.labels_from_proba(self.predict_proba(X))
+
+    def _prepare_to_save(self) -> None:
+        """Remove paths; `save_model` calls this on the copy that it saves."""
+        if Path(self.model_name).is_dir():
+            self.model_name = Path(self.model_name).name
+        self.folder = None if self.folder is None else Path(self.folder).name
+        self.cache_dir = None
+
+    def _note_loaded_from(self, folder: Path) -> None:
+        """Do nothing: the vectorizer looks for its encoder itself."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 
 from .embed import DistilBertVectorizer
 from .errors import InputError, LeakageWarning, TruncationWarning
-from .finetune.finetuning import n_trained_on
+from .finetune.results import n_trained_on
 from .heads.folds import Folds, Splits
 from .heads.logistic import Head
 from .heads.multilabel import MultiLabelClassifier

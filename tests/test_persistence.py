@@ -28,7 +28,7 @@ from frozenbert import (
     save_model,
 )
 from frozenbert.cli.main import main
-from frozenbert.fewshot.learning import learn
+from frozenbert.fewshot.classifier import FewShotClassifier
 from frozenbert.heads.words import CompactTfidfVectorizer, make_tfidf
 from frozenbert.persistence import FORMAT, _portable_parts, joblib_hash, safest
 from frozenbert.pipeline import predict
@@ -84,9 +84,11 @@ def test_the_safe_form_answers_as_the_other(kind, tiny, there, tmp_path):
 
 def test_what_few_labels_teach_has_a_safe_form(tiny, there, tmp_path):
     pool = [f"a {word} plot {n}" for n in range(20) for word in ("good", "bad")]
-    learned = learn(TEXTS, LABELS, pool, DistilBertVectorizer(tiny), n_experts=2, clean=True)
-    for name in ("teacher", "student", "student_words"):
-        path = save_model(getattr(learned, name), tmp_path / f"{name}.joblib")
+    vectorizer = DistilBertVectorizer(tiny)
+    few = FewShotClassifier(vectorizer=vectorizer, n_experts=2, clean=True)
+    few.fit(TEXTS, LABELS, pool)
+    for name, model in {**few.models(), "classifier": few}.items():
+        path = save_model(model, tmp_path / f"{name}.joblib")
         safe = load_model(path.with_suffix(".skops"))
         np.testing.assert_array_equal(
             safe.predict_proba(NEW), load_model(path).predict_proba(NEW), err_msg=name
@@ -371,6 +373,10 @@ class Foreign:
 
     def __init__(self, model, hidden):
         self.model, self.hidden = model, hidden
+
+    def fit(self, texts, labels):
+        self.model.fit(texts, labels)
+        return self
 
     def predict(self, texts):
         return self.model.predict(texts)

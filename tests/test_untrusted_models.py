@@ -49,13 +49,15 @@ def array_in(members: dict[str, bytes]) -> str:
 
 def repeated(path: Path, name: str, start: bytes, block: bytes, size: int) -> Path:
     """Add a member that begins with `start` and repeats `block` up to `size` bytes."""
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
-        with file.open(name, "w", force_zip64=True) as member:
-            member.write(start)
-            chunk = block * (MIB // len(block))
-            for _ in range((size - len(start)) // len(chunk)):
-                member.write(chunk)
-            member.write(block * ((size - len(start)) % len(chunk) // len(block)))
+    chunk = block * (MIB // len(block))
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file,
+        file.open(name, "w", force_zip64=True) as member,
+    ):
+        member.write(start)
+        for _ in range((size - len(start)) // len(chunk)):
+            member.write(chunk)
+        member.write(block * ((size - len(start)) % len(chunk) // len(block)))
     return path
 
 
@@ -83,7 +85,7 @@ def understated(path: Path, name: str, size: int) -> Path:
 
 
 def load_with(path: Path, room: int) -> str:
-    """Load a model in a process that may reserve `room` bytes more than it has; return its words."""
+    """Load a model in a process that may reserve `room` more bytes; return its output."""
     code = f"""
         import resource, sys
         from frozenbert import InputError, load_model

@@ -1,1 +1,6 @@
 """Fine-tuning: an encoder trained on labels."""
+
+from .finetuning import finetune
+from .recipe import Recipe
+
+__all__ = ["Recipe", "finetune"]

@@ -17,9 +17,9 @@ from sklearn.model_selection import GridSearchCV
 
 from frozenbert import DistilBertVectorizer, InputError
 from frozenbert.cli import main as cli
+from frozenbert.fewshot.classifier import FewShotClassifier
 from frozenbert.fewshot.distillation import DistilledClassifier, sharpened
 from frozenbert.fewshot.experts import Experts, bootstrap, views
-from frozenbert.fewshot.learning import learn
 from frozenbert.fewshot.suggestion import suggest, uncertainty
 from frozenbert.heads.words import NBLogisticRegression
 
@@ -119,7 +119,7 @@ def test_other_errors_of_teaching():
     with pytest.raises(InputError, match=r"temperature=0: a number above 0"):
         sharpened([[0.5, 0.5]], 0)
     with pytest.raises(InputError, match="y has 2 columns of probabilities, and there are 3"):
-        DistilledClassifier(LogisticRegression(), "abc").fit([[1]], [[0.5, 0.5]])
+        DistilledClassifier(LogisticRegression(), ["a", "b", "c"]).fit([[1]], [[0.5, 0.5]])
 
 
 def test_words_of_several_classes_are_each_held_against_the_rest():
@@ -271,35 +271,35 @@ def test_the_pool_teaches(vectorizer):
     texts, labels = sentences(16, 0)
     pool, _ = sentences(300, 1)
     test, truth = sentences(200, 2)
-    learned = learn(texts, labels, pool, vectorizer)
-    scores = {
-        name: np.mean(getattr(learned, name).predict(test) == truth)
-        for name in ("experts", "teacher", "student", "student_words")
-    }
+    learned = FewShotClassifier(vectorizer=vectorizer).fit(texts, labels, pool)
+    scores = {name: model.score(test, truth) for name, model in learned.models().items()}
     assert min(scores.values()) > 0.75, scores
     assert scores["student_words"] > 0.9, scores
-    assert learned.probabilities.shape == (300, 2)
-    assert learned.classes == ["bad", "good"]
-    mean = (learned.experts.predict_proba(test) + learned.student_words.predict_proba(test)) / 2
-    np.testing.assert_allclose(learned.teacher.predict_proba(test), mean, atol=1e-6)
-    again = learn(texts, labels, pool, vectorizer)
-    np.testing.assert_array_equal(again.probabilities, learned.probabilities)
+    assert list(scores) == ["experts", "teacher", "student", "student_words"]
+    assert learned.pool_probabilities_.shape == (len(set(pool) - set(texts)), 2)
+    assert learned.classes_.tolist() == ["bad", "good"]
+    mean = (learned.experts_.predict_proba(test) + learned.student_words_.predict_proba(test)) / 2
+    np.testing.assert_allclose(learned.teacher_.predict_proba(test), mean, atol=1e-5)
+    np.testing.assert_allclose(learned.predict_proba(test), mean, atol=1e-5)
+    again = FewShotClassifier(vectorizer=vectorizer).fit(texts, labels, pool)
+    np.testing.assert_allclose(again.pool_probabilities_, learned.pool_probabilities_, atol=1e-5)
 
 
 def test_three_classes(vectorizer):
     texts, labels = sentences(30, 0)
     labels[::3] = "none"
-    learned = learn(texts, labels, sentences(60, 1)[0], vectorizer, n_experts=2)
-    for name in ("teacher", "student", "student_words"):
-        p = getattr(learned, name).predict_proba(texts[:4])
+    learned = FewShotClassifier(vectorizer=vectorizer, n_experts=2)
+    for model in learned.fit(texts, labels, sentences(60, 1)[0]).models().values():
+        p = model.predict_proba(texts[:4])
         assert p.shape == (4, 3)
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
 
 
 def test_an_empty_pool(vectorizer):
     texts, labels = sentences(16, 0)
-    with pytest.raises(InputError, match="the pool of texts without labels is empty"):
-        learn(texts, labels, [], vectorizer)
+    for pool in ([], texts):
+        with pytest.raises(InputError, match="unlabelled: no text that is not labelled already"):
+            FewShotClassifier(vectorizer=vectorizer).fit(texts, labels, pool)
 
 
 @pytest.fixture
@@ -329,8 +329,8 @@ def test_the_command(files, tiny, capsys):
     assert command(files, tiny, *more) == 0
     captured = capsys.readouterr()
     assert "student_words" in captured.out
-    assert "left out: they are labelled in few.csv" in captured.err
-    assert "left out: they are rows of" in captured.err
+    assert "removed from the pool: they are labelled in few.csv" in captured.err
+    assert "removed from the pool: they are rows of" in captured.err
     found = json.loads((files / "out" / "fewshot.json").read_text())
     assert set(found["metrics"]) == {
         *("TF-IDF, no pool", "experts", "teacher", "student", "student_words")
@@ -375,7 +375,7 @@ def test_a_class_with_one_row(files, tiny, capsys):
     few.loc[0, "label"] = "fair"
     few.to_csv(files / "few.csv", index=False)
     assert command(files, tiny) == 2
-    assert "the class 'fair' has one row; label another of it" in capsys.readouterr().err
+    assert "the class 'fair' has one row: label another text of it" in capsys.readouterr().err
 
 
 def test_cleaned_texts_of_the_pool_are_known_too(files, tiny, capsys):
@@ -389,18 +389,19 @@ def test_cleaned_texts_of_the_pool_are_known_too(files, tiny, capsys):
 
 def test_labelled_rows_that_are_measured_on(files, tiny, capsys):
     assert command(files, tiny, "--test", str(files / "few.csv")) == 0
-    assert "labelled texts are rows of" in capsys.readouterr().err
+    assert "labelled texts are also rows of" in capsys.readouterr().err
 
 
 def test_a_student_goes_through_the_encoder_once(vectorizer, monkeypatch):
     from frozenbert.pipeline import predict
 
     texts, labels = sentences(16, 0)
-    learned = learn(texts, labels, sentences(60, 1)[0], vectorizer, n_experts=1, clean=True)
+    few = FewShotClassifier(vectorizer=vectorizer, n_experts=1, clean=True)
+    few.fit(texts, labels, sentences(60, 1)[0])
     calls = []
     plain = DistilBertVectorizer.transform
     monkeypatch.setattr(DistilBertVectorizer, "transform", lambda *a: calls.append(1) or plain(*a))
-    for model in (learned.student, learned.teacher):
+    for model in (few.student_, few.teacher_, few):
         calls.clear()
         found = predict(model, texts[:3])
         assert len(calls) == 1

@@ -17,8 +17,11 @@ import pytest
 from frozenbert import DistilBertVectorizer, InputError
 from frozenbert.cli import main as cli
 from frozenbert.encoders.sources import find_encoder
-from frozenbert.finetune.finetuning import Recipe, finetune, training_folder
-from frozenbert.finetune.trainer import Targets
+from frozenbert.errors import CheckpointWarning
+from frozenbert.finetune.checkpoints import TrainingFolder
+from frozenbert.finetune.finetuning import finetune
+from frozenbert.finetune.recipe import Recipe
+from frozenbert.finetune.targets import Targets
 
 pytest.importorskip("accelerate", reason="fine-tuning needs accelerate")
 
@@ -47,7 +50,7 @@ def test_it_learns_and_what_comes_out_is_an_encoder(tiny, tmp_path):
     there = {p.name for p in (tmp_path / "mine").iterdir()}
     assert there >= {"config.json", "model.safetensors", "tokenizer.json", "finetune.json"}
     assert "losses.png" in there
-    assert not training_folder(tmp_path / "mine").exists()
+    assert not TrainingFolder(tmp_path / "mine").path.exists()
     facts = json.loads((tmp_path / "mine" / "finetune.json").read_text())
     assert facts["base"]["name"] == tiny
     assert facts["labels"] == ["bad", "good"]
@@ -133,16 +136,16 @@ def test_what_was_done_is_not_done_again(tiny, tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"mine: holds 'thesis.txt' and is no encoder that was"):
+    with pytest.raises(InputError, match=r"mine: contains 'thesis.txt' and is not an encoder"):
         tune(tiny, tmp_path / "mine")
     (tmp_path / "mine" / "thesis.txt").unlink()
     tune(tiny, tmp_path / "mine")
     (tmp_path / "mine" / "model.joblib").write_text("put there by its owner")
-    with pytest.raises(InputError, match=r"mine: holds 'model.joblib' and is no encoder that was"):
+    with pytest.raises(InputError, match=r"mine: contains 'model.joblib' and is not an encoder"):
         tune(tiny, tmp_path / "mine", replace(FAST, seed=1))
     assert (tmp_path / "mine" / "model.joblib").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file: stands there already and is no encoder"):
+    with pytest.raises(InputError, match="file: already exists and is not an encoder"):
         tune(tiny, tmp_path / "file")
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
 
@@ -152,9 +155,9 @@ def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
     [
         ({"epochs": 0}, "epochs=0: a whole number of at least 1"),
         ({"lr": -1.0}, "lr=-1.0: a number above 0"),
-        ({"dropout": 1.0}, "dropout=1.0: a share from 0 to below 1"),
+        ({"dropout": 1.0}, "dropout=1.0: from 0 to below 1"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1: 0 or above"),
-        ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, which the encoder"),
+        ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, the number of layers"),
         ({"max_length": 41}, "max_length=41: encoder .* takes at most 40 tokens"),
         ({"pooling": "sum"}, "pooling='sum': 'auto', one of"),
         ({"pooling": ("mean", "mean")}, r"pooling=\('mean', 'mean'\): 'auto', one of"),
@@ -174,7 +177,7 @@ def stopped_after(tiny, out, epochs):
 
     with pytest.raises(KeyboardInterrupt):
         tune(tiny, out, on_epoch=stop)
-    return sorted(folder.name for folder in training_folder(out).glob("checkpoint-*"))
+    return sorted(folder.name for folder in TrainingFolder(out).path.glob("checkpoint-*"))
 
 
 def test_what_was_begun_is_lost_to_no_mistake(tiny, tmp_path):
@@ -182,17 +185,17 @@ def test_what_was_begun_is_lost_to_no_mistake(tiny, tmp_path):
     assert kept
     with pytest.raises(InputError, match="takes at most 40 tokens"):
         tune(tiny, tmp_path / "mine", replace(FAST, max_length=99))
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     assert sorted(folder.name for folder in work.glob("checkpoint-*")) == kept
-    with pytest.warns(UserWarning, match="checkpoints of another training .* are discarded"):
+    with pytest.warns(CheckpointWarning, match="of another training .* are discarded"):
         tune(tiny, tmp_path / "mine", replace(FAST, epochs=1))
 
 
 def test_a_folder_of_checkpoints_that_is_none(tiny, tmp_path):
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     work.mkdir()
     (work / "precious").write_text("")
-    with pytest.raises(InputError, match="is in the way, and none of ours; move it"):
+    with pytest.raises(InputError, match="contains other files: move it"):
         tune(tiny, tmp_path / "mine")
     assert (work / "precious").exists()
 
@@ -225,7 +228,7 @@ def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatc
 
     def keep(epoch):
         # Those of an epoch are written after its figures are told.
-        for folder in training_folder(tmp_path / "mine").glob("checkpoint-*"):
+        for folder in TrainingFolder(tmp_path / "mine").path.glob("checkpoint-*"):
             seen[folder.name] = load_file(folder / "model.safetensors")
 
     done = tune(tiny, tmp_path / "mine", replace(FAST, epochs=4), on_epoch=keep)
@@ -239,18 +242,18 @@ def test_what_is_written_are_the_best_epoch_s_weights(tiny, tmp_path, monkeypatc
 def test_labels_that_do_not_go_together(tiny, tmp_path):
     flags = pd.DataFrame({"a": [1, 0] * 20, "b": [0] * 40})
     valid = (TEXTS[:2], pd.DataFrame({"a": [1, 0], "b": [0, 1]}))
-    with pytest.raises(InputError, match="the label 'b' stands in the validation rows alone"):
+    with pytest.raises(InputError, match="labels: the label 'b' has no training text"):
         tune(tiny, tmp_path / "mine", labels=flags, valid=valid)
-    with pytest.raises(InputError, match=r"valid_labels has the columns \['b', 'a'\], and labels"):
+    with pytest.raises(InputError, match=r"valid_labels: the columns are \['b', 'a'\], and those"):
         tune(tiny, tmp_path / "mine", labels=flags, valid=(TEXTS[:2], valid[1][["b", "a"]]))
-    with pytest.raises(InputError, match="there is only one label"):
+    with pytest.raises(InputError, match="labels: one column only"):
         tune(tiny, tmp_path / "mine", labels=flags[["a"]], valid=(TEXTS[:2], valid[1][["a"]]))
-    with pytest.raises(InputError, match="all training rows have the label 'good'"):
+    with pytest.raises(InputError, match="all training texts have the class 'good'"):
         tune(tiny, tmp_path / "mine", labels=["good"] * 40, valid=(["a"], ["good"]))
 
 
 def test_a_label_that_only_the_validation_rows_have(tiny, tmp_path):
-    with pytest.raises(InputError, match="'fair' stands in the validation rows alone, and the"):
+    with pytest.raises(InputError, match="valid_labels: the class 'fair' has no training text"):
         tune(tiny, tmp_path / "mine", valid=(["so so"], ["fair"]))
 
 
@@ -267,8 +270,8 @@ def test_no_room_says_what_to_do(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", no_room)
     says = (
-        r"does not suffice for batches of 8 texts: lower batch_size \(and raise "
-        r"gradient_accumulation_steps by as much, so that a step is as large\), or cut texts"
+        r"batch_size=8: memory does not suffice .* lower it \(and raise "
+        r"gradient_accumulation_steps by the same factor"
     )
     with pytest.raises(InputError, match=says):
         tune(tiny, tmp_path / "mine")
@@ -285,7 +288,7 @@ def test_a_checkpoint_cut_short_is_not_gone_on_from(tiny, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         tune(tiny, tmp_path / "mine", on_epoch=stop)
-    work = training_folder(tmp_path / "mine")
+    work = TrainingFolder(tmp_path / "mine").path
     last = max(work.glob("checkpoint-*"), key=lambda f: int(f.name[11:]))
     (last / "trainer_state.json").write_text('{"epo')
     again = []

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fine-tune an encoder; print the figures of each epoch."""
     from ...encoders.sources import find_encoder
-    from ...finetune.finetuning import Recipe, finetune
+    from ...finetune import Recipe, finetune
     from ...utils.files import check_can_write
     from ..options import check_not_an_input, encoder_name
     from ..output import describe_epoch, describe_files, say
