@@ -162,11 +162,5 @@ def _print_warning(
     """Print a warning that a user can act on; `--debug` shows all others."""
     from sklearn.exceptions import InconsistentVersionWarning
 
-    ours = category is UserWarning or issubclass(category, FrozenbertWarning)
-    if ours or issubclass(category, InconsistentVersionWarning):
+    if issubclass(category, FrozenbertWarning | InconsistentVersionWarning):
         print("warning: " + " ".join(str(message).split()), file=sys.stderr)
-
-
-train, classify, compare, embed = (
-    functools.partial(run_command, name) for name in ("train", "classify", "compare", "embed")
-)

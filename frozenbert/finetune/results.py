@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def write_result(
     declared = {f"pooling_mode_{how}_token{'' if how == 'cls' else 's'}": True for how in pooling}
     (fresh / POOLING_FILE).parent.mkdir()
     write_json(declared, fresh / POOLING_FILE)
-    plot_losses([{**epoch} for epoch in facts["history"]], fresh / LOSSES)
+    plot_losses(cast("list[dict[str, float]]", facts["history"]), fresh / LOSSES)
     np.save(fresh / TRAINED_ON, np.unique(_digests(texts)))
     write_json({**facts}, fresh / FACTS)
     replaced = folder.path / "replaced"

@@ -155,8 +155,8 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, list[str], Ro
         warn_of_overlap(rows.texts, test_rows.texts, where=where, clean=clean)
     if not pool:
         raise InputError(
-            "contains no text that is not in the other tables already; the students have nothing "
-            "to learn from.",
+            "has no text that is not in the other files already; there is nothing to teach "
+            "students with.",
             parameter="unlabelled",
             value=arguments.unlabelled,
         )

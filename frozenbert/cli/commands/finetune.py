@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     if done.skipped:
-        say("skipped", "an earlier run finished the same training")
+        say("skipped", "the same training was done already")
     say("best", f"epoch {done.metrics['epoch']}: {describe_epoch(done.metrics)}")
     if not done.skipped:
         say("in all", f"{done.seconds:.1f} s")
