@@ -56,7 +56,7 @@ def test_an_ambiguous_delimiter_names_both_and_the_option(refuses, succeeds, tin
 
 
 def test_rows_to_test_on_may_have_another_delimiter(succeeds, tiny, delimiter):
-    rows(8).to_csv("test.csv", index=False)
+    rows(8, start=100).to_csv("test.csv", index=False)
     options = ["--encoder", tiny, "--C", 0.1, "--cv", 2, "--text-column", "text"]
     options += ["--label-column", "label"]
     out = succeeds("train", "--data", "x.csv", "--test", "test.csv", *options)

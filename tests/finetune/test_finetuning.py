@@ -310,8 +310,8 @@ def test_the_command(tiny, table, tmp_path, capsys):
     arguments += ["--epochs", "2", "--lr", "1e-3", "--clean", "--batch-size", "8"]
     assert cli.main(["finetune", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "valid    4 rows, one of ten" in printed
-    assert "epoch 2  loss 0." in printed
+    assert "4 rows, one of ten" in printed
+    assert "epoch 2      loss 0." in printed
     assert f"--test OTHER_ROWS --model {tmp_path / 'mine'} --clean" in printed
     assert cli.main(["finetune", *arguments]) == 0
     assert "the same training was done already" in capsys.readouterr().out
