@@ -22,8 +22,8 @@ __all__ = ["main", "run_command"]
 COMMANDS = ("train", "classify", "compare", "embed", "fewshot", "finetune", "serve", "cache")
 # Options that are not named like the parameter they set; the first that a command has counts.
 OPTIONS = {
+    "allowed_hosts": ("allowed_host",),
     "encoder": ("encoder", "encoder_path"),
-    "folder": ("out",),
     "local_files_only": ("offline",),
     "max_bytes": ("max_size",),
     "model_name": ("encoder", "encoder_path"),
@@ -31,7 +31,8 @@ OPTIONS = {
     "pool": ("unlabelled",),
     "random_state": ("seed",),
     "separator": ("label_separator",),
-    "unlabelled": ("unlabelled",),
+    "X": ("text_column",),
+    "y": ("label_column",),
 }
 
 
@@ -161,11 +162,5 @@ def _print_warning(
     """Print a warning that a user can act on; `--debug` shows all others."""
     from sklearn.exceptions import InconsistentVersionWarning
 
-    ours = category is UserWarning or issubclass(category, FrozenbertWarning)
-    if ours or issubclass(category, InconsistentVersionWarning):
+    if issubclass(category, FrozenbertWarning | InconsistentVersionWarning):
         print("warning: " + " ".join(str(message).split()), file=sys.stderr)
-
-
-train, classify, compare, embed = (
-    functools.partial(run_command, name) for name in ("train", "classify", "compare", "embed")
-)

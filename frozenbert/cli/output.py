@@ -17,6 +17,7 @@ from ..tables.table import table_format
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
+    from ..finetune.results import EpochMetrics
     from ..tables.table import Table
     from ..training import Training
     from .options import Labels
@@ -56,7 +57,7 @@ def describe_speed(n_texts: int, seconds: float) -> str:
     return f"{seconds:.1f} s, {n_texts / seconds:,.0f} texts a second"
 
 
-def describe_epoch(epoch: Mapping[str, float]) -> str:
+def describe_epoch(epoch: EpochMetrics) -> str:
     """Return the figures of an epoch of fine-tuning."""
     return (
         f"loss {epoch['train_loss']:.4f}; validation: loss {epoch['loss']:.4f}, accuracy "

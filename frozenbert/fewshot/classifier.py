@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from .experts import Experts, FineTuning, finetune_experts
 from .pool import check_labelled, remove_known
 from .suggestion import suggest
 
-__all__ = ["MODELS", "FewShotClassifier", "make_expert_vectorizer"]
+__all__ = ["EXPERT_RECIPE", "MODELS", "FewShotClassifier", "make_expert_vectorizer"]
 
 MODELS = ("experts", "teacher", "student", "student_words")
+# Few texts need more passes, in small batches.
+EXPERT_RECIPE = Recipe(epochs=8, batch_size=8)
 # Settings of the vectorizer that fine-tuned experts share.
 SHARED = (
     *("precision", "backend", "device", "num_threads", "max_batch_tokens"),
@@ -266,7 +269,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         on_expert: Callable[[str, EpochMetrics], None] | None,
     ) -> MeanOfProbabilities:
         assert self.folder is not None  # was checked
-        recipe = self.recipe or Recipe(epochs=8, batch_size=8, max_length=embed.max_length)
+        recipe = self.recipe or replace(EXPERT_RECIPE, max_length=embed.max_length)
         files = find_encoder(
             embed.model_name, embed.revision, local_files_only=embed.local_files_only
         )

@@ -13,6 +13,7 @@ from ..reports.schema import Score
 from ..utils.cleaning import clean_texts
 
 if TYPE_CHECKING:
+    from ..reports.schema import Score
     from .classifier import FewShotClassifier
 
 __all__ = ["BASELINE", "score_models"]

@@ -25,10 +25,10 @@ FILES = {
 }
 
 
-def rows(n: int = 48, labels: tuple[object, ...] = (0, 1)) -> pd.DataFrame:
+def rows(n: int = 48, labels: tuple[object, ...] = (0, 1), start: int = 0) -> pd.DataFrame:
     """Rows whose labels a TF-IDF of words can tell; no two texts are alike."""
     words = ["bad dull poor", "good fine warm", "slow cold hollow", "great fun funny"]
-    texts = [f"{words[i % len(labels) % 4]} film {i} {SECRET}" for i in range(n)]
+    texts = [f"{words[i % len(labels) % 4]} film {i + start} {SECRET}" for i in range(n)]
     return pd.DataFrame({"text": texts, "label": [labels[i % len(labels)] for i in range(n)]})
 
 

@@ -214,3 +214,9 @@ def test_a_broken_model_json_is_no_harm(succeeds, trained, content):
     put("new.csv", rows(4), header=True)
     options = ["--model", "model", "--data", "new.csv", "--out", "x.csv"]
     assert "text in column 'text'" in succeeds("classify", *options)
+
+
+def test_a_model_of_the_earlier_layout(refuses):
+    earlier = Path(__file__).parents[1] / "saved" / "earlier"
+    for name in ("model.joblib", "model.skops"):
+        refuses("earlier layout.* train", "classify", "--model", earlier / name, "--text", "a film")

@@ -87,7 +87,10 @@ def test_embed_many_tables(succeeds, run, tiny):
         ),
         (["--data", "*.tsv", "--out", "x.npy"], r"--out x\.npy: the vectors of several tables"),
         (["--data", "*.tsv", "--out", "out", "--limit", 3], "--limit: requires a single table"),
-        (["--data", "train.tsv", "--out", "out"], r"--out out: the vectors of one table go into"),
+        (
+            ["--data", "train.tsv", "--out", "out"],
+            r"--out out: the vectors of one table need",
+        ),
     ],
 )
 def test_embed_many_tables_says_what_is_wrong(refuses, tiny, options, says):

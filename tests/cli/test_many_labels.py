@@ -108,7 +108,7 @@ def test_a_test_file_of_many_labels(run, tiny):
 @pytest.mark.parametrize(
     ("change", "arguments", "match"),
     [
-        ({"spam": 2}, COLUMNS, "line 4, column 'spam': '2' is neither 0 nor 1, which columns of"),
+        ({"spam": 2}, COLUMNS, "line 4, column 'spam': '2' is neither 0 nor 1"),
         ({}, [*COLUMNS, "--label-column", "spam"], "a column of labels is named twice"),
         ({}, ["--label-column", "rude", *COLUMNS], "there is no column 'rude'"),
         (
@@ -121,7 +121,7 @@ def test_a_test_file_of_many_labels(run, tiny):
         (
             {},
             ["--label-column", "spam", "--calibrate", "sigmoid", "--class-weight", "balanced"],
-            "calibration would undo class_weight='balanced'",
+            "--calibrate sigmoid: ",
         ),
         ({}, [*COLUMNS, "--scoring", "f2"], "--scoring f2: "),
         ({}, [*COLUMNS, "--text-column", "spam"], "column 'spam' cannot be both"),

@@ -75,17 +75,17 @@ def bad_files() -> dict[str, tuple[str, str | bytes, str]]:
         "few rows": (
             "data.csv",
             rows(5).to_csv(header=False, index=False),
-            "too few rows to hold out one of 4 for testing: 5 in all",
+            "too few rows to hold out one of 4 for testing: 5",
         ),
         "folds": (
             "data.csv",
             few,
-            r"2 of 2 classes have fewer training rows than the 5 folds .*\('0' has 3\).*--cv",
+            r"2 of 2 classes have fewer training rows than the 5 folds .*\('0' has 3\)",
         ),
         "no words": (
             "data.csv",
             "text,label\n" + "".join(f"{'!' * (i + 1)},{i % 2}\n" for i in range(48)),
-            "none of the training texts holds a letter or a digit",
+            "a letter or a digit",
         ),
     }
 
@@ -195,12 +195,12 @@ def test_illegal_values(refuses, tiny, option, says):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("no-such-encoder", "encoder 'no-such-encoder' is not on disk and the hub may not be ask"),
-        ("some/where/else", "encoder 'some/where/else': there is no such folder"),
-        ("empty", "encoder 'empty': empty holds no config.json"),
-        ("broken", "encoder 'broken': .*cannot be loaded"),
-        ("json", "json/config.json: cannot be read as JSON"),
-        ("pickled", "encoder 'pickled': pickled holds no model.safetensors; .* can run code"),
+        ("no-such-encoder", "--encoder no-such-encoder: .*is not on disk"),
+        ("some/where/else", "--encoder some/where/else: .*no such folder"),
+        ("empty", "--encoder empty: .* no config.json"),
+        ("broken", "--encoder broken: .*cannot be loaded"),
+        ("json", "json/config.json: .* JSON"),
+        ("pickled", "--encoder pickled: .* no model.safetensors; .* can run code"),
     ],
 )
 def test_encoders_that_cannot_be_had(refuses, tiny, model, says):
@@ -229,7 +229,7 @@ def test_encoders_that_cannot_be_had(refuses, tiny, model, says):
 @pytest.mark.parametrize("command", ["train", "embed"])
 def test_a_revision_is_never_replaced(refuses, command):
     options = [] if command == "train" else ["--out", "x.npy", "--text-column", 0]
-    says = r"encoder 'distilbert-base-uncased' \(revision 'v9'\) is not on disk"
+    says = "--encoder distilbert-base-uncased: .*'v9'.* is not on disk"
     refuses(says, command, "--data", "train.tsv", "--revision", "v9", *options)
 
 

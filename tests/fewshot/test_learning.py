@@ -353,7 +353,10 @@ def test_the_command(files, tiny, capsys):
     for name in ("teacher", "student", "student_words"):
         out = files / f"{name}.csv"
         model = ["--model", str(files / "out" / f"{name}.joblib"), "--encoder", tiny]
-        assert cli.classify([*model, "--data", str(files / "test.csv"), "--out", str(out)]) == 0
+        assert (
+            cli.main(["classify", *model, "--data", str(files / "test.csv"), "--out", str(out)])
+            == 0
+        )
         answers = pd.read_csv(out)
         accuracy = (answers["prediction"] == answers["label"]).mean()
         assert accuracy == pytest.approx(found["metrics"][name]["accuracy"])
@@ -372,7 +375,7 @@ def test_an_empty_pool_and_one_of_known_texts(files, tiny, capsys):
 def test_what_would_be_overwritten(files, tiny, capsys):
     before = (files / "pool.csv").read_bytes()
     assert command(files, tiny, "--soft-labels", str(files / "pool.csv")) == 2
-    assert "pool.csv: is read from; name another file" in capsys.readouterr().err
+    assert "reads the same file" in capsys.readouterr().err
     assert (files / "pool.csv").read_bytes() == before
 
 
@@ -438,7 +441,7 @@ def test_experts_that_are_finetuned(files, tiny, capsys):
     capsys.readouterr()
     # The encoders stand beside the model.
     model = ["--model", str(files / "out" / "teacher.joblib"), "--no-cache"]
-    assert cli.classify([*model, "--text", "the film was good and warm"]) == 0
+    assert cli.main(["classify", *model, "--text", "the film was good and warm"]) == 0
     assert "proba_good" in capsys.readouterr().out
 
 

@@ -317,13 +317,13 @@ def test_the_command(tiny, table, tmp_path, capsys):
     arguments += ["--epochs", "2", "--lr", "1e-3", "--clean", "--batch-size", "8"]
     assert cli.main(["finetune", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "valid    4 rows, one of ten" in printed
-    assert "epoch 2  loss 0." in printed
+    assert "4 rows, one of ten" in printed
+    assert "epoch 2      loss 0." in printed
     assert f"--test OTHER_ROWS --model {tmp_path / 'mine'} --clean" in printed
     assert cli.main(["finetune", *arguments]) == 0
     assert "the same training was done already" in capsys.readouterr().out
     model = ["--model", str(tmp_path / "mine"), "--out", str(tmp_path / "model"), "--no-cache"]
-    assert cli.train(["--data", str(table), *model, "--cv", "2", "--clean"]) == 0
+    assert cli.main(["train", "--data", str(table), *model, "--cv", "2", "--clean"]) == 0
     # Nine of ten rows have been trained on, and the texts come several times.
     assert "fine-tuned on 10 of the 10 test rows" in capsys.readouterr().err
     sidecar = json.loads((tmp_path / "model" / "model.json").read_text())
@@ -331,7 +331,7 @@ def test_the_command(tiny, table, tmp_path, capsys):
     others = tmp_path / "others.csv"
     others.write_text("text,label\na fine plot,good\na slow plot,bad\n")
     test = ["--test", str(others), "--cv", "2", "--clean"]
-    assert cli.train(["--data", str(table), *model, *test]) == 0
+    assert cli.main(["train", "--data", str(table), *model, *test]) == 0
     assert "fine-tuned on" not in capsys.readouterr().err
 
 
@@ -346,7 +346,7 @@ def test_the_command_on_probabilities(tiny, tmp_path, capsys):
     assert (facts["kind"], facts["labels"]) == ("probabilities", ["not p", "p"])
     capsys.readouterr()
     assert cli.main(["finetune", *arguments, "--label-column", "p"]) == 2
-    assert "--soft-label-column stands in place of labels" in capsys.readouterr().err
+    assert "--soft-label-column: replaces the labels" in capsys.readouterr().err
     pd.DataFrame({"text": TEXTS, "p": [*p[:-1], 1.5]}).to_csv(path, index=False)
     assert cli.main(["finetune", *arguments]) == 2
     assert "line 41, column 'p': '1.5' is no probability" in capsys.readouterr().err
@@ -357,7 +357,7 @@ def test_the_command_and_a_label_that_only_the_validation_file_has(tiny, table, 
     pd.DataFrame({"text": ["good", "fair"], "label": ["good", "fair"]}).to_csv(valid, index=False)
     arguments = ["--data", str(table), "--valid", str(valid), "--model", tiny]
     assert cli.main(["finetune", *arguments, "--out", str(tmp_path / "mine")]) == 2
-    assert "valid.csv, line 3: the label 'fair' does not stand in" in capsys.readouterr().err
+    assert "valid.csv, line 3: the label 'fair' does not occur in" in capsys.readouterr().err
     assert not (tmp_path / "mine").exists()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozenbert import InputError
-from frozenbert.cli.main import compare
+from frozenbert.cli.main import main
 from frozenbert.reports.comparison import compare_models
 from frozenbert.reports.sidecar import FORMAT, read_sidecar
 
@@ -48,7 +48,8 @@ def models(tmp_path, monkeypatch):
 
 
 def test_the_better_one_is_named(models, capsys):
-    assert compare(models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.9, 0.88, 0.92))) == 0
+    folders = models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.9, 0.88, 0.92))
+    assert main(["compare", *folders]) == 0
     out = capsys.readouterr().out
     assert "plain    0.8000  0.7800 to 0.8200    0.8000      3.0\n" in out
     assert "rich     0.9000  0.8800 to 0.9200    0.9000      3.0\n" in out
@@ -57,7 +58,8 @@ def test_the_better_one_is_named(models, capsys):
 
 
 def test_what_may_be_chance_is_said(models, capsys):
-    assert compare(models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.81, 0.79, 0.83))) == 0
+    folders = models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.81, 0.79, 0.83))
+    assert main(["compare", *folders]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("use      rich: the best accuracy; plain may do as well")
 
@@ -65,12 +67,12 @@ def test_what_may_be_chance_is_said(models, capsys):
 def test_one_test_row_has_no_interval(models, capsys):
     one = sidecar(1.0, 0, 0)
     one["metrics"]["intervals"] = one["metrics"]["baseline"]["intervals"] = {}
-    assert compare(models(one=one)) == 0
+    assert main(["compare", *models(one=one)]) == 0
     assert "words may do as well" in capsys.readouterr().out
 
 
 def test_the_baseline_may_be_the_best(models, capsys):
-    assert compare(models(plain=sidecar(0.6, 0.58, 0.62))) == 0
+    assert main(["compare", *models(plain=sidecar(0.6, 0.58, 0.62))]) == 0
     assert "use      words: the best accuracy" in capsys.readouterr().out
 
 
@@ -87,14 +89,14 @@ def test_the_baseline_may_be_the_best(models, capsys):
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared(models, capsys, other, match):
-    assert compare(models(one=sidecar(0.8, 0.78, 0.82), two=other)) == 2
+    assert main(["compare", *models(one=sidecar(0.8, 0.78, 0.82), two=other)]) == 2
     assert match in capsys.readouterr().err
 
 
 def test_a_folder_that_does_not_exist(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("model.json").write_text(json.dumps(sidecar(0.8, 0.7, 0.9)))  # not that folder's
-    assert compare(["nowhere"]) == 2
+    assert main(["compare", "nowhere"]) == 2
     assert "nowhere: contains no model.json" in capsys.readouterr().err
 
 

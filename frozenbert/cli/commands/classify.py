@@ -62,6 +62,7 @@ def _label_table(model: object, arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     from ...pipeline import column_names, predict
+    from ...tables.table import table_format
     from ...tables.writing import write_table
     from ..options import label_columns, read_texts
     from ..output import count, describe_table, say
@@ -76,9 +77,10 @@ def _label_table(model: object, arguments: argparse.Namespace) -> None:
                 f"overwrite it; rename it."
             )
     found = pd.DataFrame(predict(model, texts))
-    write_table(
-        pd.concat([table.frame, found], axis="columns"), arguments.out, delimiter=table.delimiter
-    )
+    labelled = pd.concat([table.frame, found], axis="columns")
+    # The tabs of a tsv belong to its format, and not into a csv.
+    delimiter = table.delimiter if table_format(table.path) == "csv" else None
+    write_table(labelled, arguments.out, delimiter=delimiter)
     say("data", describe_table(table, text_column))
     answers = [name for name in found.columns if name.startswith("prediction_")]
     say("labels", count(found[answers] if answers else found["prediction"].to_numpy()))

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fine-tune an encoder; print the figures of each epoch."""
     from ...encoders.sources import find_encoder
-    from ...finetune.finetuning import Recipe, finetune
+    from ...finetune import Recipe, finetune
     from ...utils.files import check_can_write
     from ..options import check_not_an_input, encoder_name
     from ..output import describe_epoch, describe_files, say
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     if done.skipped:
-        say("skipped", "an earlier run finished the same training")
+        say("skipped", "the same training was done already")
     say("best", f"epoch {done.metrics['epoch']}: {describe_epoch(done.metrics)}")
     if not done.skipped:
         say("in all", f"{done.seconds:.1f} s")

@@ -7,9 +7,7 @@ reach requires a token: $FROZENBERT_TOKEN.
 from __future__ import annotations
 
 import argparse
-import sys
 
-from ...errors import InputError
 from ..arguments import add_cache, add_debug, add_model, age, port, positive, size
 
 __all__ = ["add_arguments", "run"]
@@ -72,50 +70,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve a model until told to stop."""
-    from ...embed import DistilBertVectorizer
-    from ...persistence import SAFE, load_model, safest
-    from ...pipeline import predict
-    from ...serve.app import Service, make_app
-    from ...serve.guard import Limits
-    from ...serve.process import bind, host_names, run, token_for
-    from ...utils.steps import find_steps
-    from ..options import cache_dir, move_here
+    """Serve a model until SIGTERM or Ctrl-C."""
+    from ...persistence import SAFE, safest
+    from ...serve.process import serve_model
+    from ..options import cache_dir
     from ..output import say
 
-    for name in ("max_body", "timeout"):
-        if not getattr(arguments, name) > 0:
-            raise InputError("must be above 0.", parameter=name)
-    hosts = host_names(arguments.host, arguments.allowed_host)
-    token = token_for(arguments.host)
     path = safest(arguments.model)
-    with bind(arguments.host, arguments.port) as listening:
-        model = load_model(path)
-        model = getattr(model, "best_estimator_", model)
-        move_here(model, arguments, None if arguments.cache_dir is None else cache_dir(arguments))
-        for embed in find_steps(model, DistilBertVectorizer):
-            embed.set_params(progress=False)
-            if embed.precision == "bfloat16":
-                # It rounds otherwise in other batches; so that no answer depends on the others,
-                # each text is one.
-                embed.set_params(max_batch_tokens=1)
-        predict(model, ["The first answer loads the encoder."])
-        service = Service(
-            model,
-            path,
-            Limits(
-                body=arguments.max_body,
-                texts=arguments.max_texts,
-                characters=arguments.max_characters,
-                seconds=arguments.timeout,
-            ),
-            max_waiting=arguments.max_waiting,
-            token=token,
-            hosts=hosts,
-        )
-        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        say("model", str(path) + ("" if path.suffix == SAFE else " (no safe form is there)"))
-        say("serving", f"http://{host}:{listening.getsockname()[1]} (Ctrl-C stops)")
-        sys.stdout.flush()
-        run(make_app(service), listening, arguments.timeout)
+
+    def say_address(_: object, url: str) -> None:
+        say("model", f"{path}{'' if path.suffix == SAFE else ' (no safe form exists)'}")
+        say("serving", f"{url} (Ctrl-C stops)")
+
+    serve_model(
+        path,
+        host=arguments.host,
+        port=arguments.port,
+        allowed_hosts=arguments.allowed_host,
+        max_body=arguments.max_body,
+        max_texts=arguments.max_texts,
+        max_characters=arguments.max_characters,
+        max_waiting=arguments.max_waiting,
+        timeout=arguments.timeout,
+        encoder_path=arguments.encoder_path,
+        device=arguments.device,
+        local_files_only=arguments.offline,
+        cache_dir=None if arguments.cache_dir is None else cache_dir(arguments),
+        on_ready=say_address,
+    )
     say("stopped", str(path))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ..arguments import (
@@ -123,7 +123,6 @@ def run(arguments: argparse.Namespace) -> None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
-    _warn_of_leakage(arguments, test_rows.texts, test)
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
@@ -170,7 +169,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
     return out
 
 
-def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, Any]]:
+def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, str]]:
     """Return the rows to train on, those to test on, and what `model.json` says of the latter."""
     from ...training import hold_out
     from ..options import read_test_rows
@@ -192,23 +191,6 @@ def _file(path: str) -> dict[str, str]:
     from ...utils.files import sha256_of_file
 
     return {"file": Path(path).name, "sha256": sha256_of_file(path)}
-
-
-def _warn_of_leakage(arguments: argparse.Namespace, texts: list[str], test: dict[str, Any]) -> None:
-    """Warn of test rows that the encoder was fine-tuned on, and note their number."""
-    from ...finetune.finetuning import n_trained_on
-    from ...utils.cleaning import clean_texts
-    from ..output import warn
-
-    if arguments.encoder is None:
-        return
-    seen = clean_texts(texts) if arguments.clean else texts
-    if n := n_trained_on(arguments.encoder, seen):
-        test["n_trained_on"] = n
-        warn(
-            f"the encoder was fine-tuned on {n:,} of the {len(seen):,} test rows, so the figures "
-            f"say nothing about new texts; give other rows with --test."
-        )
 
 
 @contextlib.contextmanager
