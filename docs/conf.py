@@ -79,7 +79,19 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": True,
 }
-html_sidebars = {"index": [], "changelog": [], "glossary": []}
+# Pages of one level have no section to navigate.
+html_sidebars = {
+    page: []
+    for page in (
+        "index",
+        "getting-started",
+        "design",
+        "privacy",
+        "contributing",
+        "glossary",
+        "changelog",
+    )
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

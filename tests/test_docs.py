@@ -177,6 +177,14 @@ def test_every_public_name_is_in_the_api_reference():
     assert {f"frozenbert.{name}" for name in names} <= listed
 
 
+def test_every_warning_is_described():
+    page = (DOCS / "guide" / "notebook.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `(\w+Warning)` \|", page, re.MULTILINE)) | {
+        "FrozenbertWarning"
+    }
+    assert {name for name in errors.__all__ if name.endswith("Warning")} <= described
+
+
 # From STYLE: phrases that hide their meaning, and names that said nothing.
 REJECTED = (
     "end after so many no better",
