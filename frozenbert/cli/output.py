@@ -17,7 +17,7 @@ from ..tables.table import table_format
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
-    from ..finetune.results import EpochMetrics
+    from ..finetune.encoder_folder import EpochMetrics
     from ..tables.table import Table
     from ..training import Training
     from .options import Labels

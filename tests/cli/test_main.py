@@ -91,7 +91,7 @@ def test_commands_share_their_options(run):
 
 
 def test_documented_defaults_of_fine_tuning_are_those_of_the_library(run):
-    from frozenbert.finetune.finetuning import Recipe
+    from frozenbert.finetune.recipe import Recipe
 
     text = run("finetune", "--help")[1].partition("fine-tuning (")[2]
     for name in ("epochs", "batch_size", "lr", "head_lr", "dropout", "weight_decay"):
