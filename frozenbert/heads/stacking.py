@@ -149,7 +149,9 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 def _beside(scores: np.ndarray, words: np.ndarray | None) -> np.ndarray:
-    return np.column_stack([scores] if words is None else [scores, words])
+    # Float64, because a calibration in float32 differs in the fourth digit.
+    columns = np.column_stack([scores] if words is None else [scores, words])
+    return columns.astype(np.float64)
 
 
 class StackedSearch(OutOfFoldHead):
