@@ -1,1 +1,1 @@
-"""Vectors: jobs that turn texts into vectors, and the cache that stores them."""
+"""Vectors: jobs from texts to vectors, and the cache that keeps them."""

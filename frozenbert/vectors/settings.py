@@ -117,9 +117,10 @@ class VectorSettings:
     def can_share(self) -> bool:
         """Whether a layer's vector is the same (within 1e-5) whatever else is computed with it.
 
-        In the reduced precisions it is not: the [CLS] shortcut and OpenVINO, which fuses
-        operations of the whole graph, round differently, and int8 makes a whole level of a
-        last bit. Their vectors are therefore stored for exactly the columns asked for.
+        In the reduced precisions it is not: the [CLS] shortcut rounds differently, OpenVINO
+        fuses the operations of each graph differently, and a difference in the last bit can
+        move an int8 value by a whole level. So these vectors are stored for exactly the columns
+        that are asked for, and a text has one vector for each such request.
         """
         return self.precision == "float32"
 
