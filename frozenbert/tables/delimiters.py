@@ -70,7 +70,7 @@ def find_dialect(
     the name ends in .tsv; else the only one of comma, semicolon, tab and vertical bar with
     which the first 1,000 records have one number of fields, at least 2. If none has, the
     file has one column, unless most records look like a table with a damaged row: then its
-    delimiter is returned, and `records` reports that row.
+    delimiter is returned, and `RowReader.records` reports that row.
 
     Parameters
     ----------
@@ -157,10 +157,10 @@ class _Sample:
     def is_damaged_table(self, columns: Sequence[str]) -> bool:
         """Tell whether this is a table with a damaged row, and not prose with such characters.
 
-        Its first record is a header, or at least half of the records have the first one's
-        number of fields. The first record may be the damaged one: in a csv file with commas,
-        or if nearly all of many records agree. (A file of one column, with a header and a
-        semicolon in each of two texts, is none.)
+        It is a table if its first record is a header, or if at least half of the records have
+        the first one's number of fields. If the first record itself is the odd one, half of
+        the records decide for a comma, and nine tenths (at least 10) for other delimiters:
+        a header "text" above two texts with a semicolon each is prose.
         """
         width, count = self._most_frequent()
         if not count:

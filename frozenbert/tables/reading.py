@@ -155,7 +155,7 @@ def _blocks(
             blocks = _delimited_blocks(path, header, columns, delimiter, rows)
     for number, table in enumerate(blocks):
         if not number:
-            check_distinct(path, table.frame.columns)
+            check_distinct(path, table.frame.columns, table.header_guessed)
             if not len(table.frame):
                 reason = "has a header and no rows" if table.header else "is empty"
                 raise InputError(f"{path}: the table {reason}; it needs at least one row of data.")

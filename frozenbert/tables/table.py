@@ -171,13 +171,15 @@ def table_format(path: str | os.PathLike[str]) -> str:
     )
 
 
-def check_distinct(path: TableFile, names: Iterable[str]) -> None:
+def check_distinct(path: TableFile, names: Iterable[str], header_guessed: bool = False) -> None:
     """Raise `InputError` if two columns have the same name."""
     seen = set[str]()
     for name in names:
         if name in seen:
+            no_header = ", or say that the table has no header" if header_guessed else ""
             raise InputError(
-                f"{path}: there are two columns named {quoted(name)}; give each its own name."
+                f"{path}: there are two columns named {quoted(name)}; give each its own "
+                f"name{no_header}."
             )
         seen.add(name)
 

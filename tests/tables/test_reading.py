@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from frozenbert.errors import InputError
-from frozenbert.tables.reading import read_table
+from frozenbert.tables.reading import read_blocks, read_table
 from frozenbert.tables.table import Table, table_format
 from frozenbert.tables.writing import write_table
 
@@ -235,7 +235,11 @@ def test_columns_that_are_asked_for_make_a_header(put):
         ("x.csv", 'a,1\n"b"c,1\n', "line 2: text follows the quote that closes field 1; a field"),
         ("x.csv", 'a,1\n"b,1\nc,0\n', "line 2: a quote opens a field and is never closed"),
         ("x.csv", "text,id,text\na,1,b\n", "two columns named 'text'"),
-        ("x.csv", "text,text\n", "two columns named 'text'"),
+        (
+            "x.csv",
+            "text,text\n",
+            "two columns named 'text'; .* or say that the table has no header",
+        ),
         ("x.tsv", "text\tlabel\ttext\na\t1\tb\n", "two columns named 'text'"),
         (
             "x.jsonl",
@@ -258,6 +262,7 @@ def test_malformed_files(put, name, content, says):
     message = complaint(read_table, path)
     assert message.startswith(str(path))
     assert re.search(says, message)
+    assert complaint(lambda: list(read_blocks(path, 2))) == message
 
 
 def test_parquet_without_rows(tmp_path):
