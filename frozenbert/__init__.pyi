@@ -1,26 +1,37 @@
 from .embed import DistilBertVectorizer
 from .errors import (
     CacheWarning,
+    CheckpointWarning,
     EncoderMismatchError,
     EncoderNotFoundError,
     FrozenbertWarning,
     HubUnreachableError,
     InputError,
+    LabelWarning,
+    LeakageWarning,
+    PoolWarning,
     PrecisionWarning,
     RareClassWarning,
     TruncationWarning,
 )
+from .fewshot.classifier import FewShotClassifier
 from .persistence import load_model, save_model
-from .pipeline import make_text_classifier
+from .pipeline import FineTunedClassifier, make_text_classifier
 
 __all__ = [
     "CacheWarning",
+    "CheckpointWarning",
     "DistilBertVectorizer",
     "EncoderMismatchError",
     "EncoderNotFoundError",
+    "FewShotClassifier",
+    "FineTunedClassifier",
     "FrozenbertWarning",
     "HubUnreachableError",
     "InputError",
+    "LabelWarning",
+    "LeakageWarning",
+    "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",

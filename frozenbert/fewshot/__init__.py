@@ -1,1 +1,5 @@
 """Few labels: experts, distillation, and suggestions of texts to label next."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

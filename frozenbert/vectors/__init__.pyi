@@ -1,3 +1,4 @@
 from .cache import VectorCache
+from .job import Job
 
-__all__ = ["VectorCache"]
+__all__ = ["Job", "VectorCache"]

@@ -1,0 +1,3 @@
+from .classifier import FewShotClassifier
+
+__all__ = ["FewShotClassifier"]
