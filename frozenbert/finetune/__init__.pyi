@@ -1,3 +1,4 @@
 from .finetuning import finetune
+from .recipe import Recipe
 
-__all__ = ["finetune"]
+__all__ = ["Recipe", "finetune"]
