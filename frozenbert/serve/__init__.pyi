@@ -1,3 +1,4 @@
 from .app import make_app
+from .process import serve_model
 
-__all__ = ["make_app"]
+__all__ = ["make_app", "serve_model"]

@@ -57,7 +57,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 pytestmark = [
     pytest.mark.slow,  # an export takes seconds, even of a tiny encoder
     pytest.mark.filterwarnings(
-        "ignore:.*longer than max_length:UserWarning",
+        "ignore::frozenbert.errors.TruncationWarning",
         "ignore::frozenbert.errors.PrecisionWarning",
     ),
 ]
