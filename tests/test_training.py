@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold, ShuffleSplit
 
 from frozenbert import InputError, make_text_classifier
 from frozenbert.errors import LeakageWarning
-from frozenbert.finetune.finetuning import TRAINED_ON, _digests
+from frozenbert.finetune.encoder_folder import TRAINED_ON, _digests
 from frozenbert.heads.words import make_words_baseline
 from frozenbert.reports.schema import Metrics
 from frozenbert.training import check_classes, hold_out, save_training, train
