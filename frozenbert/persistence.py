@@ -390,7 +390,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: there is no such model file.")
     _check_pair(path)
-    read_sidecar(path)  # checks the format
+    read_sidecar(path, joblib_hash(path) or "")  # checks the format
     model = _load(path)
     if not (hasattr(model, "fit") and hasattr(model, "predict")):
         raise InputError(f"{path}: holds a {type(model).__name__}, which is no model.")

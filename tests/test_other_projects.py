@@ -105,7 +105,7 @@ def test_a_missing_encoder_is_named_and_the_ways_out(model, tmp_path, encoder):
     shutil.rmtree(encoder)
     with pytest.raises(
         EncoderNotFoundError,
-        match=r"encoder 'mine': .*FROZENBERT_ENCODERS.*embed__model_name.*content [0-9a-f]{12}",
+        match=r"model_name='mine': .*FROZENBERT_ENCODERS.*give its path.*content [0-9a-f]{12}",
     ):
         joblib.load(path).predict(NEW)
 

@@ -366,6 +366,9 @@ def test_a_sidecar_without_a_format(model, there, tmp_path):
     beside(format=FORMAT + 1)
     with pytest.raises(InputError, match="has format 2, and this version"):
         load_model(path)
+    # Left in the folder by another model.
+    beside(model_sha256="0" * 64)
+    load_model(path)
 
 
 class Slotted:

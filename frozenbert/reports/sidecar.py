@@ -84,7 +84,7 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def read_sidecar(model: str | Path) -> dict[str, Any]:
+def read_sidecar(model: str | Path, model_sha256: str | None = None) -> dict[str, Any]:
     """Return the content of a saved model's `model.json`, or an empty dict.
 
     The dict is empty if the file does not exist, is damaged, or is not one of this package:
@@ -94,6 +94,9 @@ def read_sidecar(model: str | Path) -> dict[str, Any]:
     ----------
     model : path-like
         The model's folder, or the `model.joblib` in it.
+    model_sha256 : str, optional
+        SHA-256 of the joblib file. If it is given, the file of another model, which was in the
+        folder before, counts as absent.
 
     Raises
     ------
@@ -106,6 +109,8 @@ def read_sidecar(model: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
+        return {}
+    if model_sha256 is not None and content.get("model_sha256") != model_sha256:
         return {}
     # Other programs have files of this name.
     if "format" in content or {"model_sha256", "metrics"} <= set(content):

@@ -94,9 +94,9 @@ class Service:
 
         Data and figures come from the `model.json` beside it, if that belongs to this model.
         """
-        sidecar: Mapping[str, object] = read_sidecar(self.path)
-        if not sidecar or sidecar.get("model_sha256") != joblib_hash(self.path):
-            sidecar = {}
+        # A safe form that `save_model` did not write has no hash that a sidecar could name.
+        model_sha256 = joblib_hash(self.path) or ""
+        sidecar: Mapping[str, object] = read_sidecar(self.path, model_sha256)
         metrics = _mapping(sidecar.get("metrics"))
         figures = {name: _number(metrics[name]) for name in FIGURES if name in metrics}
         if "baseline" in metrics:

@@ -319,7 +319,7 @@ def test_the_command(tiny, table, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "4 rows, one of ten" in printed
     assert "epoch 2      loss 0." in printed
-    assert f"--test OTHER_ROWS --model {tmp_path / 'mine'} --clean" in printed
+    assert f"--test OTHER_ROWS --encoder {tmp_path / 'mine'} --clean" in printed
     assert cli.main(["finetune", *arguments]) == 0
     assert "the same training was done already" in capsys.readouterr().out
     model = ["--model", str(tmp_path / "mine"), "--out", str(tmp_path / "model"), "--no-cache"]

@@ -55,7 +55,9 @@ def _no_warnings() -> Iterator[None]:
 
 
 def make(encoder: str, cache: Path | None, **parameters: object) -> DistilBertVectorizer:
-    return DistilBertVectorizer(encoder, cache_dir=cache, progress=False, **parameters)
+    # One thread: the number of batches, and so of files, depends on the cores.
+    settings = {"num_threads": 1, **parameters}
+    return DistilBertVectorizer(encoder, cache_dir=cache, progress=False, **settings)
 
 
 def as_loaded(embed: DistilBertVectorizer) -> DistilBertVectorizer:
