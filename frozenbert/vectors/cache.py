@@ -165,9 +165,7 @@ class VectorCache:
                     rows += self._read_entry(entry, seen, results)
         return rows
 
-    def _read_entry(
-        self, entry: Entry, seen: set[tuple[Path, str]], results: Results
-    ) -> list[int]:
+    def _read_entry(self, entry: Entry, seen: set[tuple[Path, str]], results: Results) -> list[int]:
         blocks = self.settings.find_blocks(entry.settings)
         assert blocks is not None
         rows: list[int] = []
