@@ -208,7 +208,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             An `InputError`: the encoder does not exist or cannot be loaded.
         """
         texts, files = self._resolve(X)
-        job = self._job(texts)
+        job = self._job(texts, self._cache())
         self._note_fit(job, job.count_tokens(lambda: load_tokenizer(files)))
         return self
 
@@ -230,7 +230,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             In the order of `X`.
         """
         texts, _ = self._resolve(X)
-        job = self._job(texts)
+        job = self._job(texts, self._cache())
         vectors, n_tokens = job.run(self._encoder, self._bar)
         self._note_fit(job, n_tokens)
         return vectors
@@ -258,7 +258,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_parameters(self)
         fitted_here = self._in_process().stores_all
-        job = self._job(check_texts(X, self.missing), bounded=fitted_here)
+        job = self._job(check_texts(X, self.missing), self._cache(), bounded=fitted_here)
         vectors, n_tokens = job.run(self._encoder, self._bar)
         self._reading().add(n_tokens).warn(stacklevel=2)
         return vectors
@@ -333,10 +333,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def _blocks(
         self, texts: Iterator[object], size: int, total: int | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        done, reading = 0, self._reading()
+        # One cache for all blocks: it remembers what each file on disk contains.
+        cache, done, reading = self._cache(), 0, self._reading()
         with progress_bar(self.progress, total) as bar:
             while block := list(itertools.islice(texts, size)):
-                job = self._job(check_texts(block, self.missing, done), bounded=False)
+                job = self._job(check_texts(block, self.missing, done), cache, bounded=False)
                 vectors, n_tokens = job.run(self._encoder, lambda _: contextlib.nullcontext(bar))
                 done += len(block)
                 bar.n = done  # counts cached and repeated texts too
@@ -426,14 +427,18 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             hub=hub,
         )
 
-    def _job(self, texts: list[str], *, bounded: bool = True) -> Job:
+    def _cache(self) -> VectorCache | None:
+        root = cache_root(self.cache_dir)
+        return None if root is None else VectorCache(root, self._settings())
+
+    def _job(self, texts: list[str], cache: VectorCache | None, *, bounded: bool = True) -> Job:
         """Return the job for some texts; with `bounded`, "auto" may store all layers."""
-        root, settings = cache_root(self.cache_dir), self._settings()
+        root = None if cache is None else cache.root
         return Job(
             texts,
-            settings,
+            self._settings(),
             self.long_text,
-            None if root is None else VectorCache(root, settings),
+            cache,
             keep_layers="asked" if self.keep_layers == "auto" and not bounded else self.keep_layers,
             options=EngineOptions(self.backend, self.num_threads, self.max_batch_tokens, root),
         )

@@ -19,6 +19,7 @@ __all__ = ["CANDIDATES", "SAMPLE", "check_delimiter", "find_dialect", "is_declar
 
 CANDIDATES = (",", ";", "\t", "|")
 SAMPLE = 1000  # records that are examined
+BEGINNING = 100  # characters of a cell that are examined; longer ones are neither name nor number
 
 _DECLARATION = re.compile(r"sep=([^\w\s\"]|\t| )", re.IGNORECASE)  # as Excel writes and reads it
 _NAMED = {"tab": "\t", r"\t": "\t"}
@@ -117,9 +118,24 @@ def find_dialect(
 
 @dataclass
 class _Sample:
-    """The first records of a file, split with one delimiter."""
+    """The first records of a file, split with one delimiter.
+
+    Texts may be long and have thousands of commas, so little of them is held in memory.
+
+    Attributes
+    ----------
+    delimiter : str
+    widths : collections.Counter
+        The number of records with each number of fields.
+    rows : list of list of str
+        The first record and those with as many fields, if more than one; the beginning of
+        each cell.
+    malformed : bool
+        Whether the records end with one that cannot be split.
+    """
 
     delimiter: str
+    widths: Counter[int] = field(default_factory=Counter)
     rows: list[list[str]] = field(default_factory=list)
     malformed: bool = False
 
@@ -129,29 +145,26 @@ class _Sample:
         rows = (row for _, row in RowReader(path, Dialect(delimiter)) if row)
         try:
             for row in itertools.islice(rows, SAMPLE):
-                sample.rows.append(row)
+                sample.widths[len(row)] += 1
+                if not sample.rows or len(row) == len(sample.rows[0]) > 1:
+                    sample.rows.append([cell[:BEGINNING] for cell in row])
         except InputError:
             sample.malformed = True
         return sample
 
     @property
-    def _widths(self) -> Counter[int]:
-        return Counter(map(len, self.rows))
-
-    @property
     def fits(self) -> bool:
         """Whether all records have one number of fields, at least 2."""
-        widths = self._widths
-        return not self.malformed and len(widths) == 1 and min(widths) > 1
+        return not self.malformed and len(self.widths) == 1 and min(self.widths) > 1
 
     @property
     def share(self) -> float:
         """The share of the records that have the most frequent number of fields above 1."""
         _, count = self._most_frequent()
-        return count / (len(self.rows) + self.malformed) if count else 0.0
+        return count / (self.widths.total() + self.malformed) if count else 0.0
 
     def _most_frequent(self) -> tuple[int, int]:
-        wide = Counter({width: n for width, n in self._widths.items() if width > 1})
+        wide = Counter({width: n for width, n in self.widths.items() if width > 1})
         return wide.most_common(1)[0] if wide else (0, 0)
 
     def is_damaged_table(self, columns: Sequence[str]) -> bool:
@@ -169,10 +182,8 @@ class _Sample:
         if len(first) == width and self.share >= 0.5:
             return True
         if len(first) > 1:
-            alike = [row for row in self.rows[1:] if len(row) == len(first)]
-            if is_header(
-                first, pd.DataFrame(alike, columns=range(len(first)), dtype="str"), columns
-            ):
+            below = pd.DataFrame(self.rows[1:], columns=range(len(first)), dtype="str")
+            if is_header(first, below, columns):
                 return True
         return self.share >= 0.5 if self.delimiter == "," else self.share >= 0.9 and count >= 10
 

@@ -183,7 +183,8 @@ class RowReader:
             if line.startswith('"', at):
                 field, line, at = self._read_quoted(line, at + 1, more, start)
                 fields.append(field)
-                if not line[at:].rstrip("\r\n"):
+                # Not more of the line: it may have thousands of fields.
+                if not line[at : at + 2].strip("\r\n"):
                     return fields
                 if delimiter is None or not line.startswith(delimiter, at):
                     raise InputError(

@@ -157,16 +157,24 @@ class VectorCache:
         rows: list[int] = []
         # Repeated until nothing is new: a pair that was listed may have been merged into
         # another and removed before it was opened.
-        while results.missing.any():
-            listed = [(entry, name) for entry in entries for name in sorted(entry.names())]
-            new = [(entry, name) for entry, name in listed if (entry.folder, name) not in seen]
-            if not new:
-                break
-            for entry, name in new:
+        n_seen = -1
+        while len(seen) > n_seen:
+            n_seen = len(seen)
+            for entry in entries:
+                if results.missing.any():
+                    rows += self._read_entry(entry, seen, results)
+        return rows
+
+    def _read_entry(self, entry: Entry, seen: set[tuple[Path, str]], results: Results) -> list[int]:
+        blocks = self.settings.find_blocks(entry.settings)
+        assert blocks is not None
+        rows: list[int] = []
+        for name in sorted(entry.names()):
+            if (entry.folder, name) not in seen:
                 seen.add((entry.folder, name))
-                blocks = self.settings.find_blocks(entry.settings)
-                assert blocks is not None
                 rows += entry.read(name, results, blocks).tolist()
+                if not results.missing.any():
+                    break
         return rows
 
     def _find_others(self) -> list[Entry]:

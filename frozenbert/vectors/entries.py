@@ -153,18 +153,21 @@ class Entry:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return some blocks of the rows `at`, their token counts, and whether each is sound."""
         keys, checks = stored[:2, at].T, stored[2:, at]
-        if len(checks) == self._n_blocks:
+        width, start, stop = self._width, min(blocks), max(blocks) + 1
+        if len(checks) > 1 and len(blocks) < stop - start:
             # Sliced block by block, so that nothing else is read from the disk.
-            parts = [values[at, b * self._width : (b + 1) * self._width] for b in blocks]
-            checks = checks[blocks]
-            checked = parts
+            parts = [values[at, b * width : (b + 1) * width] for b in blocks]
+            vectors = np.concatenate(parts, axis=1)
         else:
-            whole = values[at]
-            parts = [whole[:, b * self._width : (b + 1) * self._width] for b in blocks]
-            checked = [whole]
+            whole = values[at, start * width : stop * width]
+            parts = [whole[:, (b - start) * width : (b - start + 1) * width] for b in blocks]
+            vectors = whole if blocks == [*range(start, stop)] else np.concatenate(parts, axis=1)
+        if len(checks) == self._n_blocks:
+            checks = checks[blocks]
+        else:
+            parts = [values[at]]
         n_tokens = checks[0] >> np.uint64(32)
-        sound = (np.array([_pack(keys, n_tokens, part) for part in checked]) == checks).all(axis=0)
-        vectors = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        sound = (_pack(keys, n_tokens, parts) == checks).all(axis=0)
         return vectors, n_tokens.astype(np.int64), sound
 
     def write(self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray) -> str:
@@ -197,8 +200,8 @@ class Entry:
 
     def _stored(self, keys: np.ndarray, vectors: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
         """Return the content of a keys file: hashes, and a check for each block."""
-        parts = np.split(vectors, self._n_blocks, axis=1)
-        return np.stack([*keys.T, *(_pack(keys, n_tokens, part) for part in parts)])
+        parts = np.split(np.ascontiguousarray(vectors), self._n_blocks, axis=1)
+        return np.concatenate([keys.T, _pack(keys, n_tokens, parts)])
 
     def _open(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Map a pair of files; None if it was removed meanwhile, or is damaged."""
@@ -330,12 +333,16 @@ def _crc(stored: np.ndarray) -> str:
     return f"{zlib.crc32(stored.tobytes()):08x}"
 
 
-def _pack(keys: np.ndarray, n_tokens: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Return token count << 32 | CRC-32 over hash, token count and vector, one uint64 a row."""
+def _pack(keys: np.ndarray, n_tokens: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+    """Return token count << 32 | CRC-32 over hash, token count and vector, uint64 (n_parts, n).
+
+    The numbers of each row of a part are adjacent in memory.
+    """
     counts = np.asarray(n_tokens).astype(np.uint64)
     head = np.ascontiguousarray(np.column_stack([keys, counts]))
+    starts = [zlib.crc32(start) for start in head]
     checks = [
-        zlib.crc32(vector, zlib.crc32(start))
-        for start, vector in zip(head, np.ascontiguousarray(vectors), strict=True)
+        [zlib.crc32(vector, start) for vector, start in zip(part, starts, strict=True)]
+        for part in parts
     ]
     return (counts << np.uint64(32)) | np.array(checks, dtype=np.uint64)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+import tracemalloc
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from frozenbert.errors import InputError
 from frozenbert.tables.cells import texts_of
 from frozenbert.tables.columns import find_columns
-from frozenbert.tables.delimiters import CANDIDATES, check_delimiter
+from frozenbert.tables.delimiters import CANDIDATES, check_delimiter, find_dialect
 from frozenbert.tables.reading import read_blocks, read_table
 from frozenbert.tables.table import Table, Upload
 from frozenbert.tables.writing import write_table
@@ -118,6 +119,17 @@ def test_the_first_thousand_rows_decide(put):
     path = put("x.csv", "a;b,1\n" * 1000 + "a b,1\n" * 9)
     with pytest.raises(InputError, match="at ',' and ';'"):
         read_table(path)
+
+
+def test_long_texts_are_examined_in_little_memory(put):
+    content = "text;stars\n" + f"{'so, ' * 10_000};5\n" * 100
+    upload = Upload("x.csv", content.encode())
+    tracemalloc.start()
+    try:
+        assert find_dialect(upload)[0].delimiter == ";"
+        assert tracemalloc.get_traced_memory()[1] < len(content)
+    finally:
+        tracemalloc.stop()
 
 
 # One column

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 
 from frozenbert import DistilBertVectorizer
 from frozenbert.encoders.encoder import Encoder
+from frozenbert.errors import CacheWarning
 from frozenbert.vectors import cache as cache_module
 from frozenbert.vectors import job as job_module
 from frozenbert.vectors.entries import KEYS, VECTORS, Entry, folder_name
@@ -77,6 +78,15 @@ def stored(cache: Path) -> dict[tuple[tuple[int, ...], tuple[str, ...]], int]:
             n += len(vectors)
         found[tuple(facts["layers"]), tuple(facts["pooling"])] = n
     return found
+
+
+def folder_of(cache: Path, columns: tuple[tuple[int, ...], tuple[str, ...]]) -> Path:
+    """Return the folder with the vectors of these layers and poolings."""
+    for path in (cache / "vectors").glob("*/settings.json"):
+        facts = json.loads(path.read_text())
+        if (tuple(facts["layers"]), tuple(facts["pooling"])) == columns:
+            return path.parent
+    raise AssertionError(columns)
 
 
 def assert_same_as_without_cache(embed: DistilBertVectorizer, vectors: np.ndarray) -> None:
@@ -326,6 +336,52 @@ def test_blocks_are_checked_one_by_one(tiny: str, cache: Path, encoded: list[int
         vectors = make(tiny, cache, pooling="mean").fit_transform(TEXTS)
     assert sum(encoded) == 6
     assert_same_as_without_cache(make(tiny, cache, pooling="mean"), vectors)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pairs of files that are opened."""
+    names: list[str] = []
+    open_pair = Entry._open
+
+    def noting(self, name):
+        names.append(name)
+        return open_pair(self, name)
+
+    monkeypatch.setattr(Entry, "_open", noting)
+    return names
+
+
+def test_a_stream_opens_no_file_again_for_other_texts(
+    tiny: str, cache: Path, opened: list[str]
+) -> None:
+    embed = make(tiny, cache).fit(TEXTS)
+    embed.transform(TEXTS)
+    opened.clear()
+    list(embed.transform_iter([f"{number}" for number in range(6)], block_size=1))
+    assert len(opened) == len(set(opened))
+
+
+def test_a_stream_warns_once_that_the_cache_is_off(tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    embed = make(tiny, tmp_path / "file").fit([""])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        blocks = list(embed.transform_iter(TEXTS, block_size=1))
+    assert_same_as_without_cache(embed, np.concatenate(blocks))
+    assert [warning.category for warning in caught] == [CacheWarning]
+
+
+def test_no_file_is_opened_once_all_texts_are_read(
+    tiny: str, cache: Path, opened: list[str]
+) -> None:
+    make(tiny, cache, keep_layers="asked").fit_transform(TEXTS)
+    make(tiny, cache, layers=1).fit_transform([*TEXTS, "another text"])
+    assert len(stored(cache)) == 2
+    opened.clear()
+    make(tiny, cache).fit(TEXTS).transform([TEXTS[0]])
+    narrow = folder_of(cache, ((3,), ("cls",)))
+    assert set(opened) == {path.name.removesuffix(KEYS) for path in narrow.glob("*" + KEYS)}
 
 
 def test_entries_of_the_old_format_are_read(tiny: str, cache: Path, encoded: list[int]) -> None:
