@@ -489,7 +489,7 @@ MEMORY = """
 from pathlib import Path
 import numpy as np
 from frozenbert import DistilBertVectorizer
-from frozenbert.vectors import cache
+from frozenbert.vectors import entries
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.bulk.stream import embed_table, validate
 
@@ -498,13 +498,13 @@ def cheap(self, ids, *settings):
 
 Encoder.encode = cheap
 embed = DistilBertVectorizer({encoder!r}, layers="all", pooling=("cls", "mean", "max"),
-                             cache_dir={cache!r}, progress=False)
+                             cache_dir={cache!r}, progress=False, keep_layers="asked")
 embed.fit([""])
 embed._encoder()
 Encoder.encode = lambda self, ids, *settings: np.ones((len(ids), 288), dtype=np.float32)
 embed.transform(["one"])
 # The bounded memory of a merge of files would hide the growth that this test measures.
-cache.LARGEST_MERGE = 2**20
+entries.LARGEST_MERGE = 2**20
 
 def peak():
     status = Path("/proc/self/status").read_text()
