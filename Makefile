@@ -26,6 +26,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+# One process per core, each with one thread.
+FAST_TESTS := $(IN_VENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
@@ -68,7 +70,7 @@ demo: set-up reviews
 	$(BIN)/frozenbert compare artifacts/plain artifacts/movie_reviews
 
 test: lint docs reviews
-	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+	$(FAST_TESTS)
 	$(IN_VENV) $(BIN)/python -m pytest -m "slow and not long"
 
 test-long: reviews test-cpus
@@ -84,7 +86,7 @@ test-cpus: set-up
 	$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
 
 test-fast: set-up
-	$(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+	$(FAST_TESTS)
 
 # The API pages are generated again, so that none stays of a name that is gone.
 docs: set-up

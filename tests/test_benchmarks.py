@@ -109,6 +109,7 @@ def test_precision_report(tmp_path, tiny, packaged):
         assert f"| {name} | {result['accuracy']:.4f} | " in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["accuracy.py", "fewshot.py", "finetune.py"])
 def test_missing_texts_are_one_line(script):
     done = run(script)

@@ -105,6 +105,7 @@ def load_with(path: Path, room: int) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_schema_of_spaces(members, tmp_path):
     schema = members.pop(SCHEMA)
     path = repeated(write(tmp_path / "bomb.skops", members), SCHEMA, schema, b" ", GIB)
@@ -121,6 +122,7 @@ def test_an_array_of_zeros(members, tmp_path):
     assert f"'{name}' would unpack to 1,02" in load_with(path, 300 * MIB)
 
 
+@pytest.mark.slow
 def test_a_model_within_the_bounds_is_loaded(members, tmp_path):
     assert load_with(write(tmp_path / "good.skops", members), 300 * MIB) == "loaded\n"
 
@@ -133,6 +135,7 @@ def test_many_members_of_a_legal_size(members, tmp_path):
         load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SCHEMA, "an array"])
 def test_a_size_that_is_a_lie(name, members, tmp_path):
     name = array_in(members) if name == "an array" else name
@@ -200,6 +203,7 @@ def test_two_members_of_one_name(members, tmp_path):
         load_model(path)
 
 
+@pytest.mark.slow
 def test_a_mark_of_the_pair_that_is_a_bomb(members, tmp_path):
     good = tmp_path / "good"
     del members["pair.json"]

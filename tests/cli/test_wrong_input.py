@@ -300,7 +300,16 @@ def test_an_encoder_does_not_replace_itself(refuses, tiny):
     refuses("--out encoder: --encoder encoder reads the same", "finetune", *options)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".csv.gz", ".parquet"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".csv",
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in (".tsv", ".jsonl", ".csv.gz", ".parquet")
+        ),
+    ],
+)
 def test_a_named_pipe_does_not_hang(tiny, suffix):
     name = f"pipe{suffix}"
     os.mkfifo(name)  # nobody writes into it

@@ -86,7 +86,7 @@ def test_an_outlier_channel_does_not_drown_the_others(seed, channel, size):
     assert relative_error(table, *weights) < 0.05
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
 def test_one_sided_inputs_use_all_levels(seed):
     table, weights = random(seed)
@@ -196,6 +196,7 @@ def test_no_weights_of_the_layers_are_left_in_float32(tiny, tmp_path):
     assert small_size < 0.7 * exact_size
 
 
+@pytest.mark.slow
 def test_quantizing_twice_gives_the_same_weights(tiny, tmp_path):
     weights = []
     for name in ("first", "second"):

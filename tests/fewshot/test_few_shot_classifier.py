@@ -211,7 +211,7 @@ def test_each_classifier_is_asked_once(monkeypatch):
     [
         FewShotClassifier(),
         MeanOfProbabilities.of({"a": fixed("no", "yes")}),
-        Experts(n_experts=2),
+        Experts(n_experts=2, cv=2),
     ]
 )
 @pytest.mark.filterwarnings("ignore")

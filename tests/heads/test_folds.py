@@ -151,7 +151,9 @@ def test_a_number_makes_the_folds_of_scikit_learn():
         np.testing.assert_allclose(head.cv_results_[name], expected.cv_results_[name])
 
 
-@pytest.mark.parametrize("cv", ["five", 3.5, True, [], [1, 2], object()], ids=lambda cv: type(cv).__name__)
+@pytest.mark.parametrize(
+    "cv", ["five", 3.5, True, [], [1, 2], object()], ids=lambda cv: type(cv).__name__
+)
 def test_what_is_no_splitter(cv):
     with pytest.raises(InputError, match=r"cv=.*a number of folds, a splitter of scikit-learn"):
         make_head(cv=cv)
