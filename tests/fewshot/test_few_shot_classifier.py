@@ -207,13 +207,14 @@ def test_each_classifier_is_asked_once(monkeypatch):
 
 
 # Not `DistilledClassifier`, which learns from probabilities: no check passes them as `y`.
-@parametrize_with_checks(
-    [
-        FewShotClassifier(),
-        MeanOfProbabilities.of({"a": fixed("no", "yes")}),
-        Experts(n_experts=2, cv=2),
-    ]
-)
+@parametrize_with_checks([FewShotClassifier(), MeanOfProbabilities.of({"a": fixed("no", "yes")})])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([Experts(n_experts=2, cv=2)])
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_checks_of_experts(estimator, check):
     check(estimator)

@@ -41,9 +41,8 @@ def search(name="C", estimator=None):
     return HeadSearch(estimator or LogisticRegression(max_iter=50), {name: [0.1, 1.0]}, cv=Folds(2))
 
 
-ESTIMATORS = [
-    SelectVectors(),
-    NBLogisticRegression(),
+ESTIMATORS = [SelectVectors(), NBLogisticRegression()]
+SEARCHES = [  # slow, as each check fits several folds
     search(),
     StackedSearch(search()),
     make_pipeline(NameColumns(), FeatureSearch(search())),
@@ -71,6 +70,15 @@ EXPECTED = {
     ESTIMATORS, expected_failed_checks=lambda e: EXPECTED.get(type(e).__name__, {})
 )
 def test_estimators(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the checks' data is odd on purpose
+@parametrize_with_checks(
+    SEARCHES, expected_failed_checks=lambda e: EXPECTED.get(type(e).__name__, {})
+)
+def test_searches(estimator, check):
     check(estimator)
 
 
