@@ -232,9 +232,12 @@ def probabilities_of(table: Table, columns: Sequence[str]) -> pd.DataFrame:
     wrong = np.argwhere(~numbers.ge(0).to_numpy() | ~numbers.le(1).to_numpy())
     if len(wrong):
         row, place = wrong[0]
+        # A cell that is no number may be someone's text.
+        is_number = pd.notna(numbers.iloc[row, place])
+        cell = quoted(cells.iloc[row, place]) if is_number else "the cell"
         raise InputError(
-            f"{table.where(int(row))}, column {quoted(columns[place])}: "
-            f"{quoted(cells.iloc[row, place])} is no probability, which is a number from 0 to 1."
+            f"{table.where(int(row))}, column {quoted(columns[place])}: {cell} is no probability, "
+            f"which is a number from 0 to 1."
         )
     if len(columns) == 1:
         positive = numbers[columns[0]]

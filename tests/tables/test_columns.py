@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frozenbert.errors import InputError, LabelWarning
-from frozenbert.tables.cells import label_sets_of, labels_of, texts_of
+from frozenbert.tables.cells import label_sets_of, labels_of, probabilities_of, texts_of
 from frozenbert.tables.columns import find_columns
 from frozenbert.tables.reading import read_blocks, read_table
 from frozenbert.tables.writing import write_table
@@ -273,3 +273,10 @@ def test_real_texts_work_unasked(real_texts, name, n_rows, columns, labels):
     assert find_columns(table, columns[0], columns[1], need_label=True) == columns
     assert set(labels_of(table, columns[1]).tolist()) == labels
     assert all(texts_of(table, columns[0]))
+
+
+def test_a_text_among_probabilities_is_not_shown(put):
+    table = read_table(put("soft.csv", "text,p\na private matter,0.5\n"))
+    with pytest.raises(InputError, match="the cell is no probability") as caught:
+        probabilities_of(table, ["text"])
+    assert "private" not in str(caught.value)
