@@ -283,10 +283,12 @@ def _flags_of(table: Table, column: str) -> np.ndarray:
     flags = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
     if None in flags:
         row = flags.index(None)
+        # A cell that is no number may be someone's text.
+        is_number = pd.notna(pd.to_numeric(pd.Series([cells[row]]), errors="coerce")).all()
+        cell = quoted(cells[row]) if is_number else "the cell"
         raise InputError(
-            f"{table.where(row)}, column {quoted(column)}: {quoted(cells[row])} is neither 0 nor "
-            f"1; several columns of labels contain 0 or 1 each. Name one column alone if it "
-            f"contains classes."
+            f"{table.where(row)}, column {quoted(column)}: {cell} is neither 0 nor 1; several "
+            f"columns of labels contain 0 or 1 each. Name one column alone if it contains classes."
         )
     return np.array(flags, dtype=np.int64)
 

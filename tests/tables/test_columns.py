@@ -280,3 +280,6 @@ def test_a_text_among_probabilities_is_not_shown(put):
     with pytest.raises(InputError, match="the cell is no probability") as caught:
         probabilities_of(table, ["text"])
     assert "private" not in str(caught.value)
+    with pytest.raises(InputError, match="the cell is neither 0 nor 1") as caught:
+        label_sets_of(table, ["text", "p"])
+    assert "private" not in str(caught.value)
