@@ -26,8 +26,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
-# One process per core, each with one thread.
-FAST_TESTS := $(IN_VENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+FAST_TESTS := $(IN_VENV) $(BIN)/python -m pytest -m "not slow"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
