@@ -90,8 +90,9 @@ def train_network(
     from transformers import set_seed
 
     set_seed(recipe.seed)
-    # A copy: vectorizers share the loaded encoder, which is frozen for them.
-    network = make_network(copy.deepcopy(encoder.model), pooling, data.targets, recipe.dropout)
+    # A copy: vectorizers share the loaded encoder, whose gradients an export may have turned off.
+    model = copy.deepcopy(encoder.model).requires_grad_(True)
+    network = make_network(model, pooling, data.targets, recipe.dropout)
     trained = cast("PreTrainedModel", network.encoder)
     freeze(trained, recipe.freeze_layers)
     quality = "macro_f1" if data.targets.kind == "labels" else "accuracy"

@@ -16,6 +16,7 @@ import pytest
 
 from frozenbert import DistilBertVectorizer, InputError
 from frozenbert.cli import main as cli
+from frozenbert.encoders.encoder import load_encoder
 from frozenbert.encoders.sources import find_encoder
 from frozenbert.errors import CheckpointWarning
 from frozenbert.finetune.checkpoints import TrainingFolder
@@ -106,6 +107,13 @@ def test_what_is_frozen_stays(tiny, tmp_path):
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed
     assert all(name.startswith("transformer.layer.2.") for name in changed)
+
+
+def test_an_encoder_without_gradients_is_trained(tiny, tmp_path):
+    """An export to OpenVINO turns the gradients of the loaded encoder off, which others share."""
+    load_encoder(find_encoder(tiny)).model.requires_grad_(False)
+    tune(tiny, tmp_path / "mine", Recipe(epochs=1, lr=1e-2))
+    assert not np.allclose(vectors(tiny), vectors(tmp_path / "mine"), atol=1e-3)
 
 
 def test_the_best_epoch_is_kept_and_training_ends_early(tiny, tmp_path):
