@@ -26,7 +26,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
-FAST_TESTS := $(IN_VENV) $(BIN)/python -m pytest -m "not slow"
+# One process for each core, with one thread each; the tests of a file stay together.
+PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
@@ -69,8 +70,8 @@ demo: set-up reviews
 	$(BIN)/frozenbert compare artifacts/plain artifacts/movie_reviews
 
 test: lint docs reviews
-	$(FAST_TESTS)
-	$(IN_VENV) $(BIN)/python -m pytest -m "slow and not long"
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "slow and not long"
 
 test-long: reviews test-cpus
 	$(IN_VENV) $(BIN)/python -m pytest -m long -s
@@ -79,13 +80,13 @@ test-long: reviews test-cpus
 # AVX2, and with all that this CPU has.
 test-cpus: set-up
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
-		$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
+		$(PYTEST) -m "numeric and not long"
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
-		$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
-	$(IN_VENV) $(BIN)/python -m pytest -m "numeric and not long"
+		$(PYTEST) -m "numeric and not long"
+	$(PYTEST) -m "numeric and not long"
 
 test-fast: set-up
-	$(FAST_TESTS)
+	$(PYTEST) -m "not slow"
 
 # The API pages are generated again, so that none stays of a name that is gone.
 docs: set-up
