@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .encoders.encoder import Encoder, choose_device, load_encoder
-from .encoders.quantization import scheme
+from .encoders.openvino.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError

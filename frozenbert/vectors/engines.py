@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..encoders.encoder import Encoder, usable_cores
-from ..encoders.openvino import load_graph
+from ..encoders.openvino.exporting import load_graph
 from ..encoders.packed import can_be_packed
 from .settings import VectorSettings, resolve_backend
 

@@ -24,9 +24,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from frozenbert import DistilBertVectorizer, InputError
-from frozenbert.encoders import openvino as graphs
-from frozenbert.encoders import quantization as quantize
 from frozenbert.encoders.encoder import Encoder, load_encoder
+from frozenbert.encoders.openvino import exporting as graphs
+from frozenbert.encoders.openvino import quantization as quantize
 from frozenbert.encoders.sources import find_encoder
 from frozenbert.errors import CacheWarning, PrecisionWarning
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.encoders import openvino as graphs
-from frozenbert.encoders import quantization as quantize
+from frozenbert.encoders.openvino import exporting as graphs
+from frozenbert.encoders.openvino import quantization as quantize
 
 openvino = graphs.import_openvino()
 opset13, Type = openvino.opset13, openvino.Type

@@ -1,4 +1,4 @@
-"""Run encoders as OpenVINO graphs, which are exported once and stored on disk.
+"""Export encoders to OpenVINO graphs, which are stored on disk and loaded from there.
 
 One folder under the cache's `exports/` contains the graph of one encoder with one setting:
 `graph.xml` and `graph.bin` in OpenVINO's format, and `graph.json`, which is written last, with
@@ -15,33 +15,28 @@ import importlib.metadata
 import json
 import logging
 import os
-import queue
-import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import CacheWarning, InputError, PrecisionWarning
-from ..utils.console import first_line
-from ..utils.files import make_private_folder, note_use, sha256_of_file, writing
-from .batching import of_one_length
-from .encoder import Encoder
+from ...errors import CacheWarning, InputError, PrecisionWarning
+from ...utils.console import first_line
+from ...utils.files import make_private_folder, note_use, sha256_of_file, writing
+from ..encoder import Encoder
+from ..sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
+from .graph import Graph, fork_guard, import_openvino
 from .quantization import SAMPLE, quantize, scheme
-from .sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from openvino import Model
 
-    from openvino import InferRequest, Model
+__all__ = ["load_graph"]
 
-__all__ = ["Graph", "import_openvino", "load_graph"]
-
-HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 TOLERANCE = 1e-5  # largest difference between the float32 graph and torch
 LEAST_COSINE = 0.95  # a reduced precision with a lower mean cosine on the sample is warned of
 NAMES = ("graph.xml", "graph.bin")
@@ -51,61 +46,6 @@ INSTRUCTIONS = {
     "bfloat16": ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16"),
     "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "dotprod", "arm_dotprod", "i8mm"),
 }
-
-
-class Graph:
-    """Compiled graph of an encoder and its pooling.
-
-    Parameters
-    ----------
-    model : openvino.Model
-        Graph from token ids of shape (n_rows, n_tokens), without padding, to vectors.
-    precision : {"float32", "bfloat16", "int8"}
-    n_streams : int
-        Number of batches that can be computed in parallel, with one thread each.
-    """
-
-    def __init__(self, model: Model, precision: str, n_streams: int) -> None:
-        compiled = (
-            import_openvino()
-            .Core()
-            .compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": HINTS[precision],
-                    "NUM_STREAMS": n_streams,
-                    "INFERENCE_NUM_THREADS": n_streams,
-                    # Pinning puts two processes on the same cores.
-                    "ENABLE_CPU_PINNING": False,
-                    # Number of shapes whose kernels are cached. The default of 5,000 takes
-                    # hundreds of MB with texts of many lengths and is not faster.
-                    "CPU_RUNTIME_CACHE_CAPACITY": 500,
-                },
-            )
-        )
-        self._requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
-        for _ in range(n_streams):
-            self._requests.put(compiled.create_infer_request())
-
-    def encode(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        """Compute the vectors of one batch; several threads may call it at once.
-
-        Parameters
-        ----------
-        ids : sequence of numpy.ndarray, each of shape (n_tokens,)
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (len(ids), n_features)
-        """
-        request = self._requests.get()
-        try:
-            # A copy, because the next run writes to the same memory.
-            runs = [np.array(request.infer([group])[0]) for group in of_one_length(ids)]
-            return np.concatenate(runs)
-        finally:
-            self._requests.put(request)
 
 
 def load_graph(
@@ -149,7 +89,7 @@ def load_graph(
     CacheWarning
         If the graph cannot be stored.
     """
-    if _fork_guard.forked:
+    if fork_guard.forked:
         raise _not_usable(
             precision,
             "this process was forked from one that had computed with OpenVINO, which would hang "
@@ -161,22 +101,6 @@ def load_graph(
 
 
 _loading = threading.Lock()  # `lru_cache` alone lets two threads export the same graph
-
-
-class _ForkGuard:
-    """Whether this process was forked after OpenVINO had run; its threads do not survive that."""
-
-    def __init__(self) -> None:
-        self.in_use = False
-        self.forked = False
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._after_fork)
-
-    def _after_fork(self) -> None:
-        self.forked = self.forked or self.in_use
-
-
-_fork_guard = _ForkGuard()
 
 
 def _not_usable(precision: str, problem: str) -> InputError:
@@ -202,7 +126,7 @@ def _load_once(
         raise _not_usable(
             precision, 'OpenVINO is not installed: pip install "frozenbert[openvino]".'
         ) from error
-    _fork_guard.in_use = True
+    fork_guard.in_use = True
     _warn_if_slow(precision)
     settings: dict[str, object] = {"encoder": content_hash, "pooling": pooling, "layers": layers}
     # For bfloat16, OpenVINO converts the float32 graph when it compiles it.
@@ -225,22 +149,6 @@ def _load_once(
     graph = Graph(model, precision, n_streams)
     _warn_if_far(graph, exact, encoder, precision)
     return graph
-
-
-def import_openvino() -> ModuleType:
-    """Import OpenVINO without its telemetry, which reports the import to Intel."""
-    name, first = "openvino_telemetry", "openvino" not in sys.modules
-    telemetry = sys.modules.get(name)
-    if first:
-        sys.modules[name] = None  # type: ignore[assignment]  # OpenVINO then uses its own stub
-    try:
-        import openvino
-    finally:
-        if first:
-            del sys.modules[name]
-            if telemetry is not None:
-                sys.modules[name] = telemetry
-    return openvino
 
 
 def _export(

@@ -1,0 +1,1 @@
+"""OpenVINO graphs of encoders: export one, quantize it, compile and run it."""
