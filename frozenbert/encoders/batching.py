@@ -15,6 +15,7 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 LONG_TEXT = ("truncate", "head_tail", "windows")
+PADDING = -1  # no token has this id
 
 
 def fit_in(
