@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-import joblib
 import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
@@ -35,8 +34,6 @@ __all__ = [
     "EncoderArrays",
     "choose_device",
     "load_encoder",
-    "set_threads",
-    "usable_cores",
 ]
 
 
@@ -361,38 +358,3 @@ POOL: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "mean": _mean,
     "max": _max,
 }
-
-
-def usable_cores(at_most: int | None = None) -> int:
-    """Return the number of cores that the process may use.
-
-    Without `at_most` this respects the CPU affinity, a container's share, `OMP_NUM_THREADS`,
-    `torch.set_num_threads` and joblib's division of the cores among its workers.
-
-    Parameters
-    ----------
-    at_most : int or None
-        Upper limit that replaces torch's number of threads.
-    """
-    import torch
-
-    # torch counts the cores of the affinity mask, but does not know a container's share.
-    cores = min(torch.get_num_threads(), int(joblib.cpu_count()))
-    return cores if at_most is None else min(at_most, int(joblib.cpu_count()))
-
-
-def set_threads(number: int) -> None:
-    """Let torch compute with `number` threads when it is called from this thread."""
-    import torch
-
-    # A new thread gets the number that any thread set last. Another thread therefore restores
-    # the former number, for the threads that the program starts later.
-    with _setting_threads:
-        former = torch.get_num_threads()
-        torch.set_num_threads(number)
-        restore = threading.Thread(target=torch.set_num_threads, args=(former,))
-        restore.start()
-        restore.join()
-
-
-_setting_threads = threading.Lock()

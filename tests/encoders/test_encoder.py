@@ -14,7 +14,7 @@ import pytest
 from conftest import make_encoder, make_tokenizer
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.encoders.encoder import Encoder, choose_device, load_encoder, usable_cores
+from frozenbert.encoders.encoder import Encoder, choose_device, load_encoder
 from frozenbert.encoders.packed import STACKS, can_be_packed
 from frozenbert.encoders.sources import POOLINGS, find_encoder
 from frozenbert.errors import EncoderNotFoundError, InputError, TruncationWarning
