@@ -31,8 +31,15 @@ def usable_cores(at_most: int | None = None) -> int:
         Upper limit that replaces torch's number of threads.
     """
     # torch counts the cores of the affinity mask, but does not know a container's share.
-    cores = int(joblib.cpu_count())
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    cores = _count_cores(joblib.cpu_count, affinity, os.environ.get("LOKY_MAX_CPU_COUNT"))
     return min(_default_threads() if at_most is None else at_most, cores)
+
+
+@functools.lru_cache(maxsize=8)
+def _count_cores(count: Callable[[], int], affinity: int | None, limit: str | None) -> int:
+    """Count the cores; again only if the affinity or joblib's limit changes."""
+    return int(count())
 
 
 def _default_threads() -> int:

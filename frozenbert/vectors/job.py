@@ -85,7 +85,7 @@ class Job:
     def run(
         self,
         load_encoder: Callable[[], Encoder],
-        make_bar: Callable[[int], AbstractContextManager[tqdm]] | None = None,
+        make_bar: Callable[[int], AbstractContextManager[tqdm | None]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Look up all texts and compute the absent ones.
 
