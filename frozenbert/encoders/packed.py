@@ -155,9 +155,7 @@ def _projections(layer: Layer) -> Projections:
     return Projections(attention.query, attention.key, attention.value)
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, n_heads: int, bias: Tensor | None
-) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int, bias: Tensor | None) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention
 
     query, key, value = (

@@ -340,22 +340,6 @@ def test_bfloat16_is_close_to_float32_but_not_the_same(tiny: str, pooling: str) 
     assert cosines.min() > 0.995
 
 
-@pytest.mark.parametrize(
-    ("torch_threads", "cores", "asked", "expected"),
-    [(3, 1, None, 1), (3, 8, None, 3), (3, 8, 2, 2), (1, 8, 5, 5), (3, 2, 5, 2)],
-)
-def test_threads_are_those_that_the_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-    torch_threads: int,
-    cores: int,
-    asked: int | None,
-    expected: int,
-) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: torch_threads)
-    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
-    assert usable_cores(asked) == expected
-
-
 @pytest.fixture(scope="module")
 def cut_short(tiny: str) -> np.ndarray:
     """References cut to 16 tokens, indexed by text, layer, pooling and column."""
