@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypedDict
@@ -203,6 +205,8 @@ def choose_device(device: str | None) -> str:
     InputError
         If torch cannot compute on the device.
     """
+    if device == "cpu":
+        return device
     import torch
 
     if device is None:
@@ -329,16 +333,18 @@ def usable_cores(at_most: int | None = None) -> int:
     at_most : int or None
         Upper limit that replaces torch's number of threads.
     """
-    import torch
-
     # torch counts the cores of the affinity mask, but does not know a container's share.
-    cores = min(torch.get_num_threads(), int(joblib.cpu_count()))
+    torch = sys.modules.get("torch")
+    threads = int(os.environ.get("OMP_NUM_THREADS") or joblib.cpu_count())
+    cores = min(torch.get_num_threads() if torch else threads, int(joblib.cpu_count()))
     return cores if at_most is None else min(at_most, int(joblib.cpu_count()))
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with `number` threads when it is called from this thread."""
-    import torch
+    """Let torch, if it is in use, compute with `number` threads when called from this thread."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
 
     # A new thread gets the number that any thread set last. Another thread therefore restores
     # the former number, for the threads that the program starts later.

@@ -84,6 +84,13 @@ class TextTokenizer:
         fields = self.backend(text, return_special_tokens_mask=True, verbose=False)
         return fields["input_ids"], fields["special_tokens_mask"]
 
+    @property
+    def is_data(self) -> bool:
+        """Whether `to_json` can store it: it is no tokenizer written in Python."""
+        from tokenizers import Tokenizer
+
+        return isinstance(self.backend, Tokenizer)
+
     def to_json(self) -> str:
         """Return the tokenizer as the content of a `tokenizer.json`.
 
@@ -92,16 +99,14 @@ class TextTokenizer:
         InputError
             If the tokenizer is written in Python.
         """
-        from tokenizers import Tokenizer
-
-        if not isinstance(self.backend, Tokenizer):
+        if not self.is_data:
             raise InputError(
                 "the tokenizer of this encoder is written in Python and cannot be stored as "
                 "data; use store_weights=False and keep the encoder's folder.",
                 parameter="store_weights",
                 value=True,
             )
-        return str(self.backend.to_str())
+        return str(self.backend.to_str())  # type: ignore[union-attr]
 
     @classmethod
     def from_json(cls, content: str, pad_token_id: int) -> TextTokenizer:
