@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from .batching import of_one_length
 from .packed import can_be_packed, hidden_states, last_layer_of_first_position, unpack
 from .sources import EncoderFiles, quiet_transformers
@@ -207,6 +208,7 @@ def choose_device(device: str | None) -> str:
     """
     if device == "cpu":
         return device
+    require("torch", purpose="an encoder")
     import torch
 
     if device is None:
@@ -226,6 +228,7 @@ def choose_device(device: str | None) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
+    require("torch", "transformers", purpose="an encoder")
     import torch
     from transformers import AutoModel
 

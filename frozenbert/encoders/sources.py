@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from ..utils.files import sha256_of_file
 from .hub import HubFiles, download, ensure_cached, is_legal_name
 
@@ -404,6 +405,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
+    require("huggingface_hub", purpose="an encoder from the hub")
     from huggingface_hub import constants
 
     offline = bool(local_files_only or constants.HF_HUB_OFFLINE)

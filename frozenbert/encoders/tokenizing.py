@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from .batching import fit_in
 from .sources import EncoderFiles, quiet_transformers
 
@@ -142,6 +143,7 @@ _loading = threading.Lock()  # `lru_cache` alone lets two threads load the same 
 
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles) -> TextTokenizer:
+    require("transformers", purpose="an encoder")
     from transformers import AutoTokenizer
 
     try:

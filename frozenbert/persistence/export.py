@@ -16,6 +16,7 @@ from ..encoders.exported import ENCODER_KEY, TOKENIZER_KEY
 from ..encoders.openvino.exporting import load_graph
 from ..encoders.openvino.graph import import_openvino
 from ..errors import InputError
+from ..heads.selection import predict_from_arrays
 from ..reports.sidecar import describe_encoder, read_sidecar, versions, write_json
 from ..utils.extras import require
 from ..utils.files import check_can_write, sha256_of_file
@@ -109,6 +110,7 @@ def export_model(
     encoder = embed._encoder()
     assert isinstance(encoder, Encoder)  # the model is no export
     head = portable_copy(model)
+    predict_from_arrays(head)
     for part in vectorizers_in(head):
         part._prepare_to_export()
     try:
