@@ -293,6 +293,8 @@ def find_encoder(
         if problem := _what_is_missing(folder):
             raise _not_found(name, problem)
         return EncoderFiles(name, folder, "folder")
+    if hub:
+        require("huggingface_hub", purpose="an encoder from the hub")
     if not hub or not is_legal_name(name):
         raise _not_found(
             name,
@@ -405,7 +407,6 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> EncoderFiles:
-    require("huggingface_hub", purpose="an encoder from the hub")
     from huggingface_hub import constants
 
     offline = bool(local_files_only or constants.HF_HUB_OFFLINE)

@@ -107,7 +107,7 @@ class TextTokenizer:
                 parameter="store_weights",
                 value=True,
             )
-        return str(self.backend.to_str())  # type: ignore[union-attr]
+        return str(self.backend.to_str())
 
     @classmethod
     def from_json(cls, content: str, pad_token_id: int) -> TextTokenizer:

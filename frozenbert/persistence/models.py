@@ -33,6 +33,7 @@ __all__ = [
 MODEL = "model.joblib"
 SAFE = ".skops"
 
+
 def save_model(model: BaseEstimator, path: str | os.PathLike[str]) -> Path:
     """Save a fitted model with joblib, for use anywhere, and in a safe form beside it.
 

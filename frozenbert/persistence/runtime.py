@@ -179,7 +179,9 @@ def _damage(folder: Path) -> Any:
 
 
 def _damaged(folder: Path, problem: str) -> InputError:
-    return InputError(f"{folder}: is no export, or a damaged one: {problem}. Export the model again.")
+    return InputError(
+        f"{folder}: is no export, or a damaged one: {problem}. Export the model again."
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -129,7 +129,6 @@ EARLIER = frozenset(
 )
 
 
-
 def safe_form(model: BaseEstimator, joblib_sha256: str) -> bytes | None:
     """Return the model as skops writes it, or None if it would not be loaded again.
 

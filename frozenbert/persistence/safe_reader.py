@@ -48,7 +48,7 @@ class _Reader:
         # Objects that occur several times are one object, told by the id they had when saved.
         self._done: dict[Hashable, object] = {}
 
-    def read(self, node: Node) -> object:
+    def read(self, node: Node) -> Any:
         key = node.get("__id__")
         if key is not None and key in self._done:
             return self._done[key]
@@ -59,7 +59,7 @@ class _Reader:
 
     def _dict(self, node: Node) -> dict[Any, object]:
         _check(node, "builtins.dict")
-        kinds: Any = self.read(node["key_types"])
+        kinds = self.read(node["key_types"])
         pairs = zip(kinds, node["content"].items(), strict=True)
         return {kind(key): self.read(value) for kind, (key, value) in pairs}
 
@@ -77,7 +77,7 @@ class _Reader:
     def _array(self, node: Node) -> object:
         if node["type"] == "json":
             _check(node, "numpy.ndarray")
-            shape: Any = self.read(node["shape"])
+            shape = self.read(node["shape"])
             items = [self.read(item) for item in node["content"]]
             array = np.empty(len(items), dtype=object)
             array[:] = items
@@ -97,7 +97,7 @@ class _Reader:
         _check(node, "numpy.ma.MaskedArray")
         content = node["content"]
         data, mask = self.read(content["data"]), self.read(content["mask"])
-        return np.ma.MaskedArray(data, mask)  # type: ignore[no-untyped-call]
+        return np.ma.MaskedArray(data, mask)
 
     def _named(self, node: Node) -> Any:
         return getattr(importlib.import_module(node["__module__"]), node["__class__"])
@@ -105,7 +105,7 @@ class _Reader:
     def _object(self, node: Node) -> object:
         kind = self._named(node)
         found = kind.__new__(kind)
-        state: Any = None if node.get("content") is None else self.read(node["content"])
+        state = None if node.get("content") is None else self.read(node["content"])
         if state is not None:
             if hasattr(found, "__setstate__"):
                 found.__setstate__(state)

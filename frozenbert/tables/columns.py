@@ -16,7 +16,9 @@ _TEXT_NAMES = {
 }  # fmt: skip
 _LABEL_NAMES = {"label", "labels", "class", "sentiment", "target", "category", "y"}
 _HEADER_NAMES = _TEXT_NAMES | _LABEL_NAMES | {"id", "prediction"}
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|inf|infinity)\s*", re.I)
+_NUMBER = re.compile(
+    r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|inf|infinity)\s*", re.I
+)
 _COLUMN_NAME = re.compile(r"[^\W\d][\w .()#-]{0,39}(?<![. ])")
 
 

@@ -179,9 +179,8 @@ class _Sample:
         first = self.rows[0]
         if len(first) == width and self.share >= 0.5:
             return True
-        if len(first) > 1:
-            if is_header(first, transposed(self.rows[1:], len(first)), columns):
-                return True
+        if len(first) > 1 and is_header(first, transposed(self.rows[1:], len(first)), columns):
+            return True
         return self.share >= 0.5 if self.delimiter == "," else self.share >= 0.9 and count >= 10
 
 

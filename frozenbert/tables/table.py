@@ -14,9 +14,11 @@ from ..utils.extras import require
 from ..utils.texts import is_missing
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 __all__ = [
+    "Column",
     "Columns",
     "Table",
     "TableFile",
@@ -58,7 +60,8 @@ class Upload:
 
 
 TableFile = Path | Upload
-Columns: TypeAlias = "Mapping[str, Sequence[Any]] | pd.DataFrame"
+Column: TypeAlias = "Sequence[Any] | np.ndarray"
+Columns: TypeAlias = "Mapping[str, Column] | pd.DataFrame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +73,9 @@ class Table:
     path : pathlib.Path or frozenbert.tables.table.Upload
         The file, as the caller named it.
     columns : dict of str to list, or pandas.DataFrame
-        The cells of each column; a DataFrame for parquet. Every cell of a tsv or csv file is a string, exactly as in the file
-        ("007" stays "007", an empty cell is ""). The values of jsonl and parquet keep
-        their types; a key that a json line lacks is null.
+        The cells of each column; a DataFrame for parquet. Every cell of a tsv or csv file is
+        a string, exactly as in the file ("007" stays "007", an empty cell is ""). The values
+        of jsonl and parquet keep their types; a key that a json line lacks is null.
     lines : sequence of int
         The line on which each row starts, counted from 1; for parquet the row's number.
     header : bool or None
@@ -157,7 +160,7 @@ class Table:
             If the table has no column of that name, or a value is out of range.
         """
         self._check_name(name, parameter)
-        cells = self.columns[name]
+        cells: Any = self.columns[name]
         try:
             return cells if isinstance(cells, list) else cells.tolist()
         except (OverflowError, ValueError):  # such as a date after the year 9999

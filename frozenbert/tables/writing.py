@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, cast
+from typing import IO, TYPE_CHECKING, Literal, TextIO, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..utils.extras import require
 from ..utils.files import writing
 from ..utils.texts import is_missing
 from .delimiters import CANDIDATES, check_delimiter, is_declaration
-from .table import Columns, TableFile, check_distinct, quoted, table_format
+from .table import Column, Columns, TableFile, check_distinct, quoted, table_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ def write_table(
 
 
 def _write_delimited(
-    columns: Mapping[str, Sequence[Any]], file: IO[bytes], delimiter: str, *, guessed: bool
+    columns: Mapping[str, Column], file: IO[bytes], delimiter: str, *, guessed: bool
 ) -> None:
     """Write a tsv or csv file; `guessed` tells whether a reader has to guess the delimiter."""
     names = list(columns)
@@ -121,7 +121,7 @@ def _write_delimited(
 
 
 def delimited_rows(
-    columns: Mapping[str, Sequence[Any]], delimiter: str, *, header: bool, quote_all: bool
+    columns: Mapping[str, Column], delimiter: str, *, header: bool, quote_all: bool
 ) -> str:
     r"""Return rows as the text of a csv or tsv file, for a part of an answer.
 
@@ -147,12 +147,12 @@ def delimited_rows(
 
 
 def _write_rows(
-    file: TextIO, rows: Iterable[Sequence[object]], delimiter: str, quoting: Literal[0, 1, 2]
+    file: TextIO, rows: Iterable[Sequence[object]], delimiter: str, quoting: int
 ) -> None:
     csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows(rows)
 
 
-def _printable(column: Sequence[Any]) -> list[object]:
+def _printable(column: Column) -> list[object]:
     """Return a column's cells as numbers, and as strings that a text file can contain."""
     return [
         cell
@@ -164,7 +164,7 @@ def _printable(column: Sequence[Any]) -> list[object]:
     ]
 
 
-def _cells(column: Sequence[Any]) -> Sequence[Any]:
+def _cells(column: Column) -> Column:
     """Return the cells of a list, an array or a Series; numbers keep their precision."""
     values = getattr(column, "values", column)  # a Series' array
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
@@ -176,7 +176,7 @@ def _any_matches(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return any(map(pattern.search, cells))
 
 
-def _write_jsonl(columns: Mapping[str, Sequence[Any]], file: IO[bytes]) -> None:
+def _write_jsonl(columns: Mapping[str, Column], file: IO[bytes]) -> None:
     names = list(columns)
     cells = [
         [None if is_missing(cell) else cell for cell in _cells(column)]
@@ -189,7 +189,7 @@ def _write_jsonl(columns: Mapping[str, Sequence[Any]], file: IO[bytes]) -> None:
             text.write(json.dumps(record, ensure_ascii=False, default=_to_json) + "\n")
 
 
-def _write_parquet(columns: Mapping[str, Sequence[Any]], file: IO[bytes], path: Path) -> None:
+def _write_parquet(columns: Mapping[str, Column], file: IO[bytes], path: Path) -> None:
     import pandas as pd
     import pyarrow.parquet
 

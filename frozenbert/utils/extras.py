@@ -47,8 +47,10 @@ def require(*libraries: str, purpose: str | None = None) -> None:
     """
     for library in libraries:
         if not _is_installed(library):
-            what = f"{purpose} needs {library}, which is not installed" if purpose else (
-                f"{library} is not installed"
+            what = (
+                f"{purpose} needs {library}, which is not installed"
+                if purpose
+                else (f"{library} is not installed")
             )
             raise MissingLibraryError(f'{what}: pip install "frozenbert[{EXTRAS[library]}]".')
 
