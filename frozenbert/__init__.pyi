@@ -9,13 +9,15 @@ from .errors import (
     InputError,
     LabelWarning,
     LeakageWarning,
+    MissingLibraryError,
     PoolWarning,
     PrecisionWarning,
     RareClassWarning,
     TruncationWarning,
 )
 from .fewshot.classifier import FewShotClassifier
-from .persistence import load_model, save_model
+from .persistence.export import export_model
+from .persistence.models import load_model, save_model
 from .pipeline import FineTunedClassifier, make_text_classifier
 
 __all__ = [
@@ -31,10 +33,12 @@ __all__ = [
     "InputError",
     "LabelWarning",
     "LeakageWarning",
+    "MissingLibraryError",
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
+    "export_model",
     "load_model",
     "make_text_classifier",
     "save_model",

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .encoders.encoder import Encoder, choose_device, load_encoder
+from .encoders.exported import ExportedEncoder, ExportedFiles, load_exported
 from .encoders.openvino.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
@@ -381,7 +382,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         for transient in ("_loaded", "_beside"):
             state.pop(transient, None)
         if self.store_weights and hasattr(self, "encoder_hash_") and "_stored" not in state:
-            state["_stored"] = self._encoder().to_arrays()
+            encoder = self._encoder()
+            if isinstance(encoder, Encoder):
+                state["_stored"] = encoder.to_arrays()
         return state
 
     def _prepare_to_save(self) -> None:
@@ -390,6 +393,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         `save_model` calls this on the copy that it saves.
         """
         self.cache_dir = None
+        self.__dict__.pop("_exported", None)
         if getattr(self, "encoder_source_", None) == "folder" or Path(self.model_name).is_dir():
             self.model_name = Path(self.model_name).name
 
@@ -398,13 +402,27 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self._beside = folder
         self.cache_dir = None  # a file does not decide where vectors are stored
 
+    def _prepare_to_export(self) -> None:
+        """Set the parameters to those of an export; `export_model` calls this on its copy."""
+        self.model_name = self.encoder_name_
+        self.backend, self.device = "openvino", None
+        self.store_weights = False
+        for with_weights in ("_stored", "_exported"):
+            self.__dict__.pop(with_weights, None)
+
+    def _use_exported(self, files: ExportedFiles) -> None:
+        """Compute vectors with an exported encoder; `load_model` calls this."""
+        self._exported = files
+        self.cache_dir = None
+
     def _resolve(self, X: Iterable[object]) -> tuple[list[str], EncoderFiles]:
         """Check parameters and texts, find the encoder, and set the attributes that describe it."""
         check_parameters(self)
         texts = check_texts(X, self.missing)
         if not texts:
             raise InputError("X holds no texts: at least one is needed to fit.")
-        self.__dict__.pop("_stored", None)
+        for of_earlier_fit in ("_stored", "_exported"):
+            self.__dict__.pop(of_earlier_fit, None)
         self._loaded = _InProcess()
         files = self._find(self.revision)
         self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
@@ -462,7 +480,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             quantization,
         )
 
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> Encoder | ExportedEncoder:
         """Load the encoder that was fitted with.
 
         Raises
@@ -470,6 +488,13 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         EncoderMismatchError, EncoderNotFoundError
             As by `transform`.
         """
+        # With another name, the encoder is found by that.
+        if hasattr(self, "_exported") and self.model_name == self.encoder_name_:
+            if self._device() not in (None, "cpu"):
+                raise InputError(
+                    "an exported encoder runs on the CPU.", parameter="device", value=self.device
+                )
+            return load_exported(self._exported)
         if hasattr(self, "_stored"):
             loaded = self._in_process()
             if loaded.encoder is None:

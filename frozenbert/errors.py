@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "LabelWarning",
     "LeakageWarning",
+    "MissingLibraryError",
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
@@ -96,6 +97,10 @@ class HubUnreachableError(EncoderNotFoundError):
 
 class EncoderMismatchError(InputError):
     """The encoder under a fitted vectorizer's name is not the one it was fitted with."""
+
+
+class MissingLibraryError(InputError, ImportError):
+    """A library is not installed; the message names the extra that brings it."""
 
 
 class FrozenbertWarning(UserWarning):

@@ -42,7 +42,7 @@ from .heads.search import (
 )
 from .heads.stacking import OutOfFoldHead
 from .heads.words import WordScores, make_words_baseline
-from .persistence import MODEL, SAFE, save_model
+from .persistence.models import MODEL, SAFE, save_model
 from .reports.metrics import (
     brier_score,
     calibration_error,

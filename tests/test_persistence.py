@@ -30,7 +30,8 @@ from frozenbert import (
 from frozenbert.cli.main import main
 from frozenbert.fewshot.classifier import FewShotClassifier
 from frozenbert.heads.words import CompactTfidfVectorizer, make_tfidf
-from frozenbert.persistence import _portable_parts, joblib_hash, safest
+from frozenbert.persistence.models import joblib_hash, safest
+from frozenbert.persistence.portable import portable_parts
 from frozenbert.pipeline import predict
 from frozenbert.reports.sidecar import FORMAT
 from frozenbert.utils.cleaning import clean_texts
@@ -414,11 +415,11 @@ def test_a_vectorizer_in_a_class_of_another_package(way, model, tmp_path):
     held = clone(model["embed"]).fit(TEXTS)
     path = save_model(Foreign(model, WAYS[way](held)), tmp_path / "model.joblib")
     assert str(Path(held.model_name).parent).encode() not in path.read_bytes()
-    found = [part for part in _portable_parts(joblib.load(path)) if isinstance(part, type(held))]
+    found = [part for part in portable_parts(joblib.load(path)) if isinstance(part, type(held))]
     assert len({id(part) for part in found}) >= 2
     assert {part.cache_dir for part in found} == {None}
     assert {part.model_name for part in found} == {"tiny"}
-    assert {part._beside for part in _portable_parts(load_model(path))} == {tmp_path}
+    assert {part._beside for part in portable_parts(load_model(path))} == {tmp_path}
     assert held.cache_dir == "auto"  # what was saved is a copy
 
 

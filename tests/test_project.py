@@ -17,12 +17,22 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from frozenbert.utils import extras
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-RUN = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["dev"]]
-BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+BASE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+# Some extras name others: `all` is a list of them.
+USED = [
+    Requirement(line)
+    for extra in EXTRAS.keys() - {"dev", "docs"}
+    for line in EXTRAS[extra]
+    if not line.startswith("frozenbert[")
+]
+RUN = sorted({r.name: r for r in [*BASE, *USED]}.values(), key=str)
+DEV = [Requirement(line) for line in EXTRAS["dev"]]
+BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
 
 
 def pins():
@@ -59,6 +69,26 @@ def test_the_pin_lies_in_the_range_of_pyproject(requirement):
     pin = pins().get(canonicalize_name(requirement.name))
     assert pin is not None, f"{requirement.name} has no pin in requirements.txt"
     assert requirement.specifier.contains(pinned_version(pin))
+
+
+def test_what_predicts_with_an_export_is_light():
+    heavy = {"huggingface-hub", "jinja2", "matplotlib", "pandas", "pyarrow", "skops", "torch"}
+    train = {canonicalize_name(Requirement(line).name) for line in EXTRAS["train"]}
+    assert heavy | {"transformers"} <= train
+    light = [*BASE, *(Requirement(line) for name in ("runtime", "serve") for line in EXTRAS[name])]
+    assert not train & {canonicalize_name(requirement.name) for requirement in light}
+
+
+def test_the_extra_all_has_every_extra_that_is_used():
+    (everything,) = EXTRAS["all"]
+    named = set(Requirement(everything).extras)
+    assert named == EXTRAS.keys() - {"all", "dev", "docs", "openvino"}
+
+
+def test_messages_name_the_extra_that_installs_a_library():
+    for library, extra in extras.EXTRAS.items():
+        names = {Requirement(line).name.replace("-", "_") for line in EXTRAS[extra]}
+        assert library in names
 
 
 @pytest.mark.parametrize("requirement", RUN, ids=lambda r: r.name)
@@ -186,7 +216,7 @@ ENTRIES = {
     "fewshot",
     "finetune",
     "heads",
-    "persistence.py",
+    "persistence",
     "pipeline.py",
     "reports",
     "serve",

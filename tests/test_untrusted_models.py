@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 
 from frozenbert import InputError, load_model, save_model
 from frozenbert.heads.words import make_tfidf
-from frozenbert.persistence import SCHEMA
+from frozenbert.persistence.safe_form import SCHEMA
 from frozenbert.utils.archives import read_archive
 
 TEXTS = [f"{word} film {n}" for n in range(10) for word in ("good", "bad")]
@@ -89,7 +89,7 @@ def load_with(path: Path, room: int) -> str:
     code = f"""
         import resource, sys
         from frozenbert import InputError, load_model
-        import frozenbert.persistence, frozenbert.heads.words, sklearn.linear_model
+        import frozenbert.persistence.models, frozenbert.heads.words, sklearn.linear_model
         (used,) = [int(line.split()[1]) << 10 for line in open("/proc/self/status")
                    if line.startswith("VmSize")]
         resource.setrlimit(resource.RLIMIT_AS, (used + {room}, used + {room}))

@@ -95,7 +95,7 @@ class CheckedTable:
             delimiter=self.first.delimiter,
         ):
             yield block.head(left)
-            left -= len(block.frame)
+            left -= len(block.lines)
             if left <= 0:
                 return
 
@@ -167,7 +167,7 @@ def validate(
     for block in read_blocks(
         path, VALIDATION_ROWS, header=header, columns=names, delimiter=delimiter
     ):
-        left = limit - (checked.n_rows if checked else 0) if limit is not None else len(block.frame)
+        left = limit - (checked.n_rows if checked else 0) if limit is not None else len(block.lines)
         block = block.head(left)
         if checked is None:
             texts, _ = find_columns(block, text_column, label_column, need_label=False)
@@ -180,7 +180,7 @@ def validate(
             checked = CheckedTable(block, texts, 0, options)
         texts_of(_with_texts(block, checked.text_column), checked.text_column)
         schema = _unified_schema(checked, block) if for_parquet else None
-        checked = replace(checked, n_rows=checked.n_rows + len(block.frame), schema=schema)
+        checked = replace(checked, n_rows=checked.n_rows + len(block.lines), schema=schema)
         if checked.n_rows == limit:
             break
     assert checked is not None  # `read_blocks` refuses a table without rows
@@ -385,15 +385,15 @@ class _Texts(Iterator[str]):
 
 def _with_texts(block: Table, column: str) -> Table:
     # A whole block of jsonl may lack the key; `texts_of` then reports a null text.
-    if column in block.frame.columns:
+    if column in block.columns:
         return block
-    return replace(block, frame=block.frame.assign(**{column: None}))
+    return replace(block, columns=block.frame.assign(**{column: None}))
 
 
 def _unified_schema(checked: CheckedTable, block: Table) -> pa.Schema:
     """Return the types that the columns of all blocks so far have in common."""
     path = checked.first.path
-    if VECTOR in block.frame.columns:
+    if VECTOR in block.columns:
         raise InputError(
             f"{path}: already has a column {VECTOR!r}, which the vectors would overwrite: rename "
             f"it, or write a .npy."

@@ -165,14 +165,15 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     _add_device_and_offline(encoder)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a saved classifier."""
+def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+    """Add the options of a saved classifier; `device` tells whether it predicts."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
         required=True,
         metavar="PATH",
-        help="a trained classifier: its folder, or the model.joblib or model.skops in it",
+        help="a trained classifier: its folder, or the model.joblib or model.skops in it"
+        + ("; or an export" if device else ""),
     )
     path = model.add_mutually_exclusive_group()
     path.add_argument(
@@ -181,13 +182,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="where the model's encoder is on this machine: a folder, or a name on the hub",
     )
     path.add_argument("--encoder", dest="encoder_path", help=argparse.SUPPRESS)  # its former name
-    _add_device_and_offline(model)
+    _add_device_and_offline(model, device=device)
 
 
-def _add_device_and_offline(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
-    )
+def _add_device_and_offline(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
+    if device:
+        group.add_argument(
+            "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
+        )
     group.add_argument("--offline", action="store_true", help="never contact the hub")
 
 

@@ -14,12 +14,23 @@ from types import ModuleType
 from typing import TextIO
 
 from .. import __version__
-from ..errors import FrozenbertWarning, InputError
+from ..errors import FrozenbertWarning, InputError, MissingLibraryError
+from ..utils.extras import EXTRAS, require
 from .arguments import Parser
 
 __all__ = ["main", "run_command"]
 
-COMMANDS = ("train", "classify", "compare", "embed", "fewshot", "finetune", "serve", "cache")
+COMMANDS = (
+    "train",
+    "classify",
+    "compare",
+    "embed",
+    "fewshot",
+    "finetune",
+    "export",
+    "serve",
+    "cache",
+)
 # Options that are not named like the parameter they set; the first that a command has counts.
 OPTIONS = {
     "allowed_hosts": ("allowed_host",),
@@ -116,6 +127,8 @@ def _report(error: Exception, prog: str, arguments: argparse.Namespace) -> int:
     """Print an error on one line of stderr, after its traceback if asked; return the exit code."""
     if arguments.debug:
         traceback.print_exc()
+    if isinstance(error, ModuleNotFoundError) and not isinstance(error, InputError):
+        error = _missing(error)
     if isinstance(error, InputError):
         message = error.worded(functools.partial(_as_option, arguments, error))
         print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
@@ -124,6 +137,15 @@ def _report(error: Exception, prog: str, arguments: argparse.Namespace) -> int:
     message = " ".join(str(error).split())
     print(f"{prog}: {type(error).__name__}: {message}{where}", file=sys.stderr)
     return 1
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    """Return an error that names the extra, if that is what the installation lacks."""
+    try:
+        require(*{(error.name or "").partition(".")[0]} & EXTRAS.keys(), purpose="this command")
+    except MissingLibraryError as missing:
+        return missing
+    return error
 
 
 def _as_option(
@@ -146,7 +168,7 @@ def _what_remains(name: str, arguments: argparse.Namespace) -> str:
         return "; tables that are done are kept"
     if name == "finetune":
         return "; finished epochs are kept, and the same command goes on after them"
-    if name in ("cache", "compare", "serve") or arguments.no_cache:
+    if name in ("cache", "compare", "export", "serve") or arguments.no_cache:
         return ""
     return "; vectors computed so far are kept"
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Required, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..embed import DistilBertVectorizer
@@ -30,6 +29,9 @@ from ..tables.table import Table
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "EncoderSettings",
@@ -170,7 +172,7 @@ def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Row
     table = _read(arguments, path, [text, *columns])
     find_columns(table, text, label, need_label=True)
     texts = texts_of(table, text)
-    if isinstance(known.labels, pd.DataFrame):
+    if not isinstance(known.labels, np.ndarray):
         names = known.labels.columns.tolist()
         labels = label_sets_of(table, label, arguments.label_separator, names)
         return Rows(table, text, label, texts, labels)
@@ -230,7 +232,7 @@ def read_texts(
     """
     table = _read(arguments, path, [arguments.text_column or expected])
     column = arguments.text_column
-    if column is None and expected in table.frame.columns:
+    if column is None and expected in table.columns:
         column = expected
     column, _ = find_columns(table, column, label_column, need_label=False)
     return table, column, texts_of(table, column)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 
 from ..embed import DistilBertVectorizer
 from ..heads.words import WordScores
@@ -72,7 +72,7 @@ def describe_table(
     n_rows: int | None = None,
 ) -> str:
     """Return how a table was read, and which columns are used."""
-    parts = [f"{len(table.frame) if n_rows is None else n_rows:,} rows"]
+    parts = [f"{len(table.lines) if n_rows is None else n_rows:,} rows"]
     usual = {"csv": ",", "tsv": "\t"}.get(table_format(table.path))
     if table.delimiter not in (None, usual):
         name = "tab" if table.delimiter == "\t" else f"'{table.delimiter}'"
@@ -90,12 +90,12 @@ def describe_table(
     return f"{table.path}: {', '.join(parts)}"
 
 
-def count(labels: Labels, most: int = 20) -> str:
+def count(labels: Labels | Mapping[str, np.ndarray], most: int = 20) -> str:
     """Return the number of rows of each class or label, the most frequent ones first."""
-    if isinstance(labels, pd.DataFrame):
-        counts = Counter(dict(labels.sum(axis=0).items())).most_common()
-    else:
+    if isinstance(labels, np.ndarray):
         counts = Counter(labels.tolist()).most_common()
+    else:
+        counts = Counter({name: int(sum(flags)) for name, flags in labels.items()}).most_common()
     more = f" and {len(counts) - most} more" if len(counts) > most else ""
     return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from .batching import PADDING, of_one_length
 from .packed import (
     MASKED_SCORE,
@@ -210,6 +211,9 @@ def choose_device(device: str | None) -> str:
     InputError
         If torch cannot compute on the device.
     """
+    if device == "cpu":
+        return device
+    require("torch", purpose="an encoder")
     import torch
 
     if device is None:
@@ -229,6 +233,7 @@ def choose_device(device: str | None) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
+    require("torch", "transformers", purpose="an encoder")
     import torch
     from transformers import AutoModel
 

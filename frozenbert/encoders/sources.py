@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from ..utils.files import sha256_of_file
 from .hub import HubFiles, download, ensure_cached, is_legal_name
 
@@ -302,6 +303,8 @@ def find_encoder(
         if problem := _what_is_missing(folder):
             raise _not_found(name, problem)
         return EncoderFiles(name, folder, "folder")
+    if hub:
+        require("huggingface_hub", purpose="an encoder from the hub")
     if not hub or not is_legal_name(name):
         raise _not_found(
             name,

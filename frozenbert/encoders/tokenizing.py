@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from .batching import fit_in
 from .sources import EncoderFiles, quiet_transformers
 
@@ -84,6 +85,13 @@ class TextTokenizer:
         fields = self.backend(text, return_special_tokens_mask=True, verbose=False)
         return fields["input_ids"], fields["special_tokens_mask"]
 
+    @property
+    def is_data(self) -> bool:
+        """Whether `to_json` can store it: it is no tokenizer written in Python."""
+        from tokenizers import Tokenizer
+
+        return isinstance(self.backend, Tokenizer)
+
     def to_json(self) -> str:
         """Return the tokenizer as the content of a `tokenizer.json`.
 
@@ -92,9 +100,7 @@ class TextTokenizer:
         InputError
             If the tokenizer is written in Python.
         """
-        from tokenizers import Tokenizer
-
-        if not isinstance(self.backend, Tokenizer):
+        if not self.is_data:
             raise InputError(
                 "the tokenizer of this encoder is written in Python and cannot be stored as "
                 "data; use store_weights=False and keep the encoder's folder.",
@@ -137,6 +143,7 @@ _loading = threading.Lock()  # `lru_cache` alone lets two threads load the same 
 
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles) -> TextTokenizer:
+    require("transformers", purpose="an encoder")
     from transformers import AutoTokenizer
 
     try:

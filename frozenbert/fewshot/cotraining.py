@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
@@ -18,6 +18,9 @@ from ..heads.selection import SelectVectors, layout
 from ..heads.words import NBLogisticRegression, make_tfidf
 from .distillation import DistilledClassifier
 from .experts import views
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CoTraining", "VectorStudent"]
 

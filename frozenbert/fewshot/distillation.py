@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -14,9 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["DistilledClassifier", "sharpened"]
 
-Matrix: TypeAlias = ArrayLike | scipy.sparse.spmatrix | pd.DataFrame
+Matrix: TypeAlias = "ArrayLike | scipy.sparse.spmatrix | pd.DataFrame"
 
 
 class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):

@@ -7,10 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -31,6 +30,9 @@ from ..finetune.recipe import Recipe
 from ..heads.folds import Folds
 from ..heads.selection import SelectVectors, layout
 from .averaging import MeanOfProbabilities
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Experts", "FineTuning", "View", "bootstrap", "finetune_experts", "views"]
 
@@ -72,6 +74,7 @@ class Experts(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> rng = np.random.default_rng(0)
     >>> y = np.array(["a", "b"] * 20)
     >>> names = ["layer1_mean_0", "layer2_mean_0"]
@@ -142,6 +145,8 @@ class Experts(ClassifierMixin, BaseEstimator):
         return self
 
     def _validated(self, X: Any, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
+        import pandas as pd
+
         if isinstance(X, pd.DataFrame) and layout(X.columns)[0]:
             validate_data(self, X, y, reset=reset, skip_check_array=True)
             return X
@@ -178,6 +183,9 @@ class Experts(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: pd.DataFrame | ArrayLike) -> np.ndarray:
         """Return the mean of the experts' probabilities, shape (n_samples, n_classes)."""
         check_is_fitted(self)
+        if isinstance(X, np.ndarray):  # columns are selected by position
+            values = validate_data(self, X, reset=False)
+            return np.mean([expert.predict_proba(values) for expert in self.experts_], axis=0)
         frame = self._validated(X, reset=False)
         seen = frame if "select" in self.experts_[0].named_steps else frame.to_numpy()
         return np.mean([expert.predict_proba(seen) for expert in self.experts_], axis=0)

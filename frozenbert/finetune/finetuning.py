@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from ..encoders.encoder import Encoder, choose_device, load_encoder
@@ -28,6 +28,9 @@ from .network import Row
 from .recipe import Recipe
 from .targets import Targets
 from .trainer import Data, train_network
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FineTuned", "finetune"]
 

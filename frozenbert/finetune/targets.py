@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..reports.metrics import score, short
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Scores", "Targets"]
 

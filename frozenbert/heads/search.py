@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import numbers
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -29,6 +28,9 @@ from .folds import (
     warn_many_classes,
 )
 from .selection import SelectVectors, feature_sets, vector_layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "ClassWeight",
@@ -318,6 +320,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from sklearn.linear_model import LogisticRegression
     >>> from frozenbert.heads.folds import Folds
     >>> rng = np.random.default_rng(0)
@@ -386,7 +389,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         sets: list[tuple[tuple[int, ...], tuple[str, ...]]],
         values: list[float],
         groups: ArrayLike | None,
-    ) -> list[pd.DataFrame]:
+    ) -> list[dict[str, Any]]:
         """Set `features_`; return the search results of each set of features."""
         name = self._name()
         splitter = check_cv(self.search.cv, y, classifier=True)
@@ -417,7 +420,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return results
 
     def _collect(
-        self, results: list[pd.DataFrame], best: FeatureScore, select: SelectVectors
+        self, results: list[dict[str, Any]], best: FeatureScore, select: SelectVectors
     ) -> None:
         """Set the attributes that scikit-learn's searches have."""
         chosen = {"layers": best["layers"], "pooling": best["pooling"]}
@@ -426,15 +429,18 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             [("select", select), ("classify", self.search_.best_estimator_)]
         )
         self.best_score_ = float(self.search_.best_score_)
-        self.best_index_ = sum(map(len, results)) + int(self.search_.best_index_)
-        table = pd.concat(
-            [*results, _results(self.search_, 1, best["layers"], best["pooling"])],
-            ignore_index=True,
+        tables = [*results, _results(self.search_, 1, best["layers"], best["pooling"])]
+        self.best_index_ = sum(len(table["params"]) for table in results) + int(
+            self.search_.best_index_
         )
-        scores = table["mean_test_score"].fillna(-np.inf)
-        table["rank_test_score"] = rankdata(-scores, method="min").astype(np.int32)
-        self.cv_results_ = {name: table[name].to_numpy() for name in table}
-        self.cv_results_["params"] = table["params"].tolist()
+        self.cv_results_: dict[str, Any] = {
+            name: np.concatenate([table[name] for table in tables])
+            for name in tables[0]
+            if name != "params"
+        }
+        scores = np.nan_to_num(self.cv_results_["mean_test_score"], nan=-np.inf)
+        self.cv_results_["rank_test_score"] = rankdata(-scores, method="min").astype(np.int32)
+        self.cv_results_["params"] = [params for table in tables for params in table["params"]]
         self.n_features_in_ = select.n_features_in_
         self.feature_names_in_ = select.feature_names_in_
 
@@ -471,16 +477,28 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 def _results(
     search: GridSearchCV, number: int, layers: tuple[int, ...], pooling: tuple[str, ...]
-) -> pd.DataFrame:
-    """Return the rows of a search's `cv_results_`, with the features it was made on."""
+) -> dict[str, Any]:
+    """Return a search's `cv_results_`, with the features it was made on."""
     (name,) = search.param_grid
-    rows = []
-    for row in pd.DataFrame(search.cv_results_).to_dict("records"):
-        C = row.pop(f"param_{name}")
-        features = {"layers": layers, "pooling": pooling, "C": float(C)}
-        named = {f"param_{key}": value for key, value in features.items()}
-        rows.append({"iter": number, **row, **named, "params": features})
-    return pd.DataFrame(rows)
+    results = dict(search.cv_results_)
+    values = [float(C) for C in results.pop(f"param_{name}")]
+    params = [{"layers": layers, "pooling": pooling, "C": C} for C in values]
+    columns = {key: _objects([one[key] for one in params]) for key in ("layers", "pooling")}
+    return {
+        "iter": np.full(len(values), number),
+        **results,
+        "param_layers": columns["layers"],
+        "param_pooling": columns["pooling"],
+        "param_C": np.array(values),
+        "params": params,
+    }
+
+
+def _objects(values: Sequence[object]) -> np.ndarray:
+    """Return an array of objects, of one dimension even if they are sequences."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def search_routing(estimator: Any) -> MetadataRouter:

@@ -11,15 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ..errors import InputError
+from ..utils.steps import find_steps
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.utils import Tags
 
-__all__ = ["SelectVectors", "feature_sets", "layout", "vector_layout"]
+__all__ = [
+    "SelectVectors",
+    "feature_sets",
+    "layout",
+    "predict_from_arrays",
+    "take_columns",
+    "vector_layout",
+]
 
 T = TypeVar("T", int, str)
 
@@ -32,6 +40,9 @@ class SelectVectors(SelectorMixin, BaseEstimator):
 
     As a step of a Pipeline it makes layers and pooling parameters of a grid search, while
     each text goes through the encoder once.
+
+    `fit` finds the columns by their names. `transform` takes them by their positions: it
+    accepts arrays too, and checks the names of frames.
 
     Parameters
     ----------
@@ -104,6 +115,29 @@ class SelectVectors(SelectorMixin, BaseEstimator):
         )
         return self
 
+    def transform(self, X: pd.DataFrame | ArrayLike) -> np.ndarray:
+        """Return the selected columns.
+
+        Parameters
+        ----------
+        X : array or DataFrame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        numpy.ndarray of shape (n_samples, n_selected)
+            A view of an array if the columns are adjacent.
+        """
+        check_is_fitted(self)
+        if not isinstance(X, np.ndarray):
+            return np.asarray(super().transform(X))
+        values = check_array(X, dtype=None, ensure_all_finite=False)
+        if values.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {values.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return take_columns(values, self.columns_)
+
     def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self)
         mask = np.zeros(self.n_features_in_, dtype=bool)
@@ -114,6 +148,50 @@ class SelectVectors(SelectorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def take_columns(X: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return some columns: a view if they are adjacent, else a copy.
+
+    Examples
+    --------
+    >>> X = np.arange(6).reshape(1, 6)
+    >>> take_columns(X, np.array([1, 2])).base is X.base, take_columns(X, np.array([0, 2]))
+    (True, array([[0, 2]]))
+    """
+    if len(columns) and (np.diff(columns) == 1).all():
+        return X[:, columns[0] : columns[-1] + 1]
+    return np.take(X, columns, axis=1)
+
+
+def predict_from_arrays(model: BaseEstimator) -> None:
+    """Let a fitted model's steps hand on arrays, and not DataFrames, from now on.
+
+    Names of columns are needed to fit a search for features, and not to predict: its columns
+    are stored by position. Predictions stay the same, are faster, and need no pandas.
+
+    Parameters
+    ----------
+    model : Pipeline or other estimator
+        Changed in place.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X = pd.DataFrame({"layer1_cls_0": [1.0, 3.0], "layer2_cls_0": [2.0, 4.0]})
+    >>> model = make_pipeline(StandardScaler(), SelectVectors(2)).set_output(transform="pandas")
+    >>> predict_from_arrays(model.fit(X))
+    >>> model.transform(np.array([[1.0, 4.0]]))
+    array([[1.]])
+    """
+    for step in find_steps(model, BaseEstimator):
+        if hasattr(step, "set_output"):
+            step.set_output(transform="default")
+        # Steps of scikit-learn that remember names warn of arrays, which have none.
+        if "feature_names_in_" in vars(step) and not isinstance(step, SelectVectors):
+            del step.feature_names_in_
 
 
 def vector_layout(X: object) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -161,7 +161,8 @@ def load_sidecar(model: str | Path) -> dict[str, Any]:
 
 def _path(model: str | Path) -> Path:
     folder = Path(model).parent if Path(model).is_file() else Path(model)
-    return folder / "model.json"
+    export = folder / "runtime.json"  # has some of the same keys
+    return export if export.is_file() else folder / "model.json"
 
 
 def _check_format(path: Path, content: dict[str, Any]) -> None:

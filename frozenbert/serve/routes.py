@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
 
 from ..errors import InputError
+from ..tables.writing import delimited_rows
 from .guard import HEADERS
 from .monitoring import ServiceCounters
 from .request_queue import BLOCK, QueueFullError, RequestQueue
@@ -192,7 +191,7 @@ async def predict_table(
     )
     service.check(table.texts, "row")
     for name in service.column_names:
-        if name in table.frame.columns:
+        if name in table.columns:
             raise InputError(
                 f"the table has a column {name!r} already, which the predictions would hide: "
                 f"rename it."
@@ -214,18 +213,14 @@ async def predict_table(
 
 def _rows_of(table: UploadedTable, start: int, predictions: dict[str, np.ndarray]) -> str:
     """Return a block of rows with predictions; the first one has the header."""
-    block = table.frame.iloc[start : start + BLOCK].reset_index(drop=True)
-    joined = pd.concat([block, pd.DataFrame(predictions)], axis="columns")
+    block = {name: cells[start : start + BLOCK] for name, cells in table.columns.items()}
     # A reader of tsv tells by quotes around every field that quotes are no part of the text.
-    quoting = csv.QUOTE_ALL if table.delimiter == "\t" else csv.QUOTE_NONNUMERIC
-    text: str = joined.to_csv(
-        index=False,
+    return delimited_rows(
+        {**block, **predictions},
+        table.delimiter,
         header=not start,
-        sep=table.delimiter,
-        lineterminator="\n",
-        quoting=quoting,
+        quote_all=table.delimiter == "\t",
     )
-    return text
 
 
 @model_router.get("/model")

@@ -9,14 +9,13 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
 
 from .. import __version__
 from ..embed import DistilBertVectorizer
 from ..errors import InputError
 from ..heads.multilabel import MultiLabelClassifier
-from ..persistence import joblib_hash, load_model, safest
+from ..persistence.models import joblib_hash, load_model, safest
 from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
 from ..tables.cells import texts_of
@@ -239,15 +238,15 @@ class UploadedTable:
 
     Attributes
     ----------
-    frame : pandas.DataFrame
-        The rows.
+    columns : mapping of str to list of str
+        The cells of each column.
     texts : list of str
         The texts of the rows.
     delimiter : str
         Of the table, and of the answer.
     """
 
-    frame: pd.DataFrame
+    columns: Mapping[str, Sequence[str]]
     texts: list[str]
     delimiter: str
 
@@ -290,12 +289,13 @@ def read_upload(
     expected = [text_column] if text_column else []
     blocks = read_blocks(upload, max_rows, header=header, columns=expected, delimiter=delimiter)
     table = next(blocks)
-    if len(table.frame) == max_rows and next(blocks, None) is not None:
+    if len(table.lines) == max_rows and next(blocks, None) is not None:
         raise InputError(
             f"{upload}: has more than {max_rows:,} rows, which is the limit: send it in parts."
         )
     text_column, _ = find_columns(table, text_column, None, need_label=False)
-    return UploadedTable(table.frame, texts_of(table, text_column), table.delimiter or ",")
+    columns = {name: table.cells(name) for name in table.columns}
+    return UploadedTable(columns, texts_of(table, text_column), table.delimiter or ",")
 
 
 def without_word(text: str, word: re.Match[str]) -> str:

@@ -7,13 +7,17 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..errors import InputError, LabelWarning
+from ..utils.extras import require
+from .columns import is_numeric
 from .table import Table, quoted, type_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "has_lists",
@@ -53,10 +57,10 @@ def texts_of(table: Table, column: str) -> list[str]:
     Examples
     --------
     >>> from frozenbert.tables.table import Table
-    >>> texts_of(Table("x.csv", pd.DataFrame({"text": ["good", ""]}), [2, 3]), "text")
+    >>> texts_of(Table("x.csv", {"text": ["good", ""]}, [2, 3]), "text")
     ['good', '']
     """
-    texts = _values(table, table.column(column, "text_column"))
+    texts = table.cells(column, "text_column")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
@@ -100,9 +104,9 @@ def labels_of(table: Table, column: str) -> np.ndarray:
     Examples
     --------
     >>> from frozenbert.tables.table import Table
-    >>> labels_of(Table("x.csv", pd.DataFrame({"y": ["1", "-1"]}), [2, 3], True), "y")
+    >>> labels_of(Table("x.csv", {"y": ["1", "-1"]}, [2, 3], True), "y")
     array([ 1, -1])
-    >>> labels_of(Table("x.csv", pd.DataFrame({"y": ["1", "01"]}), [2, 3], True), "y")
+    >>> labels_of(Table("x.csv", {"y": ["1", "01"]}, [2, 3], True), "y")
     array(['1', '01'], dtype=object)
     """
     labels = table.column(column, "label_column")
@@ -119,7 +123,7 @@ def labels_of(table: Table, column: str) -> np.ndarray:
 
     values: list[Any] = [
         int(value) if isinstance(value, float) and value.is_integer() else value
-        for value in _values(table, labels)
+        for value in table.cells(column)
     ]
     types = set(map(type, values))
     if types == {str}:
@@ -180,15 +184,18 @@ def label_sets_of(
     Examples
     --------
     >>> from frozenbert.tables.table import Table
-    >>> table = Table("x.csv", pd.DataFrame({"tags": ["a|b", "", "b"]}), [2, 3, 4], True)
+    >>> table = Table("x.csv", {"tags": ["a|b", "", "b"]}, [2, 3, 4], True)
     >>> label_sets_of(table, "tags", "|").to_numpy().tolist()
     [[1, 1], [0, 0], [0, 1]]
     """
+    require("pandas", purpose="a column for each label")
+    import pandas as pd
+
     if not isinstance(columns, str):
         return pd.DataFrame({column: _flags_of(table, column) for column in columns})
     sets = [
         _labels_in(table, row, columns, cell, separator)
-        for row, cell in enumerate(_values(table, table.column(columns, "label_column")))
+        for row, cell in enumerate(table.cells(columns, "label_column"))
     ]
     if known is None:
         names = sorted(set().union(*sets))
@@ -227,6 +234,9 @@ def probabilities_of(table: Table, columns: Sequence[str]) -> pd.DataFrame:
         If the table lacks a column, a cell is no number from 0 to 1, or a row's sum differs
         from 1 by more than 0.01.
     """
+    require("pandas", purpose="a column for each class")
+    import pandas as pd
+
     cells = pd.DataFrame({name: table.column(name, "label_column") for name in columns})
     numbers = cells.apply(pd.to_numeric, errors="coerce")
     wrong = np.argwhere(~numbers.ge(0).to_numpy() | ~numbers.le(1).to_numpy())
@@ -262,16 +272,7 @@ def unknown_label(table: Table, row: int, label: object, known: Sequence[object]
 
 def has_lists(table: Table, column: str) -> bool:
     """Tell whether a column contains lists, as jsonl and parquet can."""
-    return bool(table.column(column).map(_is_list).any())
-
-
-def _values(table: Table, column: pd.Series) -> list[Any]:
-    try:
-        return column.tolist()
-    except (OverflowError, ValueError):  # such as a date after the year 9999
-        raise InputError(
-            f"{table.path}, column {quoted(column.name)}: a value is outside the range of its type."
-        ) from None
+    return any(map(_is_list, table.cells(column)))
 
 
 def _is_list(cell: object) -> bool:
@@ -279,12 +280,12 @@ def _is_list(cell: object) -> bool:
 
 
 def _flags_of(table: Table, column: str) -> np.ndarray:
-    cells = _values(table, table.column(column, "label_column"))
+    cells = table.cells(column, "label_column")
     flags = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
     if None in flags:
         row = flags.index(None)
         # A cell that is no number may be someone's text.
-        is_number = pd.notna(pd.to_numeric(pd.Series([cells[row]]), errors="coerce")).all()
+        is_number = is_numeric(str(cells[row]))
         cell = quoted(cells[row]) if is_number else "the cell"
         raise InputError(
             f"{table.where(row)}, column {quoted(column)}: {cell} is neither 0 nor 1; several "

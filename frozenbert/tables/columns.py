@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import pandas as pd
-
 from ..errors import InputError
 from .table import Table, list_columns, quoted
 
-__all__ = ["find_columns", "is_header"]
+__all__ = ["find_columns", "is_header", "is_numeric"]
 
 _TEXT_NAMES = {
     "text", "texts", "sentence", "review", "tweet", "comment", "content", "message", "post",
@@ -18,6 +16,9 @@ _TEXT_NAMES = {
 }  # fmt: skip
 _LABEL_NAMES = {"label", "labels", "class", "sentiment", "target", "category", "y"}
 _HEADER_NAMES = _TEXT_NAMES | _LABEL_NAMES | {"id", "prediction"}
+_NUMBER = re.compile(
+    r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|inf|infinity)\s*", re.I
+)
 _COLUMN_NAME = re.compile(r"[^\W\d][\w .()#-]{0,39}(?<![. ])")
 
 
@@ -60,14 +61,14 @@ def find_columns(
     Examples
     --------
     >>> from frozenbert.tables.table import Table
-    >>> frame = pd.DataFrame({"id": ["1"], "review": ["A fine film."], "stars": ["5"]})
-    >>> table = Table("reviews.csv", frame, [2], header=True)
+    >>> columns = {"id": ["1"], "review": ["A fine film."], "stars": ["5"]}
+    >>> table = Table("reviews.csv", columns, [2], header=True)
     >>> find_columns(table, label_column="stars", need_label=True)
     ('review', 'stars')
     >>> find_columns(table, need_label=False)
     ('review', None)
     """
-    names = list(table.frame.columns)
+    names = list(table.columns)
     label_columns = _as_tuple(label_column)
     if text_column is not None:
         table.column(text_column, "text_column")
@@ -96,23 +97,23 @@ def _as_tuple(columns: str | Sequence[str] | None) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
-def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bool:
+def is_header(first: list[str], below: Sequence[Sequence[str]], asked: Sequence[str]) -> bool:
     """Tell whether the first row of a file surely contains the columns' names.
 
     Parameters
     ----------
     first : list of str
         The cells of the first row.
-    below : pandas.DataFrame
-        The rows below it.
+    below : sequence of sequences of str
+        The columns below it.
     asked : sequence of str
         Names of columns that the caller expects.
 
     Examples
     --------
-    >>> is_header(["film", "stars"], pd.DataFrame({"0": ["Heat"], "1": ["5"]}), [])
+    >>> is_header(["film", "stars"], [["Heat"], ["5"]], [])
     True
-    >>> is_header(["good", "pos"], pd.DataFrame({"0": ["bad"], "1": ["neg"]}), [])
+    >>> is_header(["good", "pos"], [["bad"], ["neg"]], [])
     False
     """
     names = {name for name in asked if not name.isdigit()}
@@ -121,13 +122,24 @@ def is_header(first: list[str], below: pd.DataFrame, asked: Sequence[str]) -> bo
     # pandas leaves the name of the index empty.
     if not all(map(_is_name, first if first[0] else first[1:])):
         return False
-    for name, (_, column) in zip(first, below.items(), strict=True):
+    for name, column in zip(first, below, strict=True):
         # A label may be such a word too, but then other rows have it as well.
-        if name.casefold() in _HEADER_NAMES and not (column == name).any():
+        if name.casefold() in _HEADER_NAMES and name not in column:
             return True
-        if name and len(column) and pd.to_numeric(column, errors="coerce").notna().all():
+        if name and len(column) and all(map(is_numeric, column)):
             return True
     return False
+
+
+def is_numeric(cell: str) -> bool:
+    """Tell whether a cell is a number as people and programs write it.
+
+    Examples
+    --------
+    >>> [is_numeric(cell) for cell in ("5", "-0.5", "1e-3", "2,5", "nan", "")]
+    [True, True, True, False, False, False]
+    """
+    return _NUMBER.fullmatch(cell) is not None
 
 
 def _is_name(cell: str) -> bool:
@@ -142,7 +154,7 @@ def _find_text(table: Table, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     usual = [name for name in names if name.casefold() in _TEXT_NAMES]
-    prose = [name for name in names if _is_prose(table.frame[name])]
+    prose = [name for name in names if _is_prose(table.cells(name)[:1000])]
     not_labels = [name for name in names if name.casefold() not in _LABEL_NAMES]
     for choice in (usual, prose, not_labels if len(names) == 2 else []):
         if len(choice) == 1:
@@ -166,10 +178,10 @@ def _find_label(table: Table, names: list[str]) -> str:
     )
 
 
-def _is_prose(column: pd.Series) -> bool:
+def _is_prose(cells: list[object]) -> bool:
     """Tell whether the cells are mostly distinct strings of more than 3 words on average."""
-    cells = column.head(1000).tolist()
-    if not all(isinstance(cell, str) for cell in cells):
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    if len(texts) < len(cells):
         return False
-    n_words = sum(len(cell.split()) for cell in cells)
-    return n_words > 3 * len(cells) and len(set(cells)) > len(cells) / 2
+    n_words = sum(len(text.split()) for text in texts)
+    return n_words > 3 * len(texts) and len(set(texts)) > len(texts) / 2

@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pandas as pd
-
 from ..errors import InputError
 from .columns import is_header
-from .records import Dialect, RowReader, delimiter_name, first_line_of
+from .records import Dialect, RowReader, delimiter_name, first_line_of, transposed
 from .table import TableFile, table_format
 
 __all__ = ["CANDIDATES", "SAMPLE", "check_delimiter", "find_dialect", "is_declaration"]
@@ -181,10 +179,8 @@ class _Sample:
         first = self.rows[0]
         if len(first) == width and self.share >= 0.5:
             return True
-        if len(first) > 1:
-            below = pd.DataFrame(self.rows[1:], columns=range(len(first)), dtype="str")
-            if is_header(first, below, columns):
-                return True
+        if len(first) > 1 and is_header(first, transposed(self.rows[1:], len(first)), columns):
+            return True
         return self.share >= 0.5 if self.delimiter == "," else self.share >= 0.9 and count >= 10
 
 

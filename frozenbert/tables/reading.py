@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
-
 from ..errors import InputError
+from ..utils.extras import require
 from .columns import is_header
 from .delimiters import SAMPLE, check_delimiter, find_dialect
-from .parquet import parquet_blocks, read_parquet
-from .records import RowReader, objects
+from .records import RowReader, objects, transposed
 from .table import Table, TableFile, Upload, check_distinct, table_format
 
 __all__ = ["read_blocks", "read_table"]
 
 _Row = TypeVar("_Row")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_table(
@@ -82,11 +82,11 @@ def read_table(
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "x.tsv").write_text('a "great" film\t1\nso-so\t007\n', encoding="utf-8")
     >>> table = read_table(folder / "x.tsv")
-    >>> table.header, table.frame.to_dict("list")
+    >>> table.header, table.columns
     (False, {'0': ['a "great" film', 'so-so'], '1': ['1', '007']})
     >>> _ = (folder / "x.csv").write_text("text;stars\nso, so;2,5\n", encoding="utf-8")
     >>> table = read_table(folder / "x.csv")
-    >>> table.delimiter, table.frame.to_dict("list")
+    >>> table.delimiter, table.columns
     (';', {'text': ['so, so'], 'stars': ['2,5']})
     """
     [table] = _blocks(path, header, list(columns), delimiter, None)
@@ -131,7 +131,7 @@ def read_blocks(
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
     >>> _ = file.write_text("text\nfine\nso-so\ndull\n", encoding="utf-8")
-    >>> [block.frame["text"].tolist() for block in read_blocks(file, 2, header=True)]
+    >>> [block.columns["text"] for block in read_blocks(file, 2, header=True)]
     [['fine', 'so-so'], ['dull']]
     """
     return _blocks(path, header, list(columns), delimiter, rows)
@@ -148,6 +148,9 @@ def _blocks(
     delimiter = check_delimiter(delimiter)
     match table_format(path):
         case "parquet":
+            require("pandas", "pyarrow", purpose="a parquet file")
+            from .parquet import parquet_blocks, read_parquet
+
             blocks = iter([read_parquet(path)]) if rows is None else parquet_blocks(path, rows)
         case "jsonl":
             blocks = _jsonl_blocks(path, rows)
@@ -155,8 +158,8 @@ def _blocks(
             blocks = _delimited_blocks(path, header, columns, delimiter, rows)
     for number, table in enumerate(blocks):
         if not number:
-            check_distinct(path, table.frame.columns, table.header_guessed)
-            if not len(table.frame):
+            check_distinct(path, table.columns, table.header_guessed)
+            if not len(table.lines):
                 reason = "has a header and no rows" if table.header else "is empty"
                 raise InputError(f"{path}: the table {reason}; it needs at least one row of data.")
         yield table
@@ -173,32 +176,33 @@ def _delimited_blocks(
     rest = RowReader(path, dialect).records()
     first = list(itertools.islice(rest, 1 + SAMPLE))
     if not first:
-        yield Table(path, pd.DataFrame(), [])
+        yield Table(path, {}, [])
         return
     names = [str(position) for position in range(len(first[0][1]))]
     header_guessed = header is None
     if header is None:
-        _, frame = _frame(first, names)
-        header = is_header(first[0][1], frame.iloc[1:], columns)
+        below = transposed([row for _, row in first[1:]], len(names))
+        header = is_header(first[0][1], below, columns)
     if header:
         names = first.pop(0)[1]
+        check_distinct(path, names, header_guessed)
     for block in _batches(itertools.chain(first, rest), rows):
-        lines, frame = _frame(block, names)
+        lines, found = _columns(block, names)
         yield Table(
-            path, frame, lines, header, header_guessed, dialect.delimiter, delimiter_guessed
+            path, found, lines, header, header_guessed, dialect.delimiter, delimiter_guessed
         )
 
 
-def _frame(
+def _columns(
     numbered: Iterable[tuple[int, list[str]]], names: list[str]
-) -> tuple[Sequence[int], pd.DataFrame]:
-    lines, rows = array("q"), []
+) -> tuple[Sequence[int], dict[str, list[str]]]:
+    lines = array("q")
+    columns: list[list[str]] = [[] for _ in names]
     for line, row in numbered:
         lines.append(line)
-        rows.append(row)
-    # Renamed afterwards, because two names may be equal; `check_distinct` reports them.
-    frame = pd.DataFrame(rows, columns=range(len(names)), dtype="str")
-    return lines, frame.set_axis(names, axis="columns")
+        for column, cell in zip(columns, row, strict=True):
+            column.append(cell)
+    return lines, dict(zip(names, columns, strict=True))
 
 
 def _batches(rows: Iterator[_Row], size: int | None) -> Iterator[Iterable[_Row]]:
@@ -218,10 +222,7 @@ def _jsonl_blocks(path: TableFile, rows: int | None) -> Iterator[Table]:
         for line, row in block:
             lines.append(line)
             found.append(row)
-        try:
-            # object, because pandas would turn integers into floats where a key is missing.
-            yield Table(path, pd.DataFrame(found, dtype=object), lines)
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{path}: a key contains a lone surrogate; keys must be Unicode."
-            ) from None
+        names = list(dict.fromkeys(name for row in found for name in row))
+        if any(map(_SURROGATE.search, names)):
+            raise InputError(f"{path}: a key contains a lone surrogate; keys must be Unicode.")
+        yield Table(path, {name: [row.get(name) for row in found] for name in names}, lines)

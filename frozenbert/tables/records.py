@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -16,7 +16,15 @@ from ..errors import InputError
 from ..utils.files import check_is_no_device
 from .table import TableFile, Upload, quoted, type_name
 
-__all__ = ["Dialect", "RowReader", "delimiter_name", "first_line_of", "objects", "opened"]
+__all__ = [
+    "Dialect",
+    "RowReader",
+    "delimiter_name",
+    "first_line_of",
+    "objects",
+    "opened",
+    "transposed",
+]
 
 # Characters of a field. Without a limit, one stray quote would read the rest of a file into memory.
 FIELD_LIMIT = 2**24
@@ -245,6 +253,17 @@ def delimiter_name(delimiter: str | None) -> str:
     ('tab', "';'")
     """
     return {None: "none", "\t": "tab"}.get(delimiter) or repr(delimiter)
+
+
+def transposed(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return the columns of rows, `width` of them even if there are no rows.
+
+    Examples
+    --------
+    >>> transposed([["a", "b"], ["c", "d"]], 2), transposed([], 2)
+    ([['a', 'c'], ['b', 'd']], [[], []])
+    """
+    return [[row[place] for row in rows] for place in range(width)]
 
 
 def objects(path: TableFile) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InputError
+from ..utils.extras import require
+from ..utils.texts import is_missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 __all__ = [
+    "Column",
+    "Columns",
     "Table",
     "TableFile",
     "Upload",
@@ -52,6 +60,8 @@ class Upload:
 
 
 TableFile = Path | Upload
+Column: TypeAlias = "Sequence[Any] | np.ndarray"
+Columns: TypeAlias = "Mapping[str, Column] | pd.DataFrame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +72,10 @@ class Table:
     ----------
     path : pathlib.Path or frozenbert.tables.table.Upload
         The file, as the caller named it.
-    frame : pandas.DataFrame
-        The rows. Every cell of a tsv or csv file is a string, exactly as in the file
-        ("007" stays "007", an empty cell is ""). The values of jsonl and parquet keep
-        their types; a key that a json line lacks is null.
+    columns : dict of str to list, or pandas.DataFrame
+        The cells of each column; a DataFrame for parquet. Every cell of a tsv or csv file is
+        a string, exactly as in the file ("007" stays "007", an empty cell is ""). The values
+        of jsonl and parquet keep their types; a key that a json line lacks is null.
     lines : sequence of int
         The line on which each row starts, counted from 1; for parquet the row's number.
     header : bool or None
@@ -83,7 +93,7 @@ class Table:
     """
 
     path: TableFile
-    frame: pd.DataFrame
+    columns: Columns
     lines: Sequence[int]
     header: bool | None = None
     header_guessed: bool = False
@@ -105,7 +115,7 @@ class Table:
 
         Examples
         --------
-        >>> Table(Path("train.tsv"), pd.DataFrame({"0": ["good", "bad"]}), [1, 2]).where(1)
+        >>> Table(Path("train.tsv"), {"0": ["good", "bad"]}, [1, 2]).where(1)
         'train.tsv, line 2'
         """
         unit = "row" if table_format(self.path) == "parquet" else "line"
@@ -113,10 +123,53 @@ class Table:
 
     def head(self, n: int) -> Table:
         """Return the table's first `n` rows, or all if it has fewer."""
-        return replace(self, frame=self.frame.iloc[:n], lines=self.lines[:n])
+        if isinstance(self.columns, Mapping):
+            columns: Columns = {name: cells[:n] for name, cells in self.columns.items()}
+        else:
+            columns = self.columns.iloc[:n]
+        return replace(self, columns=columns, lines=self.lines[:n])
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a DataFrame.
+
+        Raises
+        ------
+        MissingLibraryError
+            If pandas is not installed.
+        """
+        require("pandas", purpose="this use of a table")
+        import pandas as pd
+
+        if not isinstance(self.columns, Mapping):
+            return self.columns
+        # object, because pandas would turn integers into floats where a key is missing.
+        return pd.DataFrame(dict(self.columns), dtype="str" if self.header is not None else object)
+
+    def cells(self, name: str, parameter: str | None = None) -> list[Any]:
+        """Return the cells of one column.
+
+        Parameters
+        ----------
+        name, parameter
+            As for `column`.
+
+        Raises
+        ------
+        InputError
+            If the table has no column of that name, or a value is out of range.
+        """
+        self._check_name(name, parameter)
+        cells: Any = self.columns[name]
+        try:
+            return cells if isinstance(cells, list) else cells.tolist()
+        except (OverflowError, ValueError):  # such as a date after the year 9999
+            raise InputError(
+                f"{self.path}, column {quoted(name)}: a value is outside the range of its type."
+            ) from None
 
     def column(self, name: str, parameter: str | None = None) -> pd.Series:
-        """Return one column.
+        """Return one column as a Series.
 
         Parameters
         ----------
@@ -129,12 +182,15 @@ class Table:
         InputError
             If the table has no column of that name.
         """
-        if name not in self.frame.columns:
+        self._check_name(name, parameter)
+        return self.frame[name]
+
+    def _check_name(self, name: str, parameter: str | None) -> None:
+        if name not in self.columns:
             raise InputError(
                 f"{self.path}: there is no column {quoted(name)}; {list_columns(self)}.",
                 parameter=parameter,
             )
-        return self.frame[name]
 
 
 def table_format(path: str | os.PathLike[str]) -> str:
@@ -186,7 +242,7 @@ def check_distinct(path: TableFile, names: Iterable[str], header_guessed: bool =
 
 def list_columns(table: Table) -> str:
     """List the names of a table's columns, at most 20, for messages."""
-    names = [quoted(name) for name in table.frame.columns]
+    names = [quoted(name) for name in table.columns]
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     unnamed = (
         " (named by position, because the table was read without a header; if its first row "
@@ -203,7 +259,7 @@ def quoted(name: object) -> str:
 
 def type_name(value: object) -> str:
     """Describe a cell's type, with the value of a number. A string may be someone's text."""
-    if pd.api.types.is_scalar(value) and pd.isna(value):
+    if is_missing(value):
         return "null"
     if isinstance(value, (bool, int, float)):
         return f"{type(value).__name__} {quoted(value)}"

@@ -10,21 +10,26 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
 from ..errors import InputError
+from ..utils.extras import require
 from ..utils.files import writing
+from ..utils.texts import is_missing
 from .delimiters import CANDIDATES, check_delimiter, is_declaration
-from .table import TableFile, check_distinct, quoted, table_format
+from .table import Column, Columns, TableFile, check_distinct, quoted, table_format
 
-__all__ = ["arrow_table", "write_table"]
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["arrow_table", "delimited_rows", "write_table"]
+
+_NUMBERS = (int, float, complex, np.number, np.bool_)
 
 _LINE_END = re.compile("[\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,7 +37,7 @@ _SURROGATE_OR_NUL = re.compile("[\0\ud800-\udfff]")
 
 
 def write_table(
-    frame: pd.DataFrame, path: str | os.PathLike[str], *, delimiter: str | None = None
+    columns: Columns, path: str | os.PathLike[str], *, delimiter: str | None = None
 ) -> None:
     r"""Write a table, whole or not at all; the end of the path tells the format.
 
@@ -43,8 +48,8 @@ def write_table(
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        The rows; the index is left out.
+    columns : mapping of str to list or array, or pandas.DataFrame
+        The cells of each column; an index is left out.
     path : str or path-like
         A .tsv, .csv, .jsonl, .ndjson (each may be followed by .gz) or .parquet file.
         Missing folders above it are created.
@@ -62,15 +67,18 @@ def write_table(
     --------
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "out.csv"
-    >>> write_table(pd.DataFrame({"text": ["good, I think"], "proba_1": [0.75]}), file)
+    >>> write_table({"text": ["good, I think"], "proba_1": [0.75]}, file)
     >>> file.read_text(encoding="utf-8")
     'text,proba_1\n"good, I think",0.75\n'
     """
     path = Path(path)
     kind = table_format(path)
     delimiter = check_delimiter(delimiter) or ","
-    frame = frame.set_axis(frame.columns.map(str), axis="columns")
-    check_distinct(path, frame.columns)
+    names = [str(name) for name in columns]
+    check_distinct(path, names)
+    by_name = dict(zip(names, (columns[name] for name in columns), strict=True))
+    if kind == "parquet":
+        require("pandas", "pyarrow", purpose="a parquet file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -81,63 +89,119 @@ def write_table(
                 file = cast(IO[bytes], stack.enter_context(packed))
             match kind:
                 case "parquet":
-                    # Checksums let a reader notice a damaged cell.
-                    pa.parquet.write_table(arrow_table(frame, path), file, write_page_checksum=True)
+                    _write_parquet(by_name, file, path)
                 case "jsonl":
-                    _write_jsonl(frame, file)
+                    _write_jsonl(by_name, file)
                 case "tsv":
-                    _write_delimited(frame, file, "\t", guessed=False)
+                    _write_delimited(by_name, file, "\t", guessed=False)
                 case "csv":
-                    _write_delimited(frame, file, delimiter, guessed=True)
+                    _write_delimited(by_name, file, delimiter, guessed=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def _write_delimited(
-    frame: pd.DataFrame, file: IO[bytes], delimiter: str, *, guessed: bool
+    columns: Mapping[str, Column], file: IO[bytes], delimiter: str, *, guessed: bool
 ) -> None:
     """Write a tsv or csv file; `guessed` tells whether a reader has to guess the delimiter."""
-    numeric = pd.api.types.is_numeric_dtype
-    frame = pd.DataFrame(
-        {
-            name: column if numeric(column) else _replaced(column, _SURROGATE_OR_NUL)
-            for name, column in frame.items()
-        }
-    )
-    names = list(frame.columns)
-    texts = [column for _, column in frame.items() if not numeric(column)]
+    names = list(columns)
+    cells = [_printable(column) for column in columns.values()]
+    texts = [cell for column in cells for cell in column if isinstance(cell, str)]
     # Quotes around every field tell `read_table` that lines of a tsv file belong together,
     # and before Python 3.13 csv does not see that a CR needs them.
-    quote_all = _any_matches(_LINE_END, itertools.chain(names, *texts))
+    quote_all = _any_matches(_LINE_END, itertools.chain(names, texts))
     if guessed:
         # They also keep another character from looking like the delimiter.
         others = re.compile(f"[{''.join(set(CANDIDATES) - {delimiter})}]")
-        looks_alike = itertools.chain(names, *(texts if len(names) == 1 else []))
+        looks_alike = itertools.chain(names, texts if len(names) == 1 else [])
         quote_all = quote_all or _any_matches(others, looks_alike) or is_declaration(names[0])
+    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
     with io.TextIOWrapper(file, "utf-8", newline="") as text:
-        frame.to_csv(
-            text,
-            sep=delimiter,
-            index=False,
-            lineterminator="\n",
-            quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-        )
+        _write_rows(text, [names, *zip(*cells, strict=True)], delimiter, quoting)
 
 
-def _any_matches(pattern: re.Pattern[str], cells: Iterable[object]) -> bool:
-    return any(pattern.search(str(cell)) for cell in cells)
+def delimited_rows(
+    columns: Mapping[str, Column], delimiter: str, *, header: bool, quote_all: bool
+) -> str:
+    r"""Return rows as the text of a csv or tsv file, for a part of an answer.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence
+    delimiter : str
+    header : bool
+        Whether the first line has the names.
+    quote_all : bool
+        Whether numbers have quotes, too.
+
+    Examples
+    --------
+    >>> delimited_rows({"text": ["a film"], "p": [0.5]}, ",", header=True, quote_all=False)
+    '"text","p"\n"a film",0.5\n'
+    """
+    text = io.StringIO(newline="")
+    rows = zip(*map(_printable, columns.values()), strict=True)
+    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_NONNUMERIC
+    _write_rows(text, [*([list(columns)] if header else []), *rows], delimiter, quoting)
+    return text.getvalue()
 
 
-def _write_jsonl(frame: pd.DataFrame, file: IO[bytes]) -> None:
-    names = list(frame.columns)
-    columns = [
-        column.astype(object).where(column.notna(), None).tolist() for _, column in frame.items()
+def _write_rows(
+    file: TextIO, rows: Iterable[Sequence[object]], delimiter: str, quoting: int
+) -> None:
+    csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows(rows)
+
+
+def _printable(column: Column) -> list[object]:
+    """Return a column's cells as numbers, and as strings that a text file can contain."""
+    return [
+        cell
+        if isinstance(cell, _NUMBERS) and not is_missing(cell)
+        else ""
+        if is_missing(cell)
+        else _SURROGATE_OR_NUL.sub("\ufffd", str(cell))
+        for cell in _cells(column)
+    ]
+
+
+def _cells(column: Column) -> Column:
+    """Return the cells of a list, an array or a Series; numbers keep their precision."""
+    values = getattr(column, "values", column)  # a Series' array
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return list(values)
+    return column.tolist() if hasattr(column, "tolist") else column
+
+
+def _any_matches(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
+    return any(map(pattern.search, cells))
+
+
+def _write_jsonl(columns: Mapping[str, Column], file: IO[bytes]) -> None:
+    names = list(columns)
+    cells = [
+        [None if is_missing(cell) else cell for cell in _cells(column)]
+        for column in columns.values()
     ]
     # Only a lone surrogate is escaped, as "\ud83d", which is JSON.
     with io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as text:
-        for row in zip(*columns, strict=True):
+        for row in zip(*cells, strict=True):
             record = dict(zip(names, row, strict=True))
             text.write(json.dumps(record, ensure_ascii=False, default=_to_json) + "\n")
+
+
+def _write_parquet(columns: Mapping[str, Column], file: IO[bytes], path: Path) -> None:
+    import pandas as pd
+    import pyarrow.parquet
+
+    # A list has objects, because pandas would turn integers into floats where one is missing.
+    frame = pd.DataFrame(
+        {
+            name: pd.Series(column, dtype=object) if isinstance(column, list) else column
+            for name, column in columns.items()
+        }
+    )
+    # Checksums let a reader notice a damaged cell.
+    pyarrow.parquet.write_table(arrow_table(frame, path), file, write_page_checksum=True)
 
 
 def arrow_table(frame: pd.DataFrame, path: TableFile) -> pa.Table:
@@ -159,6 +223,8 @@ def arrow_table(frame: pd.DataFrame, path: TableFile) -> pa.Table:
     InputError
         If the values of a column have several types.
     """
+    import pyarrow as pa
+
     columns = {}
     for name, column in frame.items():
         if column.dtype == object:
@@ -180,6 +246,8 @@ def _replaced(column: pd.Series, characters: re.Pattern[str]) -> pd.Series:
         characters.sub("\ufffd", cell) if isinstance(cell, str) else cell
         for cell in column.tolist()
     ]
+    import pandas as pd
+
     return pd.Series(cells, index=column.index, dtype=object)
 
 

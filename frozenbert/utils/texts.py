@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 
-__all__ = ["check_texts", "distinct_texts", "is_stream"]
+__all__ = ["check_texts", "distinct_texts", "is_missing", "is_stream"]
 
 NO_SEQUENCES = (bytes, bytearray, dict, set, frozenset)
 
@@ -59,7 +59,7 @@ def check_texts(X: Any, missing: str, start: int = 0) -> list[str]:
                     f"X[{row}] cannot be encoded as UTF-8 (half of a surrogate pair at character "
                     f"{error.start}): mend it with text.encode('utf-8', 'replace').decode()."
                 ) from None
-        elif _is_missing(text):
+        elif is_missing(text):
             if missing == "error":
                 raise InputError(
                     f"X[{row}] is {text!r}: drop such rows, or read them as empty texts with "
@@ -108,7 +108,14 @@ def is_stream(X: object) -> bool:
     return hasattr(X, "__iter__") and not whole
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell whether a cell is None, NaN, or pandas' NA or NaT.
+
+    Examples
+    --------
+    >>> is_missing(None), is_missing(float("nan")), is_missing("")
+    (True, True, False)
+    """
     # pandas' NA equals nothing; its name identifies it without importing pandas.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..encoders.batching import pad
 from ..encoders.encoder import Encoder
+from ..encoders.exported import ExportedEncoder
 from ..encoders.openvino.exporting import load_graph
 from ..encoders.packed import can_be_packed
 from ..encoders.threads import usable_cores
@@ -96,12 +97,14 @@ class Engine:
         return np.asarray(sums / counts[:, np.newaxis], dtype=np.float32)
 
 
-def make_engine(encoder: Encoder, settings: VectorSettings, options: EngineOptions) -> Engine:
+def make_engine(
+    encoder: Encoder | ExportedEncoder, settings: VectorSettings, options: EngineOptions
+) -> Engine:
     """Return the engine for an encoder on its device.
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Encoder or ExportedEncoder
     settings : VectorSettings
         What to compute.
     options : EngineOptions
@@ -115,6 +118,9 @@ def make_engine(encoder: Encoder, settings: VectorSettings, options: EngineOptio
     n_cores = usable_cores(options.num_threads) if kind == "cpu" else 1
     max_tokens = options.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
     pooling, layers, precision = settings.pooling, settings.layers, settings.precision
+    if isinstance(encoder, ExportedEncoder):
+        graph = encoder.graph(pooling, layers, precision, n_cores)
+        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
     if resolve_backend(options.backend, precision, encoder.device) == "openvino":
         graph = load_graph(
             encoder, settings.encoder, pooling, layers, precision, options.root, n_cores
@@ -127,7 +133,9 @@ def make_engine(encoder: Encoder, settings: VectorSettings, options: EngineOptio
     return Engine(encode, max_tokens, n_cores, True, settings.max_length)
 
 
-def gives_all_layers(encoder: Encoder, settings: VectorSettings, backend: str) -> bool:
+def gives_all_layers(
+    encoder: Encoder | ExportedEncoder, settings: VectorSettings, backend: str
+) -> bool:
     """Tell whether one pass gives every layer, each of the same width.
 
     A few families return fewer hidden states than layers, or narrower ones; only a layer that
@@ -135,11 +143,13 @@ def gives_all_layers(encoder: Encoder, settings: VectorSettings, backend: str) -
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Encoder or ExportedEncoder
     settings : VectorSettings
         With all layers.
     backend : {"auto", "torch", "openvino"}
     """
+    if isinstance(encoder, ExportedEncoder):
+        return False
     if can_be_packed(encoder.model):
         return True
     if resolve_backend(backend, settings.precision, encoder.device) == "openvino":

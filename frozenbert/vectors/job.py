@@ -11,6 +11,7 @@ import numpy as np
 
 from ..encoders.batching import plan_batches
 from ..encoders.encoder import Encoder
+from ..encoders.exported import ExportedEncoder
 from ..encoders.threads import in_streams
 from ..encoders.tokenizing import TextTokenizer
 from ..errors import InputError
@@ -84,7 +85,7 @@ class Job:
 
     def run(
         self,
-        load_encoder: Callable[[], Encoder],
+        load_encoder: Callable[[], Encoder | ExportedEncoder],
         make_bar: Callable[[int], AbstractContextManager[tqdm | None]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Look up all texts and compute the absent ones.
@@ -176,7 +177,7 @@ class Job:
             results.keys = self._with_long_keys(rows)
         return pieces
 
-    def _choose_columns(self, encoder: Encoder) -> None:
+    def _choose_columns(self, encoder: Encoder | ExportedEncoder) -> None:
         """Let the cache take all layers, if that is asked for or is reasonable."""
         if self.cache is None or self.keep_layers == "asked":
             return
@@ -187,7 +188,10 @@ class Job:
             self.cache.store_all_layers(n_missing if self.keep_layers == "auto" else None)
 
     def _compute(
-        self, encoder: Encoder, pieces: dict[int, list[np.ndarray]], bar: tqdm | None
+        self,
+        encoder: Encoder | ExportedEncoder,
+        pieces: dict[int, list[np.ndarray]],
+        bar: tqdm | None,
     ) -> None:
         """Compute the missing vectors; each batch is stored as soon as it is computed."""
         computed = self.cache.storing if self.cache is not None else self.settings

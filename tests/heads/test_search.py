@@ -26,7 +26,7 @@ from frozenbert.heads.logistic import make_head
 from frozenbert.heads.multilabel import MultiLabelClassifier, check_flags
 from frozenbert.heads.scoring import check_scoring
 from frozenbert.heads.search import FeatureSearch, base_search, tuned_estimator
-from frozenbert.heads.selection import SelectVectors, layout
+from frozenbert.heads.selection import SelectVectors, layout, predict_from_arrays
 from frozenbert.heads.stacking import StackedSearch
 from frozenbert.heads.words import WordScores
 from frozenbert.reports.metrics import brier_score, calibration_error
@@ -90,6 +90,33 @@ def test_fitted_on_other_columns():
         SelectVectors().fit(X).transform(X.iloc[:, :2])
     with pytest.raises(ValueError, match="X has 2 features, but SelectVectors is expecting 12"):
         SelectVectors().fit(X.to_numpy()).transform(X.to_numpy()[:, :2])
+
+
+@pytest.mark.parametrize("layers", [(2, 3), (1, 3)], ids=["adjacent", "apart"])
+def test_columns_are_stored_by_position(layers):
+    X, _ = frame()
+    select = SelectVectors(layers).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picked = select.transform(X.to_numpy())
+    np.testing.assert_array_equal(picked, select.transform(X))
+    np.testing.assert_array_equal(picked, select.fit_transform(X))
+
+
+def test_searched_models_predict_from_arrays(tiny):
+    model = make_text_classifier(
+        tiny, search="features", with_tfidf=True, cv=2, C=[0.01], cache_dir=None
+    ).fit(TEXTS, LABELS)
+    before = model.predict_proba(TEXTS)
+    handed_on = model[:-1].transform(TEXTS[:2])
+    predict_from_arrays(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(model.predict_proba(TEXTS), before, atol=1e-6)
+    assert isinstance(handed_on, pd.DataFrame)
+    assert isinstance(model[:-1].transform(TEXTS[:2]), np.ndarray)
+    names = model[:-1].get_feature_names_out().tolist()
+    assert names == handed_on.columns.tolist()
 
 
 # The search for features

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from serving import Client, save_films
 
+from frozenbert import export_model
+
 pytestmark = pytest.mark.slow
 
 REPO = Path(__file__).parents[2]
@@ -19,7 +21,8 @@ REPO = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_films(tmp_path_factory.mktemp("models") / "films")
+    models = tmp_path_factory.mktemp("models")
+    return export_model(save_films(models / "films"), models / "films-runtime")
 
 
 def dockerfile() -> list[tuple[str, str]]:
@@ -44,8 +47,8 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
                     where.mkdir(parents=True, exist_ok=True)
                     shutil.copy(REPO / name, where)
     arguments = dict(rest.split("=", 1) for kind, rest in instructions if kind == "ARG")
-    # The environment may name another index for the CPU build of torch.
-    arguments["TORCH_INDEX"] = os.environ.get("PIP_EXTRA_INDEX_URL", "")
+    # The environment may name another index.
+    arguments["PIP_EXTRA_INDEX_URL"] = os.environ.get("PIP_EXTRA_INDEX_URL", "")
     (command,) = (rest for kind, rest in instructions if kind == "RUN")
     done = subprocess.run(
         ["sh", "-ec", command.replace("/opt/venv", str(opt / "venv"))],
@@ -57,6 +60,10 @@ def test_the_containers_commands_in_a_clean_folder(packaged, folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     shutil.rmtree(source)
+    packages = {
+        path.name for path in next((opt / "venv" / "lib").iterdir()).glob("site-packages/*")
+    }
+    assert not packages & {"torch", "transformers", "pandas", "pyarrow", "matplotlib"}
 
     of_kind = {kind: rest for kind, rest in instructions}
     program, *options = [*json.loads(of_kind["ENTRYPOINT"]), *json.loads(of_kind["CMD"])]
@@ -96,7 +103,7 @@ def test_the_container_is_small_and_runs_without_root():
     assert ("USER", "10001:10001") in instructions
     assert instructions[-1] == ("CMD", '["--model", "/model"]')
     (extras,) = (rest for kind, rest in instructions if rest.startswith("EXTRAS"))
-    assert extras == "EXTRAS=serve"
+    assert extras == "EXTRAS=runtime,serve"
     ignored = (REPO / ".dockerignore").read_text().split()
     assert ignored[0] == "*", "only named files are copied: no data, no models"
     copied = {name for kind, rest in instructions if kind == "COPY" for name in rest.split()[:-1]}

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Label the rows of a table, or one text."""
-    from ...persistence import load_model
+    from ...persistence.models import load_model
     from ...tables.table import table_format
     from ..options import cache_dir, check_output, move_here
 
@@ -59,8 +59,6 @@ def _label_text(model: object, text: str) -> None:
 
 
 def _label_table(model: object, arguments: argparse.Namespace) -> None:
-    import pandas as pd
-
     from ...pipeline import column_names, predict
     from ...tables.table import table_format
     from ...tables.writing import write_table
@@ -71,19 +69,19 @@ def _label_table(model: object, arguments: argparse.Namespace) -> None:
         arguments, arguments.data, _column_trained_on(arguments.model), label_columns(arguments)
     )
     for name in column_names(model):
-        if name in table.frame.columns:
+        if name in table.columns:
             raise InputError(
                 f"{arguments.data}: column {name!r} exists already, and the predictions would "
                 f"overwrite it; rename it."
             )
-    found = pd.DataFrame(predict(model, texts))
-    labelled = pd.concat([table.frame, found], axis="columns")
+    found = predict(model, texts)
+    cells = {name: table.columns[name] for name in table.columns}
     # The tabs of a tsv belong to its format, and not into a csv.
     delimiter = table.delimiter if table_format(table.path) == "csv" else None
-    write_table(labelled, arguments.out, delimiter=delimiter)
+    write_table(cells | found, arguments.out, delimiter=delimiter)
     say("data", describe_table(table, text_column))
-    answers = [name for name in found.columns if name.startswith("prediction_")]
-    say("labels", count(found[answers] if answers else found["prediction"].to_numpy()))
+    flags = {name: flags for name, flags in found.items() if name.startswith("prediction_")}
+    say("labels", count(flags or found["prediction"]))
     say("written", str(arguments.out))
 
 

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train experts and students; write the models and print their figures."""
     from ...embed import DistilBertVectorizer
-    from ...persistence import save_model
+    from ...persistence.models import save_model
     from ...reports.sidecar import describe_encoder, versions, write_json
     from ...utils.steps import find_step
     from ..output import describe_files, say, say_encoder

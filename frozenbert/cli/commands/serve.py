@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve a model until SIGTERM or Ctrl-C."""
-    from ...persistence import SAFE, safest
+    from ...persistence.models import SAFE, safest
     from ...serve.process import serve_model
     from ..options import cache_dir
     from ..output import say

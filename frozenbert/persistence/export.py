@@ -1,0 +1,245 @@
+"""Export a saved model with its encoder, for machines without torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from sklearn.base import BaseEstimator
+
+from ..embed import DistilBertVectorizer
+from ..encoders.encoder import Encoder
+from ..encoders.exported import ENCODER_KEY, TOKENIZER_KEY
+from ..encoders.openvino.exporting import load_graph
+from ..encoders.openvino.graph import import_openvino
+from ..errors import InputError
+from ..heads.selection import predict_from_arrays
+from ..reports.sidecar import describe_encoder, read_sidecar, versions, write_json
+from ..utils.extras import require
+from ..utils.files import check_can_write, sha256_of_file
+from .models import SAFE, joblib_hash, load_model, safest
+from .portable import portable_copy
+from .runtime import (
+    FORMAT,
+    GRAPH,
+    HEAD,
+    RUNTIME,
+    TOKENIZER,
+    WEIGHTS,
+    is_export,
+    load_export,
+    vectorizers_in,
+)
+from .safe_form import safe_form
+
+__all__ = ["export_model"]
+
+
+def export_model(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    encoder_path: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Export a saved model with its encoder: one folder that needs neither torch nor transformers.
+
+    The folder contains the model's safe form, the tokenizer, the encoder as a graph of
+    OpenVINO in the model's precision, and `runtime.json` with sizes and hashes of these.
+    It contains no texts, vectors, report or absolute path; but a model with words contains the
+    vocabulary of its training texts. `load_model` loads it, with `frozenbert[runtime]` alone.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A saved model, as for `load_model`, with a safe form.
+    out : str or path-like
+        The folder to write. An earlier export is replaced whole.
+    encoder_path : str or path-like, optional
+        Where the model's encoder is now. Default: where the model says.
+    local_files_only : bool, default=False
+        Whether never to ask the hub.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        If the model has no safe form, or several encoders; its encoder cannot be exported; its
+        tokenizer is written in Python; or `out` exists and is no export.
+    MissingLibraryError
+        If OpenVINO or torch is not installed.
+
+    See Also
+    --------
+    load_model : Load the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from frozenbert import load_model, make_text_classifier, save_model
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None, cv=2, C=[0.01, 0.1])
+    >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
+    >>> _ = save_model(model.fit(texts, [1, 1, 0, 0]), folder / "reviews" / "model.joblib")
+    >>> exported = export_model(folder / "reviews", folder / "reviews-runtime")
+    >>> sorted(file.name for file in exported.iterdir())
+    ['graph.bin', 'graph.xml', 'head.skops', 'runtime.json', 'tokenizer.json']
+    >>> load_model(exported).predict(["so boring"]).tolist()
+    [0]
+    """
+    source, out = safest(path), Path(out)
+    if source.name == HEAD:
+        raise InputError(f"{source.parent}: is an export already; copy the folder.")
+    model = load_model(source)
+    if source.suffix != SAFE:
+        raise InputError(
+            f"{source}: has no safe form ({source.with_suffix(SAFE).name}), and nothing else is "
+            f"exported. Models of this package's and scikit-learn's classes have one: save the "
+            f"model again."
+        )
+    _check_target(out)
+    require("openvino", "torch", "transformers", purpose="an export")
+    embed = _only_vectorizer(source, vectorizers_in(model), encoder_path, local_files_only)
+    encoder = embed._encoder()
+    assert isinstance(encoder, Encoder)  # the model is no export
+    head = portable_copy(model)
+    predict_from_arrays(head)
+    for part in vectorizers_in(head):
+        part._prepare_to_export()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
+        fresh.mkdir()
+        try:
+            _write_encoder(fresh, embed, encoder)
+            safe = safe_form(head, joblib_hash(source) or "")
+            if safe is None:
+                raise InputError(f"{source}: its safe form cannot be written again.")
+            (fresh / HEAD).write_bytes(safe)
+            write_json(_facts(fresh, source, model, embed, encoder), fresh / RUNTIME)
+            _flush(fresh)
+            load_export(fresh)
+            _replace(out, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    return out
+
+
+def _check_target(out: Path) -> None:
+    check_can_write(out)
+    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink() and is_export(out)):
+        raise InputError(
+            "exists, and is no earlier export; name another folder.", parameter="out", value=out
+        )
+
+
+def _only_vectorizer(
+    source: Path,
+    vectorizers: list[DistilBertVectorizer],
+    encoder_path: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> DistilBertVectorizer:
+    """Return the vectorizer of a model; those of one encoder and settings count as one."""
+    kinds = {(e.encoder_hash_, e.pooling_, e.layers_, e.precision) for e in vectorizers}
+    if not kinds:
+        raise InputError(f"{source}: has no encoder, so there is nothing to export.")
+    if len(kinds) > 1:
+        raise InputError(
+            f"{source}: has {len(kinds)} encoders, or one with several settings; an export holds "
+            f"one graph. Distil the model into one first."
+        )
+    embed = vectorizers[0]
+    embed.set_params(local_files_only=local_files_only, device="cpu")
+    if encoder_path is not None:
+        embed.set_params(model_name=str(encoder_path))
+    return embed
+
+
+def _write_encoder(folder: Path, embed: DistilBertVectorizer, encoder: Encoder) -> None:
+    tokenizer = encoder.tokenizer
+    if not tokenizer.is_data:
+        raise InputError(
+            f"the tokenizer of encoder {embed.encoder_name_!r} is written in Python; only those "
+            f"with a tokenizer.json can be exported."
+        )
+    (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        cache = Path(temporary)
+        load_graph(
+            encoder,
+            embed.encoder_hash_,
+            embed.pooling_,
+            embed.layers_,
+            embed.precision,
+            cache,
+            1,
+        )
+        (stored,) = (cache / "exports").iterdir()
+        model = openvino.Core().read_model(stored / GRAPH, stored / WEIGHTS)
+        model.set_rt_info(embed.encoder_hash_, ENCODER_KEY)
+        model.set_rt_info(sha256_of_file(folder / TOKENIZER), TOKENIZER_KEY)
+        openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+        del model  # it maps the file that is removed now
+
+
+def _facts(
+    folder: Path,
+    source: Path,
+    model: BaseEstimator,
+    embed: DistilBertVectorizer,
+    encoder: Encoder,
+) -> dict[str, object]:
+    """Return the content of `runtime.json`; its keys are those of a model's `model.json`."""
+    sha256 = joblib_hash(source)
+    training = read_sidecar(source, sha256 or "").get("training")
+    column = training.get("text_column") if isinstance(training, dict) else None
+    labels = getattr(model, "classes_", None)
+    return {
+        "format": FORMAT,
+        "files": {
+            name: {"size": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
+            for name in (HEAD, TOKENIZER, GRAPH, WEIGHTS)
+        },
+        "encoder": {
+            **describe_encoder(embed),
+            "pad_token_id": encoder.tokenizer.pad_token_id,
+        },
+        "labels": None if labels is None else [*labels.tolist()],
+        "training": {"text_column": column},
+        "model_sha256": sha256,
+        "versions": versions(),
+    }
+
+
+def _flush(folder: Path) -> None:
+    """Write the files to the disk, so that a crash leaves no export with empty ones."""
+    for path in folder.iterdir():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _replace(out: Path, fresh: Path) -> None:
+    """Put a finished folder in the place of another one; a reader sees one of them or none."""
+    if not out.exists():
+        fresh.rename(out)
+        return
+    earlier = out.with_name(f".{out.name}.{secrets.token_hex(6)}.old")
+    out.rename(earlier)
+    try:
+        fresh.rename(out)
+    except OSError:
+        earlier.rename(out)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

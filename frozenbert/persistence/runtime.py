@@ -1,0 +1,219 @@
+"""Exports: folders that contain a model and its encoder, and need neither torch nor transformers.
+
+`runtime.json` lists the other files with their sizes and hashes. All of them are compared before
+one is parsed. This shows damage and mixed-up files; it does not show who made the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from ..embed import DistilBertVectorizer
+from ..encoders.exported import ExportedFiles, load_exported
+from ..errors import InputError
+from ..utils.console import first_line
+from .portable import portable_parts
+from .safe_form import load_safe_form
+
+__all__ = [
+    "FORMAT",
+    "GRAPH",
+    "HEAD",
+    "LIMITS",
+    "RUNTIME",
+    "TOKENIZER",
+    "WEIGHTS",
+    "is_export",
+    "load_export",
+    "vectorizers_in",
+]
+
+FORMAT = 1  # of exports
+RUNTIME = "runtime.json"
+HEAD = "head.skops"
+TOKENIZER = "tokenizer.json"
+GRAPH = "graph.xml"
+WEIGHTS = "graph.bin"
+# The largest size of each file, in bytes.
+LIMITS = {
+    RUNTIME: 16 * 2**20,
+    HEAD: 2 * 2**30,
+    TOKENIZER: 256 * 2**20,
+    GRAPH: 256 * 2**20,
+    WEIGHTS: 64 * 2**30,
+}
+
+
+def load_export(folder: Path) -> BaseEstimator:
+    """Load an exported model; its encoder is read, and compiled for the first text.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        As `export_model` wrote it.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, foreign, damaged, of another format or another export.
+    MissingLibraryError
+        If OpenVINO is not installed.
+    """
+    facts = _read_facts(folder)
+    for name, content in facts.files.items():
+        if _sha256(folder / name) != content.sha256:
+            raise _damaged(folder, f"{name} is not the file that was written (its SHA-256 differs)")
+    model = _load_head(folder / HEAD)
+    files = _encoder_files(folder, facts)
+    vectorizers = vectorizers_in(model)
+    for embed in vectorizers:
+        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision)
+        if found != (files.content_hash, files.pooling, files.layers, files.precision):
+            raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
+    load_exported(files)
+    for embed in vectorizers:
+        embed._use_exported(files)
+    return model
+
+
+def is_export(folder: Path) -> bool:
+    """Tell whether a folder holds the files of an export, of any version, and no others."""
+    try:
+        _read_facts(folder, any_format=True)
+    except InputError:
+        return False
+    return True
+
+
+def vectorizers_in(model: BaseEstimator) -> list[DistilBertVectorizer]:
+    """Return the fitted vectorizers in a model, at any depth."""
+    parts = portable_parts(model)
+    return [
+        part
+        for part in parts
+        if isinstance(part, DistilBertVectorizer) and hasattr(part, "encoder_hash_")
+    ]
+
+
+@dataclass(frozen=True)
+class _Content:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Checked content of a `runtime.json`."""
+
+    files: dict[str, _Content]
+    encoder: dict[str, Any]
+
+
+def _read_facts(folder: Path, *, any_format: bool = False) -> _Facts:
+    """Read `runtime.json`, and check that the folder holds the files that it lists."""
+    try:
+        names = set(os.listdir(folder))
+        for name in sorted(names):
+            if name not in LIMITS:
+                raise _damaged(folder, f"{name!r} does not belong to an export")
+            status = os.lstat(folder / name)
+            if not stat.S_ISREG(status.st_mode):
+                raise _damaged(folder, f"{name} is a link, or no file")
+            if status.st_size > LIMITS[name]:
+                raise _damaged(folder, f"{name} is larger than {LIMITS[name]:,} bytes")
+        if RUNTIME not in names:
+            raise InputError(f"{folder}: is no export: it contains no {RUNTIME}.")
+        content = json.loads((folder / RUNTIME).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(folder, f"{RUNTIME} is not JSON") from error
+    if not any_format:
+        _check_format(folder, content)
+    with _damage(folder):
+        listed = content["files"]
+        if set(listed) != LIMITS.keys() - {RUNTIME}:
+            raise ValueError("other files than those of an export")
+        files = {name: _Content(int(f["size"]), str(f["sha256"])) for name, f in listed.items()}
+        encoder = dict(content["encoder"])
+    for name, file in files.items():
+        if name not in names:
+            raise _damaged(folder, f"{name} is missing")
+        if (folder / name).stat().st_size != file.size:
+            raise _damaged(folder, f"{name} does not have the size that {RUNTIME} lists")
+    return _Facts(files, encoder)
+
+
+def _check_format(folder: Path, content: object) -> None:
+    number = content.get("format") if isinstance(content, dict) else None
+    if type(number) is not int or number < 1:
+        raise _damaged(folder, f"{RUNTIME} has no number of a format")
+    if number != FORMAT:
+        what = "a newer version of frozenbert" if number > FORMAT else "an earlier layout"
+        raise InputError(
+            f"{folder}: written by {what} (format {number}, and this version reads {FORMAT}); "
+            f"{'upgrade frozenbert, or ' if number > FORMAT else ''}export the model again."
+        )
+
+
+@contextlib.contextmanager
+def _damage(folder: Path) -> Any:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder, f"{RUNTIME}: {first_line(error)}") from error
+
+
+def _damaged(folder: Path, problem: str) -> InputError:
+    return InputError(
+        f"{folder}: is no export, or a damaged one: {problem}. Export the model again."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _encoder_files(folder: Path, facts: _Facts) -> ExportedFiles:
+    with _damage(folder):
+        encoder = facts.encoder
+        return ExportedFiles(
+            folder.absolute() / GRAPH,
+            folder.absolute() / WEIGHTS,
+            folder.absolute() / TOKENIZER,
+            facts.files[TOKENIZER].sha256,
+            str(encoder["content_hash"]),
+            tuple(map(str, encoder["pooling"])),
+            tuple(map(int, encoder["layers"])),
+            str(encoder["precision"]),
+            int(encoder["n_features"]),
+            int(encoder["pad_token_id"]),
+        )
+
+
+def _load_head(path: Path) -> BaseEstimator:
+    try:
+        model = load_safe_form(path, io.BytesIO(path.read_bytes()))
+        check_is_fitted(model)
+    except (InputError, MemoryError):
+        raise
+    except NotFittedError:
+        raise _damaged(path.parent, f"{path.name} holds a model that is not fitted") from None
+    except Exception as error:
+        raise _damaged(path.parent, f"{path.name}: {first_line(error)}") from error
+    return model
