@@ -417,6 +417,11 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # An answer is written in two parts. Without this, the system may hold the second one back
+        # for 40 ms. asyncio does it only for sockets that were made with the number of TCP.
+        client: socket.socket = transport.get_extra_info("socket")
+        if client.family in (socket.AF_INET, socket.AF_INET6):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self.parser = _RequestParser(self)  # type: ignore[assignment]
         self._channel = transport
         self._head_timer: asyncio.TimerHandle | None = None
