@@ -11,7 +11,15 @@ from ..errors import InputError
 from .guard import Guard
 from .monitoring import ServiceCounters
 from .request_queue import AnswerTimeoutError, QueueFullError, RequestQueue
-from .routes import PAGE, TOKEN_RESPONSES, model_router, page_router, status_router
+from .routes import (
+    PAGE,
+    TOKEN_RESPONSES,
+    Shortcut,
+    model_router,
+    page_router,
+    predict_texts,
+    status_router,
+)
 from .service import Service
 
 try:
@@ -81,6 +89,9 @@ def make_app(service: Service) -> FastAPI:
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(directory=SWAGGER_UI))
     _add_error_answers(app)
+    app.add_middleware(
+        Shortcut, path="/predict", endpoint=predict_texts, handlers=app.exception_handlers
+    )
     _add_guard(app, service, counters)
     if service.classes:
         # The description is built once; now it can name this model's labels.

@@ -220,7 +220,8 @@ class Guard:
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Let the application answer, unless the client leaves before that."""
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        ended = False
+        ended = has_left = False
+        answering = asyncio.current_task()
 
         async def replay() -> Message:
             return messages.pop() if messages else await asyncio.shield(disconnected)
@@ -230,18 +231,23 @@ class Guard:
             ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
+        async def watch() -> Message:
+            nonlocal has_left
+            message = await receive()
+            if not ended and answering is not None:
+                has_left = True
+                answering.cancel()
+            return message
+
         # After its body, a request has no further message but the disconnection.
-        disconnected = asyncio.ensure_future(receive())
-        app = asyncio.ensure_future(self.app(scope, replay, send_and_note_end))
+        disconnected = asyncio.ensure_future(watch())
         try:
-            await asyncio.wait({disconnected, app}, return_when=asyncio.FIRST_COMPLETED)
-            if disconnected.done() and not ended:
-                app.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await app
+            await self.app(scope, replay, send_and_note_end)
+        except asyncio.CancelledError:
+            if not has_left or answering is None or answering.uncancel():
+                raise
         finally:
             disconnected.cancel()
-            app.cancel()
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while, because a client that still sends would not see the refusal."""

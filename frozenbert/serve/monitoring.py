@@ -48,11 +48,21 @@ class ServiceCounters:
         )
         waiting = Gauge("waiting_texts", "Texts in the queue.", namespace=PREFIX, registry=registry)
         waiting.set_function(waiting_texts)
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request; status 0 means that it got no answer."""
-        self._requests.labels(path, status or "none").inc()
-        self._seconds.labels(path).observe(seconds)
+        requests, duration = self._labelled(path, status)
+        requests.inc()
+        duration.observe(seconds)
+
+    def _labelled(self, path: str, status: int) -> tuple[Counter, Histogram]:
+        # The paths and the statuses are few.
+        key = path, status
+        if key not in self._children:
+            requests = self._requests.labels(path, status or "none")
+            self._children[key] = requests, self._seconds.labels(path)
+        return self._children[key]
 
     def count_batch(self, n_texts: int) -> None:
         """Count a batch that the model has answered."""

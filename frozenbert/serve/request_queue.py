@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ __all__ = ["BLOCK", "AnswerTimeoutError", "Columns", "QueueFullError", "RequestQ
 
 BLOCK = 64  # texts of one request that are in the queue at a time
 LONG_REQUESTS = 8  # requests of more than BLOCK texts at a time
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.01  # between looks at whether there is room, or at whether all are answered
 
 Columns = dict[str, np.ndarray]
 
@@ -37,32 +37,39 @@ class _Piece:
     texts: list[str]
     answer: asyncio.Future[Columns]
 
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+    def settle(self, outcome: Columns | Exception) -> None:
+        if self.answer.done():  # its caller has left
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+_Outcomes = list[tuple[_Piece, Columns | Exception]]
 
 
 class RequestQueue:
     """Collect the texts of concurrent requests and answer them in batches.
 
-    One batch is computed at a time, on all cores. Texts that arrive meanwhile make up the next
-    batch. An idle model waits a few milliseconds, so that concurrent requests share a batch.
+    One batch is computed at a time, on all cores, in a thread of its own. Texts that arrive
+    meanwhile make up the next batch, which the thread takes without waiting for the event loop.
+    A text that finds the model idle is computed at once.
 
     Parameters
     ----------
     answer : callable
-        Maps a list of texts to columns with one value per text. It is called in its own
-        thread. Its answer to a text must not depend on the other texts.
+        Maps a list of texts to columns with one value per text. It is called in a thread of
+        the queue. Its answer to a text must not depend on the other texts.
     max_waiting : int, default=1024
         Number of texts that may wait. Beyond it, requests are refused at once.
     max_batch : int, default=64
         Texts of a batch.
-    wait : float, default=0.004
-        Seconds that an idle model waits for further texts.
     seconds : float, default=60
         Time limit for each block of `BLOCK` texts.
     on_batch : callable, optional
-        Receives the number of texts of each batch.
+        Receives the number of texts of each batch that the model has answered; called in the
+        same thread.
 
     Attributes
     ----------
@@ -85,35 +92,38 @@ class RequestQueue:
         *,
         max_waiting: int = 1024,
         max_batch: int = BLOCK,
-        wait: float = 0.004,
         seconds: float = 60.0,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self.max_waiting = max_waiting
         self.max_batch = max_batch
-        self.wait = wait
         self.seconds = seconds
         self.waiting = 0
         self._n_requests = 0
         self._n_long = 0
         self._answer = answer
         self._on_batch = on_batch
+        # Of the pieces, `waiting` and `_closing`. The event loop never waits for it for long.
+        self._changed = threading.Condition()
         self._pieces: deque[_Piece] = deque()
-        self._arrived = asyncio.Event()
+        self._closing = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[RequestQueue]:
         """Answer requests while the block runs; drain pending requests on exit."""
-        with ThreadPoolExecutor(1, "model") as thread:
-            task = asyncio.create_task(self._work(thread))
-            try:
-                yield self
-                while self._n_requests:
-                    await asyncio.sleep(self.wait)
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        self._closing = False
+        loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._work, args=[loop], name="model")
+        thread.start()
+        try:
+            yield self
+            while self._n_requests:
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify()
+            thread.join()
 
     def has_room(self, n_texts: int) -> bool:
         """Tell whether `n_texts` more texts may wait; an empty queue accepts any number."""
@@ -140,16 +150,20 @@ class RequestQueue:
         RuntimeError
             If the model cannot be used.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.seconds
+        while wait_for_room and not self.has_room(len(texts)):
+            if loop.time() > until:
+                raise self._timeout()
+            await asyncio.sleep(POLL_SECONDS)
         try:
-            async with asyncio.timeout(self.seconds):
-                while wait_for_room and not self.has_room(len(texts)):
-                    await asyncio.sleep(POLL_SECONDS)
-                return await self._enqueue(texts)
-        except TimeoutError:
-            raise AnswerTimeoutError(f"no answer within {self.seconds:g} seconds.") from None
+            return await self._enqueue(texts, until)
         except InputError as error:
             # The texts were checked before: this is the model's error and not the client's.
             raise RuntimeError("the model cannot be used") from error
+
+    def _timeout(self) -> AnswerTimeoutError:
+        return AnswerTimeoutError(f"no answer within {self.seconds:g} seconds.")
 
     async def blocks(self, texts: list[str]) -> AsyncGenerator[Columns, None]:
         """Yield the answers to many texts, at most `BLOCK` at a time.
@@ -174,65 +188,78 @@ class RequestQueue:
         finally:
             self._n_long -= is_long
 
-    async def _enqueue(self, texts: list[str]) -> Columns:
+    async def _enqueue(self, texts: list[str], until: float) -> Columns:
         if not self.has_room(len(texts)):
             raise QueueFullError(f"{self.waiting:,} texts are waiting already")
-        piece = _Piece(texts, asyncio.get_running_loop().create_future())
-        self._pieces.append(piece)
-        self.waiting += len(texts)
+        loop = asyncio.get_running_loop()
+        piece = _Piece(texts, loop.create_future())
+        # asyncio.timeout would do the same, and takes four times as long.
+        timer = loop.call_at(until, lambda: piece.settle(self._timeout()))
+        with self._changed:
+            self._pieces.append(piece)
+            self.waiting += len(texts)
+            self._changed.notify()
         self._n_requests += 1
-        self._arrived.set()
         try:
             return await piece.answer
+        except (asyncio.CancelledError, AnswerTimeoutError):
+            self._remove(piece)
+            raise
         finally:
+            timer.cancel()
             self._n_requests -= 1
+
+    def _remove(self, piece: _Piece) -> None:
+        with self._changed:
             if piece in self._pieces:
                 self._pieces.remove(piece)
-                self.waiting -= len(texts)
+                self.waiting -= len(piece.texts)
 
-    async def _work(self, thread: ThreadPoolExecutor) -> None:
-        while True:
-            if not self._pieces:
-                self._arrived.clear()
-                await self._arrived.wait()
-                await asyncio.sleep(self.wait)
-            if batch := self._next_batch():
-                await self._answer_batch(batch, thread)
+    # In the thread of the model
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while batch := self._next_batch():
+            loop.call_soon_threadsafe(_settle, self._outcomes(batch))
 
     def _next_batch(self) -> list[_Piece]:
-        """Take pieces of at most `max_batch` texts; a larger piece is a batch of its own."""
-        batch: list[_Piece] = []
-        n_texts = 0
-        while self._pieces and (
-            not batch or n_texts + len(self._pieces[0].texts) <= self.max_batch
-        ):
-            piece = self._pieces.popleft()
-            self.waiting -= len(piece.texts)
-            n_texts += len(piece.texts)
-            batch.append(piece)
+        """Wait for pieces, and take some of at most `max_batch` texts; none means the end.
+
+        A larger piece is a batch of its own.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._pieces or self._closing)
+            batch: list[_Piece] = []
+            n_texts = 0
+            while self._pieces and (
+                not batch or n_texts + len(self._pieces[0].texts) <= self.max_batch
+            ):
+                piece = self._pieces.popleft()
+                n_texts += len(piece.texts)
+                batch.append(piece)
+            self.waiting -= n_texts
         return batch
 
-    async def _answer_batch(self, batch: list[_Piece], thread: ThreadPoolExecutor) -> None:
+    def _outcomes(self, batch: Sequence[_Piece]) -> _Outcomes:
         try:
-            await self._compute(batch, thread)
+            columns = self._answer([text for piece in batch for text in piece.texts])
         except Exception as error:
             if len(batch) == 1:
-                batch[0].fail(error)
-                return
-            # Compute each piece alone, so that only the piece with the faulty text fails.
-            for piece in batch:
-                if not piece.answer.done():
-                    await self._answer_batch([piece], thread)
-
-    async def _compute(self, batch: list[_Piece], thread: ThreadPoolExecutor) -> None:
-        texts = [text for piece in batch for text in piece.texts]
-        loop = asyncio.get_running_loop()
-        columns = await loop.run_in_executor(thread, self._answer, texts)
+                return [(batch[0], error)]
+            # Compute each piece alone, so that only the piece with the faulty text fails. Callers
+            # may have left by now.
+            asked = [piece for piece in batch if not piece.answer.done()]
+            return [outcome for piece in asked for outcome in self._outcomes([piece])]
         if self._on_batch is not None:
-            self._on_batch(len(texts))
+            self._on_batch(sum(len(piece.texts) for piece in batch))
+        outcomes: _Outcomes = []
         start = 0
         for piece in batch:
             end = start + len(piece.texts)
-            if not piece.answer.done():
-                piece.answer.set_result({name: c[start:end] for name, c in columns.items()})
+            outcomes.append((piece, {name: c[start:end] for name, c in columns.items()}))
             start = end
+        return outcomes
+
+
+def _settle(outcomes: _Outcomes) -> None:
+    for piece, outcome in outcomes:
+        piece.settle(outcome)

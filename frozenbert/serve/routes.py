@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..errors import InputError
 from ..tables.writing import delimited_rows
 from .guard import HEADERS
 from .monitoring import ServiceCounters
-from .request_queue import BLOCK, QueueFullError, RequestQueue
+from .request_queue import BLOCK, Columns, QueueFullError, RequestQueue
 from .schemas import (
     EXPLAINED_WORDS,
     Delimiter,
@@ -33,15 +34,33 @@ from .service import Service, UploadedTable, read_upload, without_word
 
 try:
     from fastapi import APIRouter, Depends, Query, Request, Response
-    from fastapi.responses import FileResponse, StreamingResponse
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+    from pydantic import BaseModel, ValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.middleware.exceptions import ExceptionMiddleware
+    from starlette.types import ASGIApp, Receive, Scope, Send
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-__all__ = ["PAGE", "TOKEN_RESPONSES", "Responses", "model_router", "page_router", "status_router"]
+__all__ = [
+    "PAGE",
+    "TOKEN_RESPONSES",
+    "Responses",
+    "Shortcut",
+    "model_router",
+    "page_router",
+    "predict_texts",
+    "status_router",
+]
 
 PAGE = Path(__file__).parent / "page"
 
 Responses = dict[int | str, dict[str, object]]
+
+
+def _json_of(body: type[BaseModel]) -> dict[str, object]:
+    return {"application/json": {"schema": body.model_json_schema()}}
 
 
 def _errors(descriptions: dict[int, str]) -> Responses:
@@ -67,17 +86,28 @@ _ASKS_THE_MODEL = _errors(
 _NOT_READY = _errors({503: "The queue is full."})
 
 
-def _service(request: Request) -> Service:
+def _service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def _queue(request: Request) -> RequestQueue:
+def _queue_of(request: Request) -> RequestQueue:
     queue: RequestQueue = request.app.state.queue
     return queue
 
 
-def _counters(request: Request) -> ServiceCounters:
+# Coroutines, because FastAPI calls functions in another thread.
+
+
+async def _service(request: Request) -> Service:
+    return _service_of(request)
+
+
+async def _queue(request: Request) -> RequestQueue:
+    return _queue_of(request)
+
+
+async def _counters(request: Request) -> ServiceCounters:
     counters: ServiceCounters = request.app.state.counters
     return counters
 
@@ -101,20 +131,96 @@ page_router = APIRouter(include_in_schema=False)
 # The model
 
 
-@model_router.post("/predict", responses=_ASKS_THE_MODEL)
-async def predict_texts(
-    asked: TextsRequest, service: ServedModel, queue: Queue
-) -> PredictionAnswer:
+@model_router.post(
+    "/predict",
+    response_model=PredictionAnswer,
+    openapi_extra={"requestBody": {"content": _json_of(TextsRequest), "required": True}},
+    responses=_ASKS_THE_MODEL,
+)
+async def predict_texts(request: Request) -> Response:
     """Return the labels of texts, and their probabilities."""
-    service.check(asked.texts)
-    parts = [part async for part in queue.blocks(asked.texts)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # A body as a parameter would be the same, but FastAPI's way to it costs as much as a text.
+    service, queue = _service_of(request), _queue_of(request)
+    try:
+        texts = TextsRequest.model_validate(await _read_json(request)).texts
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    service.check(texts)
+    columns = await _predict_all(queue, texts)
     probabilities = service.probabilities_of(columns)
-    return PredictionAnswer(
-        labels=service.classes,
-        predictions=service.labels_of(columns),
-        probabilities=None if probabilities is None else probabilities.tolist(),
-    )
+    answer = {
+        "labels": service.classes,
+        "predictions": service.labels_of(columns),
+        "probabilities": None if probabilities is None else probabilities.tolist(),
+    }
+    return JSONResponse(answer)
+
+
+async def _read_json(request: Request) -> object:
+    """Return the parsed body; of another type than JSON, the bytes, which no model accepts."""
+    body = await request.body()
+    if not body:
+        raise HTTPException(422, "body: Field required.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not re.fullmatch(r"application/(.+\+)?json", kind):
+        return body
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is not valid JSON.") from error
+
+
+async def _predict_all(queue: RequestQueue, texts: list[str]) -> Columns:
+    """Return the columns of any number of texts.
+
+    Texts of about one length are asked for together, because they make fuller batches.
+    """
+    if len(texts) <= BLOCK:
+        return await queue.ask(texts)
+    order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
+    parts = [part async for part in queue.blocks([texts[i] for i in order.tolist()])]
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
+
+
+class Shortcut:
+    """ASGI middleware that calls one endpoint without the application's routing.
+
+    The application describes the endpoint, and answers all other requests.
+
+    Parameters
+    ----------
+    app : callable
+        The ASGI application behind it.
+    path : str
+    endpoint : callable
+        From a request to a response.
+    handlers : mapping of exception types to callables
+        The application's.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        endpoint: Callable[[Request], Awaitable[Response]],
+        handlers: Mapping[Any, Callable[[Request, Exception], Response]],
+    ) -> None:
+        self._app = app
+        self._path = path
+        self._endpoint = endpoint
+        self._direct = ExceptionMiddleware(self._call, handlers=handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        is_posted = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._direct if is_posted and scope["path"] == self._path else self._app
+        await app(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._endpoint(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 @model_router.post("/explain", responses=_ASKS_THE_MODEL)

@@ -58,7 +58,7 @@ def test_a_cancelled_caller_leaves_the_queue():
     model.go.clear()
 
     async def cancel_one():
-        queue = RequestQueue(model, max_waiting=2, wait=0)
+        queue = RequestQueue(model, max_waiting=2)
         async with queue.running():
             busy = asyncio.create_task(queue.ask(["first"]))
             await until(lambda: model.calls)
