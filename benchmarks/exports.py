@@ -27,15 +27,17 @@ def export(folder: str, backend: str, calibration: str) -> None:
 
     options = {"export": True} | ({"provider": "CPUExecutionProvider"} if backend == "onnx" else {})
     model = SentenceTransformer(folder, device="cpu", backend=backend, model_kwargs=options)
-    target = exported(folder, backend)
-    model.save_pretrained(target)
+    target = Path(f"{exported(folder, backend)}.part")
+    model.save_pretrained(str(target))
     if backend == "onnx":
         from sentence_transformers import export_dynamic_quantized_onnx_model
 
-        export_dynamic_quantized_onnx_model(model, "avx512_vnni", target)
+        export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(target))
     else:
         texts = json.loads(Path(calibration).read_text(encoding="utf-8"))
-        _export_static_int8(model, texts, Path(target))
+        _export_static_int8(model, texts, target)
+    # Whole or not at all: a later run takes what is there.
+    target.rename(exported(folder, backend))
 
 
 def _export_static_int8(model: Any, texts: list[str], target: Path) -> None:

@@ -136,7 +136,11 @@ def _make(work: Path, options: Any) -> tuple[dict[str, str], dict[str, str]]:
     texts, _ = make_texts("sentences", N_TRAINING)
     y = [i % 2 for i in range(len(texts))]
     made, missing = {"encoder": str(encoder.folder), "text": texts[0]}, {}
+    needed = {argument for key in options.ways for argument in WAYS[key].arguments}
     for precision in PRECISIONS:
+        # The head of the others is made from the vectors in float32.
+        if precision != "float32" and f"{{export-{precision}}}" not in needed:
+            continue
         folder = work / precision
         model = make_text_classifier(
             PACKAGED_ENCODER, C=[0.01, 0.1], cv=2, precision=precision, progress=False
@@ -153,7 +157,7 @@ def _make(work: Path, options: Any) -> tuple[dict[str, str], dict[str, str]]:
             head = LogisticRegression(max_iter=1000).fit(model[:1].transform(texts), y)
             joblib.dump(head, work / "head.joblib")
             made |= {"model": str(folder / "model.joblib"), "head": str(work / "head.joblib")}
-    if any("{graphs}" in WAYS[key].arguments for key in options.ways):
+    if "{graphs}" in needed:
         texts_file = work / "calibration.json"
         texts_file.write_text(json.dumps(texts), encoding="utf-8")
         request = {"folder": made["encoder"], "backend": "openvino", "calibration": str(texts_file)}
