@@ -22,6 +22,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 BENCH := .venv-bench
 BENCH_ONNX := .venv-bench-onnx
+BENCH_OPENVINO := .venv-bench-openvino
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
@@ -30,7 +31,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-precision bench-serve bench-stream clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream clean distclean
 
 help:
 	@echo "make demo       train two models on the sample reviews, plain and with all features, and compare"
@@ -45,6 +46,8 @@ help:
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
 	@echo "make bench      compare the speed with other libraries (benchmarks/README.md), in .venv-bench"
 	@echo "                (fewer libraries, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
+	@echo "make bench-start       seconds and memory from process start to the first prediction"
+	@echo "make bench-limit       the rate of bare matrix products, the limit of the speed"
 	@echo "make bench-head        the head's search compared with the tutorial's"
 	@echo "make bench-precision   accuracy with bfloat16 and int8"
 	@echo "make bench-accuracy    accuracy with features, words, windows, calibration (an hour)"
@@ -124,8 +127,14 @@ reviews: set-up
 	@$(BIN)/python data/fetch_movie_reviews.py --out $(REVIEWS)
 
 # The benchmarks have their own environments, with the libraries that they compare with.
-bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up
+bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up $(BENCH_OPENVINO)/.set-up
 	$(BENCH)/bin/python benchmarks/bench.py $(ARGS)
+
+bench-limit: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/limit.py $(ARGS)
+
+bench-start: $(BENCH)/.set-up $(BENCH_OPENVINO)/.set-up
+	$(BENCH)/bin/python benchmarks/start.py $(ARGS)
 
 bench-head: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/head.py $(ARGS)
@@ -159,6 +168,10 @@ $(BENCH_ONNX)/.set-up: benchmarks/requirements-onnx.txt
 	$(call make_venv,$(BENCH_ONNX),$<)
 	@touch $@
 
+$(BENCH_OPENVINO)/.set-up: benchmarks/requirements-openvino.txt
+	$(call make_venv,$(BENCH_OPENVINO),$<)
+	@touch $@
+
 # A .gitignore, as Python 3.13 writes one, excludes the environment from git and the linters.
 define make_venv
 	$(PYTHON) -m venv --clear $(1)
@@ -172,4 +185,4 @@ clean:
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(REVIEWS)
+	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(REVIEWS)

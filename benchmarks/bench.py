@@ -4,7 +4,8 @@
     python benchmarks/bench.py --ways st,ours-mean --encoders minilm --texts sentences --rounds 3
 
 Each library runs in a process of its own, which loads the encoder, warms up, and then encodes all
-texts once per turn, while the others wait. README.md in this folder describes the method.
+texts once per turn, while the others wait; then one text per call. README.md in this folder
+describes the method.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import numpy as np
 from inputs import ENCODERS, TEXTS, EncoderFolder, count_tokens, make_encoder, make_texts
 from process import Worker, WorkerError
 from report import machine, write_report
-from ways import WAYS, exported
+from ways import EXPORTERS, WAYS, exported
 
 from frozenbert.cli.arguments import Parser, positive
 from frozenbert.errors import InputError
 
 HERE = Path(__file__).resolve().parent
-ONNX_PYTHON = HERE.parent / ".venv-bench-onnx" / "bin" / "python"
+PYTHONS = {name: HERE.parent / f".venv-bench-{name}" / "bin" / "python" for name in EXPORTERS}
+MEASURES = ("throughput", "one-text")
+N_CALIBRATION = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / started.strftime("%Y-%m-%d-%H%M%S")
     try:
-        with tempfile.TemporaryDirectory(prefix="frozenbert-bench-") as work:
+        with _folder(options.work) as work:
             for name in options.encoders:
-                encoder = make_encoder(name, Path(work))
+                encoder = make_encoder(name, work)
                 unavailable = _export(encoder, options)
                 for kind in options.texts:
                     # Written after each comparison, so that a later failure loses nothing.
@@ -63,6 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table)
     print(f"\nWritten: {stem}.md, .json and .png")
     return 0
+
+
+@contextlib.contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="frozenbert-bench-") as work:
+        yield Path(work)
 
 
 def compare(
@@ -90,7 +103,10 @@ def compare(
     checked_file.write_text(json.dumps(texts[:n_checked]), encoding="utf-8")
     plain = _plain_vectors(request | {"texts": str(checked_file)}, work / "plain.npy")
 
-    rows = {key: {"key": key, "title": WAYS[key].title, "seconds": []} for key in options.ways}
+    rows: dict[str, dict[str, Any]] = {
+        key: {"key": key, "title": WAYS[key].title, "seconds": [], "one_text": []}
+        for key in options.ways
+    }
     with contextlib.ExitStack() as stack:
         workers = {}
         for key, row in rows.items():
@@ -108,24 +124,27 @@ def compare(
             loaded = worker.loaded
             versions.setdefault(WAYS[key].environment, {}).update(loaded.pop("versions"))
             row |= loaded
-        for number, key in _turns(options.rounds, list(workers)):
-            row, vectors = rows[key], work / f"{key}.npy"
-            if "left_out" in row:
-                continue
-            try:
-                run = workers[key].ask("" if number else str(vectors))
-            except WorkerError as error:
-                row["left_out"] = str(error)
-                print(f"  {key}: left out: {error}", file=sys.stderr)
-                continue
-            print(f"  round {number + 1}, {key}: {run['seconds']:.2f} s", file=sys.stderr)
-            row["seconds"].append(run["seconds"])
-            row["result_mb"] = run["result_mb"]
-            if run["peak_mb"] is not None:
-                row["peak_mb"] = max(run["peak_mb"], row.get("peak_mb", 0))
-            if not number:
-                row["difference"] = _difference(np.load(vectors), plain, row["pooling"])
-                vectors.unlink()
+        for measure in options.measure:
+            for number, key in _turns(options.rounds, list(workers)):
+                row, vectors = rows[key], work / f"{key}.npy"
+                if "left_out" in row:
+                    continue
+                request = {
+                    "measure": measure,
+                    "calls": options.calls,
+                    "vectors": None if number else str(vectors),
+                }
+                try:
+                    run = workers[key].ask(json.dumps(request))
+                except WorkerError as error:
+                    row["left_out"] = str(error)
+                    print(f"  {key}: left out: {error}", file=sys.stderr)
+                    continue
+                print(f"  round {number + 1}, {key}: {_in_words(run)}", file=sys.stderr)
+                _add(run, row)
+                if vectors.exists():
+                    row["difference"] = _difference(np.load(vectors), plain, row["pooling"])
+                    vectors.unlink()
     return {
         "encoder": encoder.name,
         "kind": kind,
@@ -136,6 +155,23 @@ def compare(
         "longest": max(tokens),
         "rows": list(rows.values()),
     }
+
+
+def _in_words(run: dict[str, Any]) -> str:
+    if "seconds" in run:
+        return f"{run['seconds']:.2f} s"
+    return f"one text {run['median_ms']:.2f} ms, p99 {run['p99_ms']:.2f} ms"
+
+
+def _add(run: dict[str, Any], row: dict[str, Any]) -> None:
+    """Add a measurement to its library's row."""
+    if "median_ms" in run:
+        row["one_text"].append(run)
+        return
+    row["seconds"].append(run["seconds"])
+    row["result_mb"] = run["result_mb"]
+    if run["peak_mb"] is not None:
+        row["peak_mb"] = max(run["peak_mb"], row.get("peak_mb", 0))
 
 
 def _turns(rounds: int, keys: list[str]) -> Iterator[tuple[int, str]]:
@@ -152,32 +188,52 @@ def _difference(vectors: np.ndarray, plain: np.ndarray, pooling: str) -> float:
 def _plain_vectors(request: dict[str, Any], target: Path) -> np.ndarray:
     worker = Worker(sys.executable, request | {"way": "plain"})
     try:
-        worker.ask(str(target))
+        worker.ask(json.dumps({"measure": "throughput", "vectors": str(target)}))
     finally:
         worker.close()
     return np.load(target)
 
 
 def _python(key: str, options: Any) -> str:
-    return str(options.onnx_python) if WAYS[key].environment == "onnx" else sys.executable
+    environment = WAYS[key].environment
+    return sys.executable if environment == "bench" else str(_pythons(options)[environment])
+
+
+def _pythons(options: Any) -> dict[str, Path]:
+    return {name: getattr(options, f"{name}_python") for name in EXPORTERS}
 
 
 def _export(encoder: EncoderFolder, options: Any) -> dict[str, str]:
     """Export the graphs that some libraries need; return which cannot run, and why."""
-    needy = [key for key in options.ways if WAYS[key].needs_export]
-    if not needy:
-        return {}
-    problem = None
-    if not options.onnx_python.is_file():
-        problem = f"{options.onnx_python} does not exist (make bench creates it)"
-    else:
-        try:
-            Worker(str(options.onnx_python), {"export": str(encoder.folder)}).close()
-        except WorkerError as error:
-            problem = f"the export failed: {error}"
-    if problem is None and not Path(exported(str(encoder.folder))).is_dir():
-        problem = "the export wrote nothing"
-    return dict.fromkeys(needy, problem) if problem else {}
+    needed = {name: [key for key in options.ways if WAYS[key].export == name] for name in EXPORTERS}
+    calibration = encoder.folder.parent / "calibration.json"
+    unavailable = {}
+    for name, python in _pythons(options).items():
+        problem = None
+        target = Path(exported(str(encoder.folder), name))
+        if not needed[name] or target.is_dir():
+            continue
+        if not python.is_file():
+            problem = f"{python} does not exist (make bench creates it)"
+        else:
+            # Texts of the same training set that are not measured.
+            texts, _ = make_texts("sentences", options.sentences + N_CALIBRATION)
+            calibration.write_text(json.dumps(texts[-N_CALIBRATION:]), encoding="utf-8")
+            request = {
+                "folder": str(encoder.folder),
+                "backend": name,
+                "calibration": str(calibration),
+            }
+            try:
+                Worker(str(python), {"export": request}).close()
+            except WorkerError as error:
+                problem = f"the export failed: {error}"
+            else:
+                if not target.is_dir():
+                    problem = "the export wrote nothing"
+        if problem:
+            unavailable |= dict.fromkeys(needed[name], problem)
+    return unavailable
 
 
 def _parser() -> Parser:
@@ -209,6 +265,20 @@ def _parser() -> Parser:
     parser.add_argument("--reviews", type=positive, default=200, help="how many (default: 200)")
     parser.add_argument("--rounds", type=positive, default=5, help="default: 5")
     parser.add_argument(
+        "--measure",
+        type=_known(MEASURES),
+        default=list(MEASURES),
+        metavar="NAMES",
+        help=f"of {','.join(MEASURES)} (default: both)",
+    )
+    parser.add_argument(
+        "--calls",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="calls of one text per round (default: 200)",
+    )
+    parser.add_argument(
         "--check",
         type=positive,
         default=1000,
@@ -223,12 +293,20 @@ def _parser() -> Parser:
         help="for table, raw figures and plot (default: results beside this script)",
     )
     parser.add_argument(
-        "--onnx-python",
+        "--work",
         type=Path,
-        default=ONNX_PYTHON,
-        metavar="FILE",
-        help="the Python with sentence-transformers' ONNX backend (default: .venv-bench-onnx's)",
+        metavar="FOLDER",
+        help="where encoders and graphs are kept for later runs (default: a temporary folder)",
     )
+    for name, python in PYTHONS.items():
+        parser.add_argument(
+            f"--{name}-python",
+            type=Path,
+            default=python,
+            metavar="FILE",
+            help=f"the Python with sentence-transformers' {name} backend "
+            f"(default: .venv-bench-{name}'s)",
+        )
     return parser
 
 

@@ -53,11 +53,15 @@ def make_encoder(name: str, work: Path) -> EncoderFolder:
     packaged = find_encoder(PACKAGED_ENCODER) if name in ENCODERS else None
     source = packaged or find_encoder(name)
     target = work / Path(name).name
+    if target.resolve() == Path(source.folder).resolve():
+        raise InputError(f"{target}: is the encoder itself; another folder for its copy.")
     if name == "distilbert":
-        _write_distilbert(target, source.folder)
+        if not target.exists():
+            _write_distilbert(target, source.folder)
         pooling, max_length = "cls", MAX_LENGTH
     else:
-        shutil.copytree(source.folder, target)
+        if not target.exists():
+            shutil.copytree(source.folder, target)
         pooling = (source.fetch_declared_pooling() or ("cls",))[0]
         max_length = min(MAX_LENGTH, source.max_length)
     if pooling not in ("cls", "mean"):

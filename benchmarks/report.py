@@ -41,6 +41,8 @@ COLUMNS = (
     "texts/s",
     "× sentence-transformers, torch",
     "× tutorial",
+    "one text: median ms",
+    "p99 ms",
     "largest difference",
     "peak MB",
     "of it above model and result",
@@ -70,13 +72,14 @@ def machine() -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], stem: Path) -> str:
-    """Write `stem`.json (raw), .md (table) and .png (plot); return the table."""
+    """Write `stem`.json (raw), .md (table), .png (plot of the speeds); return the table."""
     table = to_markdown(report)
     write_figures(report, stem.with_suffix(".json"))
     with writing(stem.with_suffix(".md")) as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
-    with writing(stem.with_suffix(".png")) as temporary:
-        _plot(report, temporary)
+    if any(_median(row) for c in report["comparisons"] for row in c["rows"]):
+        with writing(stem.with_suffix(".png")) as temporary:
+            _plot(report, temporary)
     return table
 
 
@@ -124,20 +127,26 @@ def _table(comparison: dict[str, Any]) -> list[str]:
     ]
     medians = {row["key"]: _median(row) for row in c["rows"]}
     for row in c["rows"]:
-        median = medians[row["key"]]
-        if median is None:
+        if "left_out" in row:
             continue
-        peak, above = row.get("peak_mb"), None
+        median = medians[row["key"]]
+        peak, above, difference = row.get("peak_mb"), None, row.get("difference")
         if peak is not None:
             above = peak - row["resident_mb"] - row["result_mb"]
-        cells = [
-            row["title"],
-            row["pooling"],
-            f"{median:.3g} ({min(row['seconds']):.3g}, {max(row['seconds']):.3g})",
-            f"{c['n_texts'] / median:,.0f}",
-            _ratio(medians.get(SENTENCE_TRANSFORMERS), median),
-            _ratio(medians.get(TUTORIAL), median),
-            f"{row['difference']:.1e}",
+        cells = [row["title"], row["pooling"]]
+        if median is None:
+            cells += [""] * 4
+        else:
+            cells += [
+                f"{median:.3g} ({min(row['seconds']):.3g}, {max(row['seconds']):.3g})",
+                f"{c['n_texts'] / median:,.0f}",
+                _ratio(medians.get(SENTENCE_TRANSFORMERS), median),
+                _ratio(medians.get(TUTORIAL), median),
+            ]
+        cells += [
+            _one_text(row, "median_ms"),
+            _one_text(row, "p99_ms"),
+            "" if difference is None else f"{difference:.1e}",
             _number(peak),
             _number(above),
         ]
@@ -155,7 +164,7 @@ def _plot(report: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    comparisons = report["comparisons"]
+    comparisons = [c for c in report["comparisons"] if any(map(_median, c["rows"]))]
     n_rows = [sum(_median(row) is not None for row in c["rows"]) for c in comparisons]
     figure, panels = plt.subplots(
         len(comparisons),
@@ -200,6 +209,12 @@ def _median(row: dict[str, Any]) -> float | None:
     if "left_out" in row or not row["seconds"]:
         return None
     return float(statistics.median(row["seconds"]))
+
+
+def _one_text(row: dict[str, Any], name: str) -> str:
+    """Return the median over the rounds."""
+    values = [run[name] for run in row.get("one_text", ())]
+    return f"{statistics.median(values):.1f}" if values else ""
 
 
 def _ratio(reference: float | None, median: float) -> str:

@@ -39,8 +39,8 @@ class Way:
     title: str
     load: Callable[..., Encode]
     pooling: str | None = None  # None: as the encoder declares
-    environment: str = "bench"  # or "onnx", the one with sentence-transformers' ONNX backend
-    needs_export: bool = False
+    environment: str = "bench"  # or one of `EXPORTERS`
+    export: str | None = None  # the environment of `EXPORTERS` that makes its graph
     parameters: dict[str, Any] = field(default_factory=dict)  # passed to `load`
 
 
@@ -104,25 +104,33 @@ def load_pipeline(job: Job) -> Encode:
     return encode
 
 
-def load_sentence_transformers(job: Job, graph: str | None = None) -> Encode:
-    """Load sentence-transformers on torch, or on one of the graphs that `worker.export` writes."""
+def load_sentence_transformers(
+    job: Job, backend: str = "torch", graph: str | None = None, **options: Any
+) -> Encode:
+    """Load sentence-transformers on torch, or on one of the graphs that `exports.py` writes."""
     from sentence_transformers import SentenceTransformer
 
-    if graph is None:
-        model = SentenceTransformer(job.folder, device="cpu")
-    else:
-        model = SentenceTransformer(
-            exported(job.folder),
-            device="cpu",
-            backend="onnx",
-            model_kwargs={"file_name": graph, "provider": "CPUExecutionProvider"},
-        )
+    folder = job.folder
+    if graph is not None:
+        folder, options = exported(folder, backend), options | {"file_name": graph}
+    model = SentenceTransformer(folder, device="cpu", backend=backend, model_kwargs=options)
     model.max_seq_length = job.max_length
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         return model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
 
     return encode
+
+
+def load_compiled(job: Job) -> Encode:
+    """Load sentence-transformers on torch, with the encoder compiled for all lengths at once."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(job.folder, device="cpu")
+    model.max_seq_length = job.max_length
+    model[0].auto_model = torch.compile(model[0].auto_model, dynamic=True)
+    return lambda texts: model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
 
 
 def load_skrub(job: Job) -> Encode:
@@ -161,7 +169,7 @@ def load_fastembed(job: Job) -> Encode:
         dim=_width(job.folder),
         model_file=FLOAT32_GRAPH,
     )
-    model = TextEmbedding("local/encoder", specific_model_path=exported(job.folder))
+    model = TextEmbedding("local/encoder", specific_model_path=exported(job.folder, "onnx"))
     return lambda texts: np.stack(list(model.embed(list(texts), batch_size=BATCH)))
 
 
@@ -186,11 +194,26 @@ def load_ours_warm(job: Job, **parameters: Any) -> Encode:
 
 FLOAT32_GRAPH = "onnx/model.onnx"
 INT8_GRAPH = "onnx/model_qint8_avx512_vnni.onnx"
+OPENVINO_GRAPH = "openvino/openvino_model.xml"
+OPENVINO_INT8_GRAPH = "openvino/openvino_model_qint8_quantized.xml"
+
+# The environments with sentence-transformers' other backends, named for the backend.
+EXPORTERS = ("onnx", "openvino")
 
 
-def exported(folder: str) -> str:
-    """Return the folder of an encoder's exported graphs."""
-    return f"{folder}-onnx"
+def exported(folder: str, backend: str) -> str:
+    """Return the folder of an encoder's graphs for one of sentence-transformers' backends."""
+    return f"{folder}-{backend}"
+
+
+def _graph(title: str, backend: str, graph: str, **options: Any) -> Way:
+    return Way(
+        f"sentence-transformers, {title}",
+        load_sentence_transformers,
+        environment=backend,
+        export=backend,
+        parameters={"backend": backend, "graph": graph} | options,
+    )
 
 
 # The two references of the relative speeds.
@@ -201,23 +224,25 @@ RIVALS = {
     TUTORIAL: Way("the tutorial: all padded, one batch", load_tutorial, pooling="cls"),
     "pipeline": Way('transformers pipeline("feature-extraction")', load_pipeline, pooling="cls"),
     SENTENCE_TRANSFORMERS: Way("sentence-transformers, torch", load_sentence_transformers),
-    "st-onnx": Way(
-        "sentence-transformers, ONNX float32",
+    "st-compile": Way("sentence-transformers, torch.compile", load_compiled),
+    "st-bfloat16": Way(
+        "sentence-transformers, torch bfloat16",
         load_sentence_transformers,
-        environment="onnx",
-        needs_export=True,
-        parameters={"graph": FLOAT32_GRAPH},
+        parameters={"dtype": "bfloat16"},
     ),
-    "st-onnx-int8": Way(
-        "sentence-transformers, ONNX int8",
-        load_sentence_transformers,
-        environment="onnx",
-        needs_export=True,
-        parameters={"graph": INT8_GRAPH},
+    "st-onnx": _graph("ONNX float32", "onnx", FLOAT32_GRAPH, provider="CPUExecutionProvider"),
+    "st-onnx-int8": _graph("ONNX int8", "onnx", INT8_GRAPH, provider="CPUExecutionProvider"),
+    "st-openvino": _graph("OpenVINO", "openvino", OPENVINO_GRAPH),
+    "st-openvino-f32": _graph(
+        "OpenVINO float32",
+        "openvino",
+        OPENVINO_GRAPH,
+        ov_config={"INFERENCE_PRECISION_HINT": "f32"},
     ),
+    "st-openvino-int8": _graph("OpenVINO static int8", "openvino", OPENVINO_INT8_GRAPH),
     "skrub": Way("skrub LLMEncoder", load_skrub),
     "embetter": Way("embetter SentenceEncoder", load_embetter),
-    "fastembed": Way("fastembed, ONNX float32", load_fastembed, needs_export=True),
+    "fastembed": Way("fastembed, ONNX float32", load_fastembed, export="onnx"),
 }
 
 # The part of the name after "ours-", and the vectorizer's parameters. Without `pooling`, the

@@ -1,7 +1,8 @@
 """Run one library in a process of its own, for `bench.py`.
 
-The first line on stdin is the job, as JSON. Each further line requests one timed run; it contains
-the path for the vectors (a `.npy`), or nothing. Each line is answered by one line of JSON.
+Each line on stdin and each answer is one line of JSON. The first line is the job. Each further line
+requests one measurement: `{"measure": "throughput", "vectors": FILE}`, where the file (a `.npy`) or
+null receives the vectors, or `{"measure": "one-text", "calls": N}`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import exports
 import numpy as np
 import ways
 
@@ -30,6 +32,8 @@ PACKAGES = (
     "sentence-transformers",
     "optimum-onnx",
     "onnxruntime",
+    "optimum-intel",
+    "nncf",
     "openvino",
     "skrub",
     "embetter",
@@ -49,7 +53,7 @@ def main() -> None:
 
     request = json.loads(sys.stdin.readline())
     if "export" in request:
-        export(request["export"])
+        exports.export(**request["export"])
         answer(exported=True)
         return
     texts = json.loads(Path(request["texts"]).read_text(encoding="utf-8"))
@@ -63,32 +67,40 @@ def main() -> None:
     resident = memory_mb("VmRSS")
     answer(load_seconds=seconds, resident_mb=resident, versions=versions())
     for line in sys.stdin:
-        forget_peak()
+        asked = json.loads(line)
+        if asked["measure"] == "one-text":
+            answer(**time_one_text(encode, texts, asked["calls"]))
+        else:
+            answer(**time_all(encode, texts, asked["vectors"]))
+
+
+def time_all(encode: ways.Encode, texts: list[str], target: str | None) -> dict[str, Any]:
+    """Encode all texts once; return the seconds and the memory, and save the vectors."""
+    forget_peak()
+    start = time.perf_counter()
+    vectors = encode(texts)
+    seconds = time.perf_counter() - start
+    peak = memory_mb("VmHWM")
+    if target:
+        np.save(target, vectors)
+    result_mb = vectors.nbytes / 1e6
+    del vectors
+    gc.collect()
+    return {"seconds": seconds, "peak_mb": peak, "result_mb": result_mb}
+
+
+def time_one_text(encode: ways.Encode, texts: list[str], calls: int) -> dict[str, Any]:
+    """Encode texts one a call, each once before; return the calls' median and p99."""
+    asked = [texts[i % len(texts)] for i in range(calls)]
+    for text in asked:
+        encode([text])
+    seconds = []
+    for text in asked:
         start = time.perf_counter()
-        vectors = encode(texts)
-        seconds = time.perf_counter() - start
-        peak = memory_mb("VmHWM")
-        if line.strip():
-            np.save(line.strip(), vectors)
-        result_mb = vectors.nbytes / 1e6
-        del vectors
-        gc.collect()
-        answer(seconds=seconds, peak_mb=peak, result_mb=result_mb)
-
-
-def export(folder: str) -> None:
-    """Export the graphs of sentence-transformers' ONNX backend, float32 and int8."""
-    from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
-
-    model = SentenceTransformer(
-        folder,
-        device="cpu",
-        backend="onnx",
-        model_kwargs={"export": True, "provider": "CPUExecutionProvider"},
-    )
-    target = ways.exported(folder)
-    model.save_pretrained(target)
-    export_dynamic_quantized_onnx_model(model, "avx512_vnni", target)
+        encode([text])
+        seconds.append(time.perf_counter() - start)
+    median, p99 = 1000 * np.quantile(seconds, [0.5, 0.99])
+    return {"median_ms": float(median), "p99_ms": float(p99)}
 
 
 def versions() -> dict[str, str]:
