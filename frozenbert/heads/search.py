@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
@@ -438,6 +437,8 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             for name in tables[0]
             if name != "params"
         }
+        from scipy.stats import rankdata  # takes a while to import
+
         scores = np.nan_to_num(self.cv_results_["mean_test_score"], nan=-np.inf)
         self.cv_results_["rank_test_score"] = rankdata(-scores, method="min").astype(np.int32)
         self.cv_results_["params"] = [params for table in tables for params in table["params"]]

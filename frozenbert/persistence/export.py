@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 from sklearn.base import BaseEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 
 from ..embed import DistilBertVectorizer
 from ..encoders.encoder import Encoder
@@ -110,6 +112,7 @@ def export_model(
     encoder = embed._encoder()
     assert isinstance(encoder, Encoder)  # the model is no export
     head = portable_copy(model)
+    head = _without_searches(head)
     predict_from_arrays(head)
     for part in vectorizers_in(head):
         part._prepare_to_export()
@@ -134,6 +137,18 @@ def export_model(
             raise
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
     return out
+
+
+def _without_searches(model: BaseEstimator) -> BaseEstimator:
+    """Replace a search for parameters, as a step or the whole model, by the best estimator.
+
+    Its scores are no part of a prediction, and its code need not be imported.
+    """
+    if isinstance(model, BaseSearchCV):
+        return _without_searches(model.best_estimator_)
+    if isinstance(model, Pipeline):
+        model.steps = [(name, _without_searches(step)) for name, step in model.steps]
+    return model
 
 
 def _check_target(out: Path) -> None:

@@ -6,12 +6,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import joblib
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..reports.sidecar import read_sidecar
@@ -20,6 +15,9 @@ from ..utils.files import sha256_of_file, writing
 from .portable import portable_copy, portable_parts
 from .runtime import HEAD, RUNTIME, load_export
 from .safe_form import EARLIER, LIMITS, PAIR, load_safe_form, of_earlier_layout, safe_form
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 __all__ = [
     "MODEL",
@@ -75,6 +73,8 @@ def save_model(model: BaseEstimator, path: str | os.PathLike[str]) -> Path:
     >>> load_model(folder).predict(["another text"]).tolist()
     ['label']
     """
+    import joblib
+
     path = Path(path)
     beside = path.with_suffix(SAFE)
     if beside == path:
@@ -148,6 +148,9 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if folder := _export_of(path):
         return load_export(folder)
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
     if path.is_dir():
         path = safest(path)
     if not path.is_file():
@@ -176,6 +179,8 @@ def _export_of(path: Path) -> Path | None:
 
 
 def _load(path: Path) -> Any:
+    import joblib
+
     try:
         if path.suffix != SAFE:
             return joblib.load(path)

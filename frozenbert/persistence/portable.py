@@ -7,14 +7,16 @@ import functools
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 __all__ = ["portable_copy", "portable_parts"]
 
-Model = TypeVar("Model", bound=BaseEstimator)
+Model = TypeVar("Model", bound="BaseEstimator")
 
 
 class Portable(Protocol):

@@ -12,20 +12,25 @@ import io
 import json
 import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
+import lazy_loader
 
-from ..embed import DistilBertVectorizer
 from ..encoders.exported import ExportedFiles, load_exported
+from ..encoders.threads import usable_cores
 from ..errors import InputError
 from ..utils.console import first_line
+from ..utils.extras import require
 from .portable import portable_parts
 from .safe_form import load_safe_form
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from ..embed import DistilBertVectorizer
 
 __all__ = [
     "FORMAT",
@@ -57,7 +62,10 @@ LIMITS = {
 
 
 def load_export(folder: Path) -> BaseEstimator:
-    """Load an exported model; its encoder is read, and compiled for the first text.
+    """Load an exported model, and compile its encoder.
+
+    The encoder's files are compared with their hashes and compiled on another thread, while
+    scikit-learn is imported.
 
     Parameters
     ----------
@@ -72,20 +80,48 @@ def load_export(folder: Path) -> BaseEstimator:
         If OpenVINO is not installed.
     """
     facts = _read_facts(folder)
-    for name, content in facts.files.items():
-        if _sha256(folder / name) != content.sha256:
-            raise _damaged(folder, f"{name} is not the file that was written (its SHA-256 differs)")
-    model = _load_head(folder / HEAD)
     files = _encoder_files(folder, facts)
+    require("openvino", purpose="an export")
+    with ThreadPoolExecutor(1) as beside:
+        checked = beside.submit(_check_hashes, folder, facts)
+        compiled = beside.submit(_compile, files, checked)
+        _import_estimators()
+        checked.result()  # raises an error
+        model = _load_head(folder / HEAD)
+        compiled.result()
     vectorizers = vectorizers_in(model)
     for embed in vectorizers:
         found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision)
         if found != (files.content_hash, files.pooling, files.layers, files.precision):
             raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
-    load_exported(files)
     for embed in vectorizers:
         embed._use_exported(files)
     return model
+
+
+def _check_hashes(folder: Path, facts: _Facts) -> None:
+    for name, content in facts.files.items():
+        with open(folder / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != content.sha256:
+                raise _damaged(
+                    folder, f"{name} is not the file that was written (its SHA-256 differs)"
+                )
+
+
+def _compile(files: ExportedFiles, checked: Future[None]) -> None:
+    """Compile the graph for the number of cores that a vectorizer uses by default."""
+    if checked.exception() is None:
+        encoder = load_exported(files)
+        encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
+
+
+def _import_estimators() -> None:
+    """Import what nearly every model has."""
+    # scikit-learn imports it, and hardly ever uses it to predict: a third of a second.
+    lazy_loader.load("scipy.stats", suppress_warning=True)
+    from sklearn import linear_model, pipeline, preprocessing  # noqa: F401
+
+    from .. import embed  # noqa: F401
 
 
 def is_export(folder: Path) -> bool:
@@ -99,6 +135,8 @@ def is_export(folder: Path) -> bool:
 
 def vectorizers_in(model: BaseEstimator) -> list[DistilBertVectorizer]:
     """Return the fitted vectorizers in a model, at any depth."""
+    from ..embed import DistilBertVectorizer
+
     parts = portable_parts(model)
     return [
         part
@@ -184,11 +222,6 @@ def _damaged(folder: Path, problem: str) -> InputError:
     )
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _encoder_files(folder: Path, facts: _Facts) -> ExportedFiles:
     with _damage(folder):
         encoder = facts.encoder
@@ -207,6 +240,9 @@ def _encoder_files(folder: Path, facts: _Facts) -> ExportedFiles:
 
 
 def _load_head(path: Path) -> BaseEstimator:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
     try:
         model = load_safe_form(path, io.BytesIO(path.read_bytes()))
         check_is_fitted(model)

@@ -71,9 +71,9 @@ def find_columns(
     names = list(table.columns)
     label_columns = _as_tuple(label_column)
     if text_column is not None:
-        table.column(text_column, "text_column")
+        table.check_name(text_column, "text_column")
     for name in label_columns:
-        table.column(name, "label_column")
+        table.check_name(name, "label_column")
     if len(set(label_columns)) < len(label_columns):
         raise InputError(
             f"{table.path}: a column of labels is named twice.", parameter="label_column"

@@ -159,7 +159,7 @@ class Table:
         InputError
             If the table has no column of that name, or a value is out of range.
         """
-        self._check_name(name, parameter)
+        self.check_name(name, parameter)
         cells: Any = self.columns[name]
         try:
             return cells if isinstance(cells, list) else cells.tolist()
@@ -182,10 +182,11 @@ class Table:
         InputError
             If the table has no column of that name.
         """
-        self._check_name(name, parameter)
+        self.check_name(name, parameter)
         return self.frame[name]
 
-    def _check_name(self, name: str, parameter: str | None) -> None:
+    def check_name(self, name: str, parameter: str | None = None) -> None:
+        """Raise `InputError` if the table has no column of that name."""
         if name not in self.columns:
             raise InputError(
                 f"{self.path}: there is no column {quoted(name)}; {list_columns(self)}.",

@@ -115,7 +115,7 @@ def _write_delimited(
         others = re.compile(f"[{''.join(set(CANDIDATES) - {delimiter})}]")
         looks_alike = itertools.chain(names, texts if len(names) == 1 else [])
         quote_all = quote_all or _any_matches(others, looks_alike) or is_declaration(names[0])
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
     with io.TextIOWrapper(file, "utf-8", newline="") as text:
         _write_rows(text, [names, *zip(*cells, strict=True)], delimiter, quoting)
 
@@ -141,13 +141,13 @@ def delimited_rows(
     """
     text = io.StringIO(newline="")
     rows = zip(*map(_printable, columns.values()), strict=True)
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_NONNUMERIC
+    quoting: Literal[1, 2] = csv.QUOTE_ALL if quote_all else csv.QUOTE_NONNUMERIC
     _write_rows(text, [*([list(columns)] if header else []), *rows], delimiter, quoting)
     return text.getvalue()
 
 
 def _write_rows(
-    file: TextIO, rows: Iterable[Sequence[object]], delimiter: str, quoting: int
+    file: TextIO, rows: Iterable[Sequence[object]], delimiter: str, quoting: Literal[0, 1, 2]
 ) -> None:
     csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows(rows)
 
