@@ -22,7 +22,7 @@ from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
 from .reports.agreement import agrees, measure_trial
-from .utils.console import progress_bar
+from .utils.console import progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
@@ -562,19 +562,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             As by `transform`.
         """
         if hasattr(self, "_stored"):
-            loaded = self._loaded = self._in_process()
+            loaded = self._in_process()
             if loaded.encoder is None:
                 loaded.encoder = Encoder.from_arrays(self._stored, choose_device(self._device()))
             return loaded.encoder
-        revision = self.revision
-        if revision is None and self.model_name == self.encoder_name_:
-            revision = self.encoder_revision_
-        try:
-            files = self._find(revision, hub=self.encoder_source_ == "hub")
-        except EncoderNotFoundError as error:
-            raise type(error)(
-                f"{error} (Fitted with {self.encoder_name_!r}, content {self.encoder_hash_[:12]}.)"
-            ) from error
+        files = self._fitted_files()
         if files.content_hash != self.encoder_hash_:
             raise EncoderMismatchError(
                 f"encoder {self.model_name!r} at {files.folder} has the content "
@@ -584,15 +576,47 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             )
         return load_encoder(files, self._device())
 
+    def _fitted_files(self) -> EncoderFiles:
+        """Find the encoder that was fitted with; again only if the place or a file changed."""
+        revision = self.revision
+        if revision is None and self.model_name == self.encoder_name_:
+            revision = self.encoder_revision_
+        # What the place depends on.
+        place = (
+            self.model_name,
+            revision,
+            self.local_files_only,
+            getattr(self, "_beside", None),
+            os.environ.get("FROZENBERT_ENCODERS"),
+            os.getcwd(),
+        )
+        process = self._in_process()
+        if process.found is not None:
+            former, stamp, files = process.found
+            if former == place and stamp == files.stamp():
+                return files
+        try:
+            files = self._find(revision, hub=self.encoder_source_ == "hub")
+        except EncoderNotFoundError as error:
+            raise type(error)(
+                f"{error} (Fitted with {self.encoder_name_!r}, content {self.encoder_hash_[:12]}.)"
+            ) from error
+        process.found = (place, files.stamp(), files)
+        return files
+
     def _in_process(self) -> _InProcess:
-        return getattr(self, "_loaded", None) or _InProcess()
+        if not hasattr(self, "_loaded"):
+            self._loaded = _InProcess()
+        return self._loaded
 
     def _device(self) -> str | None:
         """Return the device asked for; None lets torch choose."""
         by_openvino = self.precision_ == "int8" or self.backend == "openvino"
         return "cpu" if self.device is None and by_openvino else self.device
 
-    def _bar(self, total: int) -> contextlib.AbstractContextManager[tqdm]:
+    def _bar(self, total: int) -> contextlib.AbstractContextManager[tqdm | None]:
+        if not shows_bar(self.progress):
+            return contextlib.nullcontext()
         return progress_bar(self.progress, total)
 
     def _reading(self) -> Reading:
@@ -617,7 +641,10 @@ class _InProcess:
         its texts too.
     encoder : Encoder or None
         Rebuilt from the arrays that a pickle contained.
+    found : tuple or None
+        What the place of the encoder's files depends on, their stamp, and the files.
     """
 
     stores_all: bool = False
     encoder: Encoder | None = None
+    found: tuple[tuple[object, ...], tuple[object, ...], EncoderFiles] | None = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import joblib
 
-from ..encoders.encoder import usable_cores
+from ..encoders.threads import usable_cores
 from ..errors import InputError, TruncationWarning
 from .stream import EmbedResult, ReadOptions, embed_partition
 

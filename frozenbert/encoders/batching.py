@@ -1,20 +1,17 @@
-"""Cut long texts into pieces, plan batches of texts, and compute batches in parallel."""
+"""Cut long texts into pieces, and plan batches of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["LONG_TEXT", "fit_in", "in_streams", "of_one_length", "plan_batches"]
-
-Batch = TypeVar("Batch")
-Result = TypeVar("Result")
+__all__ = ["LADDER", "LONG_TEXT", "PADDING", "fit_in", "of_one_length", "pad", "plan_batches"]
 
 LONG_TEXT = ("truncate", "head_tail", "windows")
+PADDING = -1  # no token has this id
+LADDER = "16"  # names the lengths of `pad`: change it with them
 
 
 def fit_in(
@@ -110,6 +107,31 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     return [np.concatenate(parts) for parts in batches if sum(map(len, parts))]
 
 
+def pad(ids: np.ndarray, longest: int) -> np.ndarray:
+    """Fill a piece with `PADDING` up to the next length of a fixed ladder.
+
+    The length depends on the piece alone, so its vector does, too. A compiled graph keeps the
+    kernels of each length that it has seen, and the ladder makes them few.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray, shape (n_tokens,)
+    longest : int
+        Most tokens of a piece; no piece is padded beyond it.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_padded,)
+
+    Examples
+    --------
+    >>> [len(pad(np.ones(n), longest=200)) for n in (3, 16, 17, 195)]
+    [16, 16, 32, 200]
+    """
+    n_padding = max(0, min(-(-len(ids) // 16) * 16, longest) - len(ids))
+    return np.pad(ids, (0, n_padding), constant_values=PADDING) if n_padding else ids
+
+
 def of_one_length(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Stack neighbours of one length into arrays.
 
@@ -127,57 +149,3 @@ def of_one_length(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     [(1, 5), (2, 2)]
     """
     return [np.stack(list(group)).astype(np.int64) for _, group in groupby(ids, key=len)]
-
-
-def in_streams(
-    compute: Callable[[Batch], Result],
-    batches: Iterable[Batch | None],
-    n_streams: int,
-    prepare: Callable[[], None],
-) -> Generator[list[tuple[Batch, Result]], None, None]:
-    """Compute batches in parallel threads.
-
-    On a CPU, several streams of one thread each are faster than one stream of several threads,
-    which wait for each other after each matrix product.
-
-    Parameters
-    ----------
-    compute : callable
-        Function from a batch to its result.
-    batches : iterable
-        The next batch is drawn when a stream is about to become free. A None in `batches`
-        is a barrier: all batches drawn so far are finished and yielded before the next one
-        is drawn.
-    n_streams : int
-        Number of threads.
-    prepare : callable
-        Called once in each thread.
-
-    Yields
-    ------
-    list of (batch, result)
-        Batches finished since the last item, in arbitrary order.
-
-    Examples
-    --------
-    >>> items = in_streams(lambda batch: 2 * batch, [1, 2, 3], n_streams=2, prepare=lambda: None)
-    >>> sorted(result for finished in items for _, result in finished)
-    [2, 4, 6]
-    """
-    running: dict[Future[Result], Batch] = {}
-    pool = ThreadPoolExecutor(n_streams, initializer=prepare)
-
-    def finished(at_most: int) -> Generator[list[tuple[Batch, Result]], None, None]:
-        while len(running) > at_most:
-            done = wait(running, return_when=FIRST_COMPLETED).done
-            yield [(running.pop(future), future.result()) for future in done]
-
-    try:
-        for batch in batches:
-            if batch is not None:
-                running[pool.submit(compute, batch)] = batch
-            # One more batch than streams, so that no stream waits for the caller.
-            yield from finished(n_streams if batch is not None else 0)
-        yield from finished(0)
-    finally:
-        pool.shutdown(cancel_futures=True)

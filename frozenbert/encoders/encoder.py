@@ -9,13 +9,18 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-import joblib
 import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
 from ..utils.console import first_line
-from .batching import of_one_length
-from .packed import can_be_packed, hidden_states, last_layer_of_first_position, unpack
+from .batching import PADDING, of_one_length
+from .packed import (
+    MASKED_SCORE,
+    can_be_packed,
+    hidden_states,
+    last_layer_of_first_position,
+    unpack,
+)
 from .sources import EncoderFiles, quiet_transformers
 from .tokenizing import TextTokenizer, load_tokenizer
 
@@ -29,8 +34,6 @@ __all__ = [
     "EncoderArrays",
     "choose_device",
     "load_encoder",
-    "set_threads",
-    "usable_cores",
 ]
 
 
@@ -67,7 +70,7 @@ class Encoder:
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer
         self.device = device
-        self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...]], Module] = {}
+        self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...], bool], Module] = {}
 
     def encode(
         self,
@@ -119,16 +122,20 @@ class Encoder:
         )
         return np.concatenate(list(halves))
 
-    def pooled(self, pooling: tuple[str, ...], layers: tuple[int, ...]) -> Module:
+    def pooled(
+        self, pooling: tuple[str, ...], layers: tuple[int, ...], padded: bool = False
+    ) -> Module:
         """Return a torch module from token ids to vectors; it shares the model's weights.
 
-        Its inputs are tensors of shape (n_rows, n_tokens), one for each length. It computes no
+        Its inputs are tensors of shape (n_rows, n_tokens), one for each length. With `padded`
+        it has one input, in which `PADDING` fills the ends of short texts. It computes no
         layer above the highest in `layers`. If only the last layer's [CLS] vector is asked
         for, it computes the last layer for the first position alone.
         """
-        key = (pooling, layers)
+        key = (pooling, layers, padded)
         if key not in self._pooled:
-            self._pooled[key] = _make_pooled(self.model, pooling, layers)
+            pad_token_id = self.tokenizer.pad_token_id if padded else None
+            self._pooled[key] = _make_pooled(self.model, pooling, layers, pad_token_id)
         return self._pooled[key]
 
     @property
@@ -263,7 +270,10 @@ def _has_decoder(model: PreTrainedModel) -> bool:
 
 
 def _make_pooled(
-    model: PreTrainedModel, pooling: tuple[str, ...], layers: tuple[int, ...]
+    model: PreTrainedModel,
+    pooling: tuple[str, ...],
+    layers: tuple[int, ...],
+    pad_token_id: int | None,
 ) -> Module:
     import torch
 
@@ -275,28 +285,46 @@ def _make_pooled(
             self.model = model
 
         def forward(self, *groups: Tensor) -> Tensor:
+            mask = None
+            if pad_token_id is not None:
+                (ids,) = groups
+                mask = ids != PADDING
+                # Some families count positions by the ids that are not the padding id.
+                groups = (torch.where(mask, ids, pad_token_id),)
             if not can_be_packed(model):
-                states = self.unpacked_states(groups)
-            elif pooling == ("cls",) and layers == (n_layers,):
-                *_, below = hidden_states(model, groups, n_layers - 1)
-                return last_layer_of_first_position(model, below, groups)
+                states = self.unpacked_states(groups, mask)
             else:
-                computed = enumerate(hidden_states(model, groups, top))
-                states = {i: unpack(packed, groups) for i, packed in computed if i in layers}
+                states = self.packed_states(groups, mask)
             columns = [
-                torch.cat([POOL[how](group.float()) for group in states[layer]])
+                torch.cat([POOL[how](group.float(), mask) for group in states[layer]])
                 for layer in layers
                 for how in pooling
             ]
             return torch.cat(columns, dim=1)
 
-        def unpacked_states(self, groups: tuple[Tensor, ...]) -> dict[int, list[Tensor]]:
+        def packed_states(
+            self, groups: tuple[Tensor, ...], mask: Tensor | None
+        ) -> dict[int, list[Tensor]]:
+            """Return each layer's output for each group; of [CLS] alone if that is enough."""
+            bias = None
+            if mask is not None:
+                bias = torch.where(mask, 0.0, MASKED_SCORE)[:, None, None]
+            if pooling == ("cls",) and layers == (n_layers,):
+                *_, below = hidden_states(model, groups, n_layers - 1, bias)
+                first = last_layer_of_first_position(model, below, groups, bias)
+                return {n_layers: [first[:, None]]}
+            computed = enumerate(hidden_states(model, groups, top, bias))
+            return {i: unpack(packed, groups) for i, packed in computed if i in layers}
+
+        def unpacked_states(
+            self, groups: tuple[Tensor, ...], mask: Tensor | None
+        ) -> dict[int, list[Tensor]]:
             """Return each layer's output for each group, computed by the model itself."""
             outputs = [
                 model(
                     input_ids=tokens,
                     # Without a mask, some families treat the padding id as padding.
-                    attention_mask=torch.ones_like(tokens),
+                    attention_mask=torch.ones_like(tokens) if mask is None else mask.long(),
                     output_hidden_states=layers != (n_layers,),
                     return_dict=True,
                 )
@@ -311,43 +339,22 @@ def _make_pooled(
     return Pooled().eval()
 
 
-POOL: dict[str, Callable[[Tensor], Tensor]] = {
-    "cls": lambda states: states[:, 0],
-    "mean": lambda states: states.mean(1),
-    "max": lambda states: states.amax(1),
+def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return states.mean(1)
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def _max(states: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None:
+        states = states.masked_fill(~mask[..., None], float("-inf"))
+    return states.amax(1)
+
+
+# From the states of texts, shape (n_rows, n_tokens, hidden_size), and where they are no padding.
+POOL: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "cls": lambda states, mask: states[:, 0],
+    "mean": _mean,
+    "max": _max,
 }
-
-
-def usable_cores(at_most: int | None = None) -> int:
-    """Return the number of cores that the process may use.
-
-    Without `at_most` this respects the CPU affinity, a container's share, `OMP_NUM_THREADS`,
-    `torch.set_num_threads` and joblib's division of the cores among its workers.
-
-    Parameters
-    ----------
-    at_most : int or None
-        Upper limit that replaces torch's number of threads.
-    """
-    import torch
-
-    # torch counts the cores of the affinity mask, but does not know a container's share.
-    cores = min(torch.get_num_threads(), int(joblib.cpu_count()))
-    return cores if at_most is None else min(at_most, int(joblib.cpu_count()))
-
-
-def set_threads(number: int) -> None:
-    """Let torch compute with `number` threads when it is called from this thread."""
-    import torch
-
-    # A new thread gets the number that any thread set last. Another thread therefore restores
-    # the former number, for the threads that the program starts later.
-    with _setting_threads:
-        former = torch.get_num_threads()
-        torch.set_num_threads(number)
-        restore = threading.Thread(target=torch.set_num_threads, args=(former,))
-        restore.start()
-        restore.join()
-
-
-_setting_threads = threading.Lock()

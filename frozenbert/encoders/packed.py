@@ -1,8 +1,9 @@
-"""Forward pass without padding and masks, and without the parts that do not change its result.
+"""Forward pass without padding, and without the parts that do not change its result.
 
 The tokens of a batch's texts are the rows of one matrix, text after text. The steps of a layer
 that treat each token by itself run on the whole matrix. Attention, which must stay within a
-text, runs group by group; a group has the texts of one length.
+text, runs group by group; a group has the texts of one length. A graph that sees few lengths
+takes texts with padding instead: then `bias` keeps attention off the padding.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ STACKS = {
     "xlm-roberta": "encoder",
 }
 
+MASKED_SCORE = -1e9  # the softmax of such a score is 0, in bfloat16 too
+
 # A layer of any of these families: its parts are looked up by name, so it has no common type.
 Layer = Any
 
@@ -46,7 +49,10 @@ def can_be_packed(model: PreTrainedModel) -> bool:
 
 
 def hidden_states(
-    model: PreTrainedModel, groups: Sequence[Tensor], n_layers: int
+    model: PreTrainedModel,
+    groups: Sequence[Tensor],
+    n_layers: int,
+    bias: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield the embeddings, then the output of each of the first `n_layers` layers.
 
@@ -58,6 +64,8 @@ def hidden_states(
         Token ids; the texts of a group have one length.
     n_layers : int
         Number of layers to compute.
+    bias : torch.Tensor of float32, shape (n_rows, 1, 1, n_tokens), or None
+        Added to the attention scores of a single group; None is no padding.
 
     Yields
     ------
@@ -71,13 +79,16 @@ def hidden_states(
     n_heads = model.config.num_attention_heads
     for layer in _layers(model)[:n_layers]:
         projected = [unpack(part(states), groups) for part in _projections(layer)]
-        context = [_attend(q, k, v, n_heads) for q, k, v in zip(*projected, strict=True)]
+        context = [_attend(q, k, v, n_heads, bias) for q, k, v in zip(*projected, strict=True)]
         states = _after_attention(layer, _concatenate(context), states)
         yield states
 
 
 def last_layer_of_first_position(
-    model: PreTrainedModel, states: Tensor, groups: Sequence[Tensor]
+    model: PreTrainedModel,
+    states: Tensor,
+    groups: Sequence[Tensor],
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Compute the last layer for the first position of each text alone.
 
@@ -93,6 +104,7 @@ def last_layer_of_first_position(
     states : torch.Tensor, shape (n_tokens of all groups, hidden_size)
         Output of the last layer but one.
     groups : sequence of torch.Tensor
+    bias : torch.Tensor or None
         As for `hidden_states`.
 
     Returns
@@ -110,11 +122,11 @@ def last_layer_of_first_position(
     queries = queries * (len(key.weight) // n_heads) ** -0.5
     sizes = [len(group) for group in texts]
     parts = queries.split(sizes) if len(sizes) > 1 else [queries]
+    scores = [part @ group.transpose(1, 2) for part, group in zip(parts, texts, strict=True)]
+    if bias is not None:
+        scores = [part + bias[:, 0] for part in scores]
     context = _concatenate(
-        [
-            (part @ group.transpose(1, 2)).softmax(-1) @ group
-            for part, group in zip(parts, texts, strict=True)
-        ]
+        [part.softmax(-1) @ group for part, group in zip(scores, texts, strict=True)]
     )
     context = context.transpose(0, 1) @ value.weight.unflatten(0, (n_heads, -1)).transpose(1, 2)
     return _after_attention(layer, context.transpose(0, 1).flatten(1) + value.bias, first)
@@ -143,13 +155,13 @@ def _projections(layer: Layer) -> Projections:
     return Projections(attention.query, attention.key, attention.value)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int, bias: Tensor | None) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention
 
     query, key, value = (
         states.unflatten(-1, (n_heads, -1)).transpose(1, 2) for states in (query, key, value)
     )
-    context = scaled_dot_product_attention(query, key, value)
+    context = scaled_dot_product_attention(query, key, value, bias)
     return context.transpose(1, 2).flatten(2).flatten(0, 1)
 
 

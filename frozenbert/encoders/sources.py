@@ -136,6 +136,16 @@ class EncoderFiles:
             parts.append([path.name, _sha256_of_unchanged_file(path)])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return time, size and inode of the folder and its files: a change of any changes it."""
+        return tuple(map(_stamp, self._paths))
+
+    @functools.cached_property
+    def _paths(self) -> list[str]:
+        paths = [self.folder, self.folder / "config.json", *self.weight_files]
+        tokenizer = (self.folder / name for name in TOKENIZER_FILES)
+        return [str(path) for path in (*paths, *(p for p in tokenizer if p.exists()))]
+
     @property
     def n_layers(self) -> int:
         """Number of layers; `hidden_states` has one more entry, the embeddings."""
@@ -467,6 +477,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise EncoderNotFoundError(f"{path}: the file is not a JSON object.")
     return content
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _sha256_of_unchanged_file(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["first_line", "is_watched", "progress_bar"]
+__all__ = ["first_line", "is_watched", "progress_bar", "shows_bar"]
 
 
 def is_watched() -> bool:
@@ -38,10 +38,15 @@ def progress_bar(show: bool | Literal["auto"], total: int | None) -> tqdm:
     """
     from tqdm import tqdm
 
+    return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shows_bar(show))
+
+
+def shows_bar(show: bool | Literal["auto"]) -> bool:
+    """Tell whether `progress_bar` shows a bar."""
     if show == "auto":
         # A worker process would draw its bar over those of the others.
-        show = multiprocessing.parent_process() is None and is_watched()
-    return tqdm(total=total, desc="Vectors", unit=" texts", disable=not show)
+        return multiprocessing.parent_process() is None and is_watched()
+    return show
 
 
 def first_line(error: BaseException) -> str:

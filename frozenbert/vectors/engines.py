@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..encoders.encoder import Encoder, usable_cores
+from ..encoders.batching import pad
+from ..encoders.encoder import Encoder
 from ..encoders.openvino.exporting import load_graph
 from ..encoders.packed import can_be_packed
+from ..encoders.threads import usable_cores
 from .settings import VectorSettings, resolve_backend
 
 __all__ = ["Engine", "EngineOptions", "gives_all_layers", "make_engine"]
@@ -52,11 +54,21 @@ class Engine:
         Most tokens of a batch.
     n_cores : int
         Cores to use.
+    uses_torch : bool
+        Whether torch computes.
+    longest : int
+        Most tokens of a piece.
     """
 
     encode: Callable[[Sequence[np.ndarray]], np.ndarray]
     max_tokens: int
     n_cores: int
+    uses_torch: bool
+    longest: int
+
+    def pad(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Give the pieces of a text the lengths that the engine computes; torch takes any."""
+        return list(pieces) if self.uses_torch else [pad(ids, self.longest) for ids in pieces]
 
     def encode_texts(self, texts: Sequence[Sequence[np.ndarray]], max_tokens: int) -> np.ndarray:
         """Encode the pieces of each text, and average them.
@@ -107,12 +119,12 @@ def make_engine(encoder: Encoder, settings: VectorSettings, options: EngineOptio
         graph = load_graph(
             encoder, settings.encoder, pooling, layers, precision, options.root, n_cores
         )
-        return Engine(graph.encode, max_tokens, n_cores)
+        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
 
     def encode(ids: Sequence[np.ndarray]) -> np.ndarray:
         return encoder.encode(ids, pooling, layers, precision)
 
-    return Engine(encode, max_tokens, n_cores)
+    return Engine(encode, max_tokens, n_cores, True, settings.max_length)
 
 
 def gives_all_layers(encoder: Encoder, settings: VectorSettings, backend: str) -> bool:

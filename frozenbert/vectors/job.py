@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..encoders.batching import in_streams, plan_batches
-from ..encoders.encoder import Encoder, set_threads
+from ..encoders.batching import plan_batches
+from ..encoders.encoder import Encoder
+from ..encoders.threads import in_streams
 from ..encoders.tokenizing import TextTokenizer
 from ..errors import InputError
 from ..utils.texts import distinct_texts
@@ -85,7 +85,7 @@ class Job:
     def run(
         self,
         load_encoder: Callable[[], Encoder],
-        make_bar: Callable[[int], AbstractContextManager[tqdm]] | None = None,
+        make_bar: Callable[[int], AbstractContextManager[tqdm | None]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Look up all texts and compute the absent ones.
 
@@ -192,6 +192,7 @@ class Job:
         """Compute the missing vectors; each batch is stored as soon as it is computed."""
         computed = self.cache.storing if self.cache is not None else self.settings
         engine = make_engine(encoder, computed, self.options)
+        pieces = {row: engine.pad(several) for row, several in pieces.items()}
         rows = np.array(list(pieces))
         lengths = np.array([sum(map(len, several)) for several in pieces.values()])
         # A job of few tokens is divided among all cores too.
@@ -226,8 +227,8 @@ class Job:
             shares = (Share(rows, contextlib.ExitStack()) for rows in batches)
         else:
             shares = self.cache.share_out(batches, self.results)
-        set_up = functools.partial(set_threads, max(1, engine.n_cores // n_streams))
-        finished = in_streams(compute, shares, n_streams, prepare=set_up)
+        torch_threads = max(1, engine.n_cores // n_streams) if engine.uses_torch else None
+        finished = in_streams(compute, shares, n_streams, torch_threads)
         # Closed, so that after an error no other process waits for texts that are not coming.
         with contextlib.closing(shares), contextlib.closing(finished):
             n_left = int(self.results.missing.sum())

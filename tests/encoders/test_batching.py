@@ -1,18 +1,14 @@
-"""Plans of batches, and batches computed in parallel."""
+"""Plans of batches, and padding."""
 
 from __future__ import annotations
 
 import itertools
-import threading
-import time
-from collections.abc import Iterator
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from frozenbert.encoders.batching import in_streams, of_one_length, plan_batches
+from frozenbert.encoders.batching import PADDING, of_one_length, pad, plan_batches
 
 # Plans
 
@@ -73,112 +69,19 @@ def test_no_texts_make_no_batches() -> None:
     assert plan_batches(np.array([], dtype=np.int64), 100) == []
 
 
-# Streams
+# Padding
 
 
-class Watched:
-    """Batches and a `compute` function that count what is drawn, computed and received."""
-
-    def __init__(self, batches: list[int | None]) -> None:
-        self.batches = batches
-        self.drawn: list[int] = []
-        self.computed: list[int] = []
-        self.received: list[int] = []
-        self.computing = self.most_computing = self.most_in_hand = 0
-        self.lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[int | None]:
-        for batch in self.batches:
-            if batch is None:
-                yield None
-                assert sorted(self.received) == sorted(self.drawn), "not all was finished"
-                continue
-            self.drawn.append(batch)
-            self.most_in_hand = max(self.most_in_hand, len(self.drawn) - len(self.received))
-            yield batch
-
-    def compute(self, batch: int) -> int:
-        with self.lock:
-            self.computed.append(batch)
-            self.computing += 1
-            self.most_computing = max(self.most_computing, self.computing)
-        time.sleep(0.0005 * (batch % 3))
-        with self.lock:
-            self.computing -= 1
-        return -batch
+@given(st.integers(1, 520), st.integers(1, 520))
+def test_padding_depends_on_the_piece_alone_and_fits_the_encoder(length: int, longest: int) -> None:
+    length = min(length, longest)
+    ids = np.arange(length)
+    padded = pad(ids, longest)
+    assert padded[:length].tolist() == ids.tolist()
+    assert (padded[length:] == PADDING).all()
+    assert length <= len(padded) <= longest
+    assert len(padded) == longest or len(padded) % 16 == 0
 
 
-numbered = st.lists(st.booleans(), max_size=25).map(
-    lambda kinds: [i if kind else None for i, kind in enumerate(kinds)]
-)
-
-
-@given(numbered, st.integers(1, 4))
-@settings(deadline=None, max_examples=40)
-def test_every_batch_is_computed_once_and_few_are_in_hand(
-    batches: list[int | None], n_streams: int
-) -> None:
-    watched, threads = Watched(batches), threading.active_count()
-    prepared: list[int] = []
-    for finished in in_streams(
-        watched.compute, watched, n_streams, lambda: prepared.append(threading.get_ident())
-    ):
-        assert finished
-        assert all(result == -batch for batch, result in finished)
-        watched.received += [batch for batch, _ in finished]
-    expected = [batch for batch in batches if batch is not None]
-    assert sorted(watched.received) == sorted(watched.computed) == expected
-    assert watched.most_computing <= n_streams
-    assert watched.most_in_hand <= n_streams + 1
-    assert len(prepared) <= n_streams
-    assert bool(prepared) == bool(expected)
-    assert threading.active_count() == threads
-
-
-def test_streams_do_run_side_by_side() -> None:
-    together = threading.Barrier(3)
-    results = in_streams(lambda _: together.wait(30), range(6), 3, lambda: None)
-    assert len([*itertools.chain(*results)]) == 6
-
-
-@pytest.mark.parametrize("n_streams", [1, 3])
-def test_an_error_reaches_the_caller_and_no_thread_is_left(n_streams: int) -> None:
-    threads, drawn = threading.active_count(), itertools.count()
-
-    def fail_at_five(batch: int) -> int:
-        if batch == 5:
-            raise RuntimeError("the encoder failed")
-        return batch
-
-    results = in_streams(fail_at_five, drawn, n_streams, lambda: None)
-    with pytest.raises(RuntimeError, match="the encoder failed"):
-        list(results)
-    assert threading.active_count() == threads
-    assert next(drawn) <= 5 + n_streams + 1
-
-
-def test_an_error_between_batches_reaches_the_caller_and_no_thread_is_left() -> None:
-    threads = threading.active_count()
-
-    def batches() -> Iterator[int]:
-        yield from range(3)
-        raise RuntimeError("the cache failed")
-
-    with pytest.raises(RuntimeError, match="the cache failed"):
-        list(in_streams(lambda batch: batch, batches(), 2, lambda: None))
-    assert threading.active_count() == threads
-
-
-def test_closing_early_draws_no_more_and_leaves_no_thread() -> None:
-    threads, drawn = threading.active_count(), itertools.count()
-    results = in_streams(lambda batch: batch, drawn, 2, lambda: None)
-    next(results)
-    results.close()
-    assert threading.active_count() == threads
-    assert next(drawn) == 3
-
-
-def test_streams_that_were_never_asked_start_no_thread() -> None:
-    threads, drawn = threading.active_count(), itertools.count()
-    in_streams(lambda batch: batch, drawn, 2, lambda: None).close()
-    assert (threading.active_count(), next(drawn)) == (threads, 0)
+def test_there_are_few_padded_lengths() -> None:
+    assert len({len(pad(np.arange(n), 512)) for n in range(1, 513)}) <= 40

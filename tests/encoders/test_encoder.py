@@ -14,7 +14,7 @@ import pytest
 from conftest import make_encoder, make_tokenizer
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.encoders.encoder import Encoder, choose_device, load_encoder, usable_cores
+from frozenbert.encoders.encoder import Encoder, choose_device, load_encoder
 from frozenbert.encoders.packed import STACKS, can_be_packed
 from frozenbert.encoders.sources import POOLINGS, find_encoder
 from frozenbert.errors import EncoderNotFoundError, InputError, TruncationWarning
@@ -338,22 +338,6 @@ def test_bfloat16_is_close_to_float32_but_not_the_same(tiny: str, pooling: str) 
     assert 1e-4 < np.abs(found - exact).max() < 0.3
     cosines = (found * exact).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(exact, axis=1)
     assert cosines.min() > 0.995
-
-
-@pytest.mark.parametrize(
-    ("torch_threads", "cores", "asked", "expected"),
-    [(3, 1, None, 1), (3, 8, None, 3), (3, 8, 2, 2), (1, 8, 5, 5), (3, 2, 5, 2)],
-)
-def test_threads_are_those_that_the_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-    torch_threads: int,
-    cores: int,
-    asked: int | None,
-    expected: int,
-) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: torch_threads)
-    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
-    assert usable_cores(asked) == expected
 
 
 @pytest.fixture(scope="module")

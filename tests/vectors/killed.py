@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from frozenbert import DistilBertVectorizer
-from frozenbert.encoders.encoder import Encoder, usable_cores
+from frozenbert.encoders.encoder import Encoder
+from frozenbert.encoders.threads import usable_cores
 from frozenbert.vectors.cache import VectorCache
 
 WORDS = [

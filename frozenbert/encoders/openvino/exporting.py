@@ -27,6 +27,7 @@ import numpy as np
 from ...errors import CacheWarning, InputError, PrecisionWarning
 from ...utils.console import first_line
 from ...utils.files import make_private_folder, note_use, sha256_of_file, writing
+from ..batching import PADDING
 from ..encoder import Encoder
 from ..sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
 from .graph import Graph, fork_guard, import_openvino
@@ -125,6 +126,7 @@ def _load_once(
     fork_guard.in_use = True
     _warn_if_slow(precision)
     settings: dict[str, object] = {"encoder": content_hash, "pooling": pooling, "layers": layers}
+    settings["input"] = "padded"
     # For bfloat16, OpenVINO converts the float32 graph when it compiles it.
     settings["precision"] = "int8" if precision == "int8" else "float32"
     if precision == "int8":
@@ -176,7 +178,7 @@ def _trace(encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]) 
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    pooled = encoder.pooled(pooling, layers)
+    pooled = encoder.pooled(pooling, layers, padded=True)
     encoder.model.requires_grad_(False)  # the tracer refuses weights that require gradients
     example = np.stack([_sample(encoder)[0]] * 2)
     with _quiet_tracer(), quiet_transformers(), torch.no_grad():
@@ -189,9 +191,12 @@ def _difference(
     graph: Graph, encoder: Encoder, pooling: tuple[str, ...], layers: tuple[int, ...]
 ) -> str:
     """Describe how far the graph's vectors differ from torch's; empty within the tolerance."""
+    longest = _longest(encoder)
     for ids in _sample(encoder):
         expected = encoder.encode([ids], pooling, layers)
-        difference = np.abs(graph.encode([ids]) - expected).max()
+        n_more = min(3, longest - len(ids))
+        padded = np.pad(ids, (0, n_more), constant_values=PADDING)
+        difference = np.abs(graph.encode([ids, padded]) - expected).max()
         if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
             return f"a text's vector is off by {difference:.1e}"
     return ""
@@ -199,13 +204,17 @@ def _difference(
 
 def _sample(encoder: Encoder) -> list[np.ndarray]:
     """Return the token ids of the sample texts, cut to the encoder's longest input."""
+    longest = _longest(encoder)
+    return [encoder.tokenizer.split(text, longest)[0][0].astype(np.int64) for text in SAMPLE]
+
+
+def _longest(encoder: Encoder) -> int:
+    """Return the most tokens of a sample text: 128, or what the encoder can take."""
     config, longest = encoder.model.config, 128
     positions = getattr(config, "max_position_embeddings", None) or longest
     if config.model_type in FAMILIES_WITH_POSITION_OFFSET:
         positions -= (1 if config.pad_token_id is None else config.pad_token_id) + 1
-    if positions > 0:
-        longest = min(longest, positions)
-    return [encoder.tokenizer.split(text, longest)[0][0].astype(np.int64) for text in SAMPLE]
+    return min(longest, positions) if positions > 0 else longest
 
 
 def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -> None:

@@ -28,7 +28,8 @@ class Graph:
     Parameters
     ----------
     model : openvino.Model
-        Graph from token ids of shape (n_rows, n_tokens), without padding, to vectors.
+        Graph from token ids of shape (n_rows, n_tokens) to vectors. `PADDING` may fill the
+        ends of its rows.
     precision : {"float32", "bfloat16", "int8"}
     n_streams : int
         Number of batches that can be computed in parallel, with one thread each.
