@@ -123,7 +123,7 @@ def _say_trials(embed: DistilBertVectorizer) -> None:
         say(
             name,
             f"{chosen}: mean cosine {trial['mean_cosine']:.4f}{labels} on {trial['n_texts']} "
-            f"training texts",
+            f"of the texts",
         )
 
 
