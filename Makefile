@@ -23,6 +23,7 @@ STAMP := $(VENV)/.set-up
 BENCH := .venv-bench
 BENCH_ONNX := .venv-bench-onnx
 BENCH_OPENVINO := .venv-bench-openvino
+BENCH_RUNTIME := .venv-bench-runtime
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 REVIEWS := data/movie_reviews
 # The tests start `python` and `frozenbert` by name too.
@@ -133,7 +134,7 @@ bench: $(BENCH)/.set-up $(BENCH_ONNX)/.set-up $(BENCH_OPENVINO)/.set-up
 bench-limit: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/limit.py $(ARGS)
 
-bench-start: $(BENCH)/.set-up $(BENCH_OPENVINO)/.set-up
+bench-start: $(BENCH)/.set-up $(BENCH_OPENVINO)/.set-up $(BENCH_RUNTIME)/.set-up
 	$(BENCH)/bin/python benchmarks/start.py $(ARGS)
 
 bench-head: $(BENCH)/.set-up
@@ -172,6 +173,11 @@ $(BENCH_OPENVINO)/.set-up: benchmarks/requirements-openvino.txt
 	$(call make_venv,$(BENCH_OPENVINO),$<)
 	@touch $@
 
+$(BENCH_RUNTIME)/.set-up: benchmarks/requirements-runtime.txt pyproject.toml
+	$(call make_venv,$(BENCH_RUNTIME),$<)
+	$(BENCH_RUNTIME)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 # A .gitignore, as Python 3.13 writes one, excludes the environment from git and the linters.
 define make_venv
 	$(PYTHON) -m venv --clear $(1)
@@ -185,4 +191,4 @@ clean:
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(REVIEWS)
+	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)

@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inputs import ENCODERS, TEXTS, EncoderFolder, count_tokens, make_encoder, make_texts
+from inputs import (
+    ENCODERS,
+    TEXTS,
+    EncoderFolder,
+    count_tokens,
+    known,
+    make_encoder,
+    make_texts,
+    several,
+)
 from process import Worker, WorkerError
 from report import machine, write_report
 from ways import EXPORTERS, WAYS, exported
@@ -242,21 +251,21 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--ways",
-        type=_known(WAYS),
+        type=known(WAYS),
         default=list(WAYS),
         metavar="NAMES",
         help=f"libraries in this order, separated by commas: {','.join(WAYS)} (default: all)",
     )
     parser.add_argument(
         "--encoders",
-        type=_several,
+        type=several,
         default=list(ENCODERS),
         metavar="NAMES",
         help=f"of {','.join(ENCODERS)}, or folders (default: these two)",
     )
     parser.add_argument(
         "--texts",
-        type=_known(TEXTS),
+        type=known(TEXTS),
         default=list(TEXTS),
         metavar="NAMES",
         help=f"of {','.join(TEXTS)} (default: both)",
@@ -266,7 +275,7 @@ def _parser() -> Parser:
     parser.add_argument("--rounds", type=positive, default=5, help="default: 5")
     parser.add_argument(
         "--measure",
-        type=_known(MEASURES),
+        type=known(MEASURES),
         default=list(MEASURES),
         metavar="NAMES",
         help=f"of {','.join(MEASURES)} (default: both)",
@@ -308,20 +317,6 @@ def _parser() -> Parser:
             f"(default: .venv-bench-{name}'s)",
         )
     return parser
-
-
-def _several(value: str) -> list[str]:
-    return list(dict.fromkeys(value.split(",")))
-
-
-def _known(legal: Any) -> Any:
-    def names(value: str) -> list[str]:
-        found = _several(value)
-        if unknown := [name for name in found if name not in legal]:
-            raise ValueError(unknown)
-        return found
-
-    return names
 
 
 if __name__ == "__main__":

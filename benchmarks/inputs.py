@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,23 @@ def count_tokens(texts: list[str], encoder: EncoderFolder) -> list[int]:
     tokenizer = Tokenizer.from_file(str(encoder.folder / "tokenizer.json"))
     lengths = (len(encoding) for encoding in tokenizer.encode_batch(texts))
     return [min(length, encoder.max_length) for length in lengths]
+
+
+def several(value: str) -> list[str]:
+    """Parse names between commas."""
+    return list(dict.fromkeys(value.split(",")))
+
+
+def known(legal: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names between commas that accepts only these."""
+
+    def names(value: str) -> list[str]:
+        found = several(value)
+        if unknown := [name for name in found if name not in legal]:
+            raise ValueError(unknown)
+        return found
+
+    return names
 
 
 def _read(path: Path) -> dict[str, Any]:

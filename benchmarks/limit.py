@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inputs import ENCODERS, TEXTS, count_tokens, make_encoder, make_texts
+from inputs import ENCODERS, TEXTS, count_tokens, make_encoder, make_texts, several
 from report import machine, write_figures
 from worker import versions
 
@@ -67,7 +67,7 @@ class Shape:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurement; return the exit code."""
     parser = Parser(prog="limit.py", description="The rate of bare matrix products.")
-    parser.add_argument("--encoders", type=lambda value: value.split(","), default=list(ENCODERS))
+    parser.add_argument("--encoders", type=several, default=list(ENCODERS))
     parser.add_argument("--rows", type=positive, default=512, help="tokens per product")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--sentences", type=positive, default=600)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from inputs import make_encoder, make_texts
+from inputs import known, make_encoder, make_texts
 from process import Worker, WorkerError
 from report import machine, write_figures
 from sklearn.linear_model import LogisticRegression
@@ -90,15 +90,13 @@ WAYS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurement; return the exit code."""
     parser = Parser(prog="start.py", description="From process start to the first prediction.")
-    parser.add_argument("--ways", type=lambda value: value.split(","), default=list(WAYS))
+    parser.add_argument("--ways", type=known(WAYS), default=list(WAYS))
     parser.add_argument("--repeats", type=positive, default=7)
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
     for name in ENVIRONMENTS:
         default = HERE.parent / f".venv-bench-{name}" / "bin" / "python"
         parser.add_argument(f"--{name}-python", type=Path, default=default, metavar="FILE")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.ways if name not in WAYS]:
-        parser.error(f"--ways: {', '.join(unknown)}: of {', '.join(WAYS)}")
     started = datetime.now(UTC)
     rows: list[dict[str, Any]] = [
         {"key": key, "title": WAYS[key].title, "runs": []} for key in options.ways

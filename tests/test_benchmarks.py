@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,18 +38,21 @@ def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
         "tutorial",
         "pipeline",
         "st-onnx",
+        "st-openvino-int8",
         "ours-cls",
         "ours-mean",
         "ours-openvino",
         "ours-warm",
     ]
     options = ["--encoders", tiny, "--texts", "sentences", "--sentences", "5", "--rounds", "2"]
-    options += ["--ways", ",".join(ways), "--onnx-python", str(tmp_path / "none")]
+    options += ["--calls", "7", "--ways", ",".join(ways)]
+    options += ["--onnx-python", str(tmp_path / "none"), "--openvino-python", str(tmp_path / "no")]
     done = run("bench.py", *options, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
     order = re.findall(r"round \d, ([\w-]+):", done.stderr)
-    assert order == [way for way in ways if way != "st-onnx"] * 2
+    # Twice all texts, then twice one text per call.
+    assert order == [way for way in ways if not way.startswith("st-")] * 4
     (raw,) = tmp_path.glob("*.json")
     report = json.loads(raw.read_text(encoding="utf-8"))
     assert report["machine"]["cores"] >= 1
@@ -55,13 +60,17 @@ def test_ours_and_the_plain_ways_in_turn(tmp_path, tiny, packaged):
     (comparison,) = report["comparisons"]
     assert comparison["n_texts"] == comparison["n_checked"] == 5
     rows = {row["key"]: row for row in comparison["rows"]}
-    assert "left_out" in rows.pop("st-onnx")
+    for way in ("st-onnx", "st-openvino-int8"):
+        assert "does not exist (make bench creates it)" in rows.pop(way)["left_out"]
     table = raw.with_suffix(".md").read_text(encoding="utf-8")
     for row in rows.values():
         assert len(row["seconds"]) == 2
         assert row["difference"] < 1e-5, row["title"]
+        assert all(0 < run["median_ms"] <= run["p99_ms"] for run in row["one_text"])
         per_second = f"{5 / statistics.median(row['seconds']):,.0f}"
-        assert re.search(rf"^\| {re.escape(row['title'])} \|.* {per_second} \|", table, re.M)
+        one_text = f"{statistics.median(run['median_ms'] for run in row['one_text']):.1f}"
+        cells = rf"^\| {re.escape(row['title'])} \|.* {per_second} \|.* {one_text} \|"
+        assert re.search(cells, table, re.M)
     assert [row["pooling"] for row in rows.values()] == ["cls", "cls", "cls", "mean", "cls", "cls"]
     assert table.strip() in done.stdout
     assert raw.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -73,14 +82,89 @@ def test_an_unknown_library_is_one_line(tmp_path):
     assert re.fullmatch(r"bench\.py: argument --ways: .*none.*\n", done.stderr)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-onnx.txt"])
+@pytest.mark.parametrize("name", sorted(file.name for file in BENCHMARKS.glob("requirements*")))
 def test_the_environments_are_pinned_exactly(name):
     lines = (BENCHMARKS / name).read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     names = [canonicalize_name(pin.name) for pin in pins]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins)
-    assert dict(zip(names, pins, strict=True))["torch"].specifier.contains("2.13.0")
+    pinned = dict(zip(names, pins, strict=True))
+    if name == "requirements-runtime.txt":
+        assert not {"torch", "transformers", "pandas", "pyarrow", "matplotlib"} & set(names)
+    else:
+        assert pinned["torch"].specifier.contains("2.13.0")
+
+
+def test_the_environment_has_what_the_package_needs():
+    project = tomllib.loads((BENCHMARKS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = (BENCHMARKS / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins}
+    for needed in map(Requirement, project["project"]["dependencies"]):
+        assert needed.specifier.contains(pinned[canonicalize_name(needed.name)]), needed
+
+
+@pytest.mark.parametrize(("pooling", "lengths"), [("mean", [5]), ("cls", [5]), ("mean", [3, 9])])
+def test_operations_are_those_that_torch_counts(pooling, lengths, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import DistilBertConfig, DistilBertModel
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    limit = importlib.import_module("limit")
+    shape = limit.Shape(width=16, layers=3)
+    sizes = {"vocab_size": 30, "dim": 16, "hidden_dim": 64, "n_layers": 3, "n_heads": 2}
+    config = DistilBertConfig(**sizes, attn_implementation="eager")
+    model = DistilBertModel(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        for length in lengths:
+            model(torch.ones(1, length, dtype=torch.long))
+    expected = counted.get_total_flops()
+    if pooling == "cls":
+        # Of the last layer, only keys and values of the positions after the first are needed.
+        one_row = 2 * 16 * 16 * (2 + 8) + 4 * lengths[0] * 16
+        expected -= sum(length - 1 for length in lengths) * one_row
+    assert shape.flop(lengths, pooling) == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_limit_report(tmp_path, packaged):
+    options = ["--encoders", "minilm", "--rows", "8", "--rounds", "1", "--out", str(tmp_path)]
+    done = run("limit.py", *options, "--sentences", "4", "--reviews", "2")
+    assert done.returncode == 0, done.stderr
+    (raw,) = tmp_path.glob("limit-*.json")
+    (encoder,) = json.loads(raw.read_text(encoding="utf-8"))["encoders"]
+    assert encoder["width"] == 384
+    for precision, rates in encoder["rates"].items():
+        fastest = max(rates.values())
+        texts = fastest / encoder["gflop_per_text"]["sentences"]
+        assert re.search(
+            rf"minilm \| {precision} \| .* \| {fastest:,.0f} \| {texts:,.0f} ", done.stdout
+        )
+    assert set(encoder["rates"]) == {"float32", "bfloat16", "int8"}
+
+
+@pytest.mark.slow
+def test_start_report(tmp_path, packaged):
+    options = ["--ways", "saved,st-openvino-int8", "--repeats", "2", "--out", str(tmp_path)]
+    done = run("start.py", *options, "--openvino-python", str(tmp_path / "none"))
+    assert done.returncode == 0, done.stderr
+    (raw,) = tmp_path.glob("start-*.json")
+    saved, missing = json.loads(raw.read_text(encoding="utf-8"))["rows"]
+    assert len(saved["runs"]) == 2
+    # A process of torch takes longer than a tenth of a second, and more than 100 MB.
+    assert all(run["seconds"] > 0.1 and run["peak_mb"] > 100 for run in saved["runs"])
+    middle = statistics.median(run["seconds"] for run in saved["runs"])
+    assert f"| {saved['title']} | {middle:.2f} (" in done.stdout
+    assert "none" in missing["left_out"]
+    assert f"Left out: {missing['title']}: {missing['left_out']}" in done.stdout
+
+
+def test_an_unknown_start_is_one_line():
+    done = run("start.py", "--ways", "saved,none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"start\.py: argument --ways: .*none.*\n", done.stderr)
 
 
 @pytest.mark.slow
