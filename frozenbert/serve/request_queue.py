@@ -37,7 +37,7 @@ class _Piece:
     texts: list[str]
     answer: asyncio.Future[Columns]
 
-    def settle(self, outcome: Columns | Exception) -> None:
+    def resolve(self, outcome: Columns | Exception) -> None:
         if self.answer.done():  # its caller has left
             return
         if isinstance(outcome, Exception):
@@ -194,7 +194,7 @@ class RequestQueue:
         loop = asyncio.get_running_loop()
         piece = _Piece(texts, loop.create_future())
         # asyncio.timeout would do the same, and takes four times as long.
-        timer = loop.call_at(until, lambda: piece.settle(self._timeout()))
+        timer = loop.call_at(until, lambda: piece.resolve(self._timeout()))
         with self._changed:
             self._pieces.append(piece)
             self.waiting += len(texts)
@@ -219,7 +219,7 @@ class RequestQueue:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while batch := self._next_batch():
-            loop.call_soon_threadsafe(_settle, self._outcomes(batch))
+            loop.call_soon_threadsafe(_resolve_all, self._outcomes(batch))
 
     def _next_batch(self) -> list[_Piece]:
         """Wait for pieces, and take some of at most `max_batch` texts; none means the end.
@@ -260,6 +260,6 @@ class RequestQueue:
         return outcomes
 
 
-def _settle(outcomes: _Outcomes) -> None:
+def _resolve_all(outcomes: _Outcomes) -> None:
     for piece, outcome in outcomes:
-        piece.settle(outcome)
+        piece.resolve(outcome)
