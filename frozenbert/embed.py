@@ -501,20 +501,21 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             return
         rows = sample_rows(texts, TRIAL_TEXTS)
         sample = [texts[row] for row in rows]
-        labels = None if y is None else np.asarray(y)
+        labels = None if y is None else np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if labels is not None:
             if len(labels) != len(texts):
                 raise InputError(f"{len(labels):,} labels for {len(texts):,} texts.", parameter="y")
             labels = labels[rows]
         exact, problem = self._trial_vectors(sample), None
-        for self.precision_ in names:
+        for name in names:
+            self.precision_ = name  # the job reads it
             try:
                 vectors = self._trial_vectors(sample)
             except InputError as error:
                 problem = error
                 continue
             trial = measure_trial(vectors, exact, labels)
-            self.precision_trials_[self.precision_] = trial
+            self.precision_trials_[name] = trial
             if agrees(trial):
                 return
         self.precision_ = "float32"

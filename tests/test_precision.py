@@ -8,7 +8,9 @@ import random
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -198,6 +200,15 @@ def test_vectors_of_the_sample_go_into_the_cache(tiny, tmp_path, monkeypatch):
     rows.clear()
     auto(tiny, **settings).fit(TEXTS, LABELS)
     assert rows == []
+
+
+@pytest.mark.usefixtures("close")
+@pytest.mark.parametrize("kind", ["sparse", "frame", "list"])
+def test_several_labels_may_come_in_any_container(tiny, kind):
+    flags = np.array([[n % 2, n % 4 == 0] for n in range(len(TEXTS))], dtype=int)
+    y = {"sparse": csr_matrix(flags), "frame": pd.DataFrame(flags), "list": flags.tolist()}[kind]
+    trial = auto(tiny).fit(TEXTS, y).precision_trials_["int8"]
+    assert trial["equal_labels"] is not None
 
 
 @pytest.mark.usefixtures("close")
