@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
-
 from ..encoders.exported import ExportedFiles, load_exported
 from ..encoders.threads import usable_cores
 from ..errors import InputError
 from ..utils.console import first_line
+from ..utils.deferred import deferred
 from ..utils.extras import require
 from .portable import portable_parts
 from .safe_form import load_safe_form
@@ -117,11 +116,11 @@ def _compile(files: ExportedFiles, checked: Future[None]) -> None:
 
 def _import_estimators() -> None:
     """Import what nearly every model has."""
-    # scikit-learn imports it, and hardly ever uses it to predict: a third of a second.
-    lazy_loader.load("scipy.stats", suppress_warning=True)
-    from sklearn import linear_model, pipeline, preprocessing  # noqa: F401
+    # scikit-learn imports scipy.stats, which takes half a second, for functions that train.
+    with deferred("scipy.stats"):
+        from sklearn import linear_model, pipeline, preprocessing  # noqa: F401
 
-    from .. import embed  # noqa: F401
+        from .. import embed  # noqa: F401
 
 
 def is_export(folder: Path) -> bool:
