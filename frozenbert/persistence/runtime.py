@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..encoders.exported import ExportedFiles, load_exported
 from ..encoders.threads import usable_cores
 from ..errors import InputError
@@ -90,7 +92,7 @@ def load_export(folder: Path) -> BaseEstimator:
         compiled.result()
     vectorizers = vectorizers_in(model)
     for embed in vectorizers:
-        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision)
+        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision_)
         if found != (files.content_hash, files.pooling, files.layers, files.precision):
             raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
     for embed in vectorizers:
@@ -108,10 +110,12 @@ def _check_hashes(folder: Path, facts: _Facts) -> None:
 
 
 def _compile(files: ExportedFiles, checked: Future[None]) -> None:
-    """Compile the graph for the number of cores that a vectorizer uses by default."""
+    """Compile the graph, for the number of cores that a vectorizer uses by default."""
     if checked.exception() is None:
         encoder = load_exported(files)
-        encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
+        graph = encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
+        # The first prediction is mostly of one text.
+        graph.encode_single([np.full(1, files.pad_token_id)])
 
 
 def _import_estimators() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,9 @@ class Engine:
         Whether torch computes.
     longest : int
         Most tokens of a piece.
+    encode_single : callable or None
+        Does what `encode` does, with all cores: for a batch that is the only one. None if
+        `encode` does so.
     """
 
     encode: Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -66,6 +70,13 @@ class Engine:
     n_cores: int
     uses_torch: bool
     longest: int
+    encode_single: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
+
+    def for_batches(self, number: int) -> Engine:
+        """Return the engine that is faster for a number of batches."""
+        if number > 1 or self.encode_single is None:
+            return self
+        return dataclasses.replace(self, encode=self.encode_single)
 
     def pad(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give the pieces of a text the lengths that the engine computes; torch takes any."""
@@ -120,12 +131,14 @@ def make_engine(
     pooling, layers, precision = settings.pooling, settings.layers, settings.precision
     if isinstance(encoder, ExportedEncoder):
         graph = encoder.graph(pooling, layers, precision, n_cores)
-        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
+        longest = settings.max_length
+        return Engine(graph.encode, max_tokens, n_cores, False, longest, graph.encode_single)
     if resolve_backend(options.backend, precision, encoder.device) == "openvino":
         graph = load_graph(
             encoder, settings.encoder, pooling, layers, precision, options.root, n_cores
         )
-        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
+        longest = settings.max_length
+        return Engine(graph.encode, max_tokens, n_cores, False, longest, graph.encode_single)
 
     def encode(ids: Sequence[np.ndarray]) -> np.ndarray:
         return encoder.encode(ids, pooling, layers, precision)
