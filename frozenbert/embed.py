@@ -458,6 +458,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def _prepare_to_export(self) -> None:
         """Set the parameters to those of an export; `export_model` calls this on its copy."""
         self.model_name = self.encoder_name_
+        self.precision = self.precision_
         self.backend, self.device = "openvino", None
         self.store_weights = False
         for with_weights in ("_stored", "_exported"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from frozenbert import (
     EncoderMismatchError,
     EncoderNotFoundError,
     InputError,
+    export_model,
     load_model,
     make_text_classifier,
     save_model,
@@ -227,7 +231,10 @@ def test_the_wheel_in_a_clean_environment(wheel, tmp_path, packaged):
     python = environment / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet"]
     subprocess.run(
-        [*install, "-c", REPO / "requirements.txt", wheel], check=True, timeout=1800, cwd=tmp_path
+        [*install, "-c", REPO / "requirements.txt", f"{wheel}[train]"],
+        check=True,
+        timeout=1800,
+        cwd=tmp_path,
     )
 
     code = f"""
@@ -255,3 +262,108 @@ except Exception as error:
     assert found["labels"] == expected["labels"]
     np.testing.assert_allclose(found["proba"], expected["proba"], atol=1e-5)
     assert sorted(p.name for p in folder.iterdir()) == ["classify.py", "embed.py", "pipeline.py"]
+
+
+MOST_MEGABYTES = 450
+FIRST_SECONDS = 1.5
+TRAINING = {"torch", "transformers", "pandas", "pyarrow", "matplotlib"}
+
+
+@pytest.fixture(scope="module")
+def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of the extras `runtime` and `serve` alone; its folder of programs."""
+    environment = tmp_path_factory.mktemp("light") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=300)
+    install = [environment / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run(
+        [*install, "-c", REPO / "requirements.txt", f"{wheel}[runtime,serve]"],
+        check=True,
+        timeout=1800,
+    )
+    return environment / "bin"
+
+
+@pytest.fixture
+def exported(packaged: str, tmp_path: Path) -> Path:
+    model = make_text_classifier(packaged, C=[0.01, 0.1], cv=2).fit(TEXTS, LABELS)
+    save_model(model, tmp_path / "model" / "model.joblib")
+    return export_model(tmp_path / "model", tmp_path / "exported")
+
+
+@pytest.mark.slow
+def test_the_environment_of_an_export_is_small(light):
+    (site,) = (light.parent / "lib").glob("python*/site-packages")
+    assert not TRAINING & {path.name for path in site.iterdir()}
+    files = (path for path in site.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    # What `python -m venv` itself puts there is not counted.
+    own = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
+    used = (path for path in files if not path.relative_to(site).parts[0].startswith(own))
+    assert sum(path.stat().st_size for path in used) / 1e6 <= MOST_MEGABYTES
+
+
+@pytest.mark.slow
+def test_an_export_predicts_there_what_the_model_predicts_here(light, exported, tmp_path):
+    model = load_model(exported.parent / "model")
+    code = f"""
+import json, sys
+from frozenbert import load_model
+model = load_model({str(exported)!r})
+print(json.dumps({{"labels": model.predict({NEW!r}).tolist(),
+                  "proba": model.predict_proba({NEW!r}).tolist(),
+                  "imported": sorted(sys.modules)}}))
+"""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = in_another_folder(code, tmp_path / "project", str(light / "python"))
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["labels"] == model.predict(NEW).tolist()
+    np.testing.assert_allclose(found["proba"], model.predict_proba(NEW), atol=1e-5)
+    assert not TRAINING & set(found["imported"])
+    # Loosely: other tests may run beside this one. `make bench-start` measures it.
+    assert min(seconds) < 4 * FIRST_SECONDS, seconds
+
+
+@pytest.mark.slow
+def test_an_export_labels_a_table_there_and_serves(light, exported, tmp_path):
+    model = load_model(exported.parent / "model")
+    rows = ["text,n", *(f"{text},{n}" for n, text in enumerate(NEW[:2]))]
+    (tmp_path / "new.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    command = [light / "frozenbert", "classify", "--model", exported, "--data", "new.csv"]
+    done = subprocess.run(
+        [*command, "--out", "out.csv", "--no-cache"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    labelled = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert labelled[0] == "text,n,prediction,proba_no,proba_yes"
+    assert [row.split(",")[2] for row in labelled[1:]] == model.predict(NEW[:2]).tolist()
+    server = subprocess.Popen(
+        [light / "frozenbert", "serve", "--model", exported, "--port", "0", "--offline"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        output = [server.stdout.readline() for _ in range(2)]
+        assert "serving" in output[-1], (output, server.stderr.read())
+        url = re.search(r"http://\S+", output[-1])[0]
+        request = urllib.request.Request(
+            f"{url}/predict",
+            json.dumps({"texts": NEW[:2]}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            assert json.load(response)["predictions"] == model.predict(NEW[:2]).tolist()
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert server.returncode == 0

@@ -166,7 +166,7 @@ def _only_vectorizer(
     local_files_only: bool,
 ) -> DistilBertVectorizer:
     """Return the vectorizer of a model; those of one encoder and settings count as one."""
-    kinds = {(e.encoder_hash_, e.pooling_, e.layers_, e.precision) for e in vectorizers}
+    kinds = {(e.encoder_hash_, e.pooling_, e.layers_, e.precision_) for e in vectorizers}
     if not kinds:
         raise InputError(f"{source}: has no encoder, so there is nothing to export.")
     if len(kinds) > 1:
@@ -197,7 +197,7 @@ def _write_encoder(folder: Path, embed: DistilBertVectorizer, encoder: Encoder) 
             embed.encoder_hash_,
             embed.pooling_,
             embed.layers_,
-            embed.precision,
+            embed.precision_,
             cache,
             1,
         )

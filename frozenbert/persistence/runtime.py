@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+import numpy as np
 
 from ..encoders.exported import ExportedFiles, load_exported
 from ..encoders.threads import usable_cores
 from ..errors import InputError
 from ..utils.console import first_line
+from ..utils.deferred import deferred
 from ..utils.extras import require
 from .portable import portable_parts
 from .safe_form import load_safe_form
@@ -91,7 +92,7 @@ def load_export(folder: Path) -> BaseEstimator:
         compiled.result()
     vectorizers = vectorizers_in(model)
     for embed in vectorizers:
-        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision)
+        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision_)
         if found != (files.content_hash, files.pooling, files.layers, files.precision):
             raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
     for embed in vectorizers:
@@ -109,19 +110,21 @@ def _check_hashes(folder: Path, facts: _Facts) -> None:
 
 
 def _compile(files: ExportedFiles, checked: Future[None]) -> None:
-    """Compile the graph for the number of cores that a vectorizer uses by default."""
+    """Compile the graph, for the number of cores that a vectorizer uses by default."""
     if checked.exception() is None:
         encoder = load_exported(files)
-        encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
+        graph = encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
+        # The first prediction is mostly of one text.
+        graph.encode_single([np.full(1, files.pad_token_id)])
 
 
 def _import_estimators() -> None:
     """Import what nearly every model has."""
-    # scikit-learn imports it, and hardly ever uses it to predict: a third of a second.
-    lazy_loader.load("scipy.stats", suppress_warning=True)
-    from sklearn import linear_model, pipeline, preprocessing  # noqa: F401
+    # scikit-learn imports scipy.stats, which takes half a second, for functions that train.
+    with deferred("scipy.stats"):
+        from sklearn import linear_model, pipeline, preprocessing  # noqa: F401
 
-    from .. import embed  # noqa: F401
+        from .. import embed  # noqa: F401
 
 
 def is_export(folder: Path) -> bool:

@@ -131,7 +131,8 @@ def make_engine(
     pooling, layers, precision = settings.pooling, settings.layers, settings.precision
     if isinstance(encoder, ExportedEncoder):
         graph = encoder.graph(pooling, layers, precision, n_cores)
-        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
+        longest = settings.max_length
+        return Engine(graph.encode, max_tokens, n_cores, False, longest, graph.encode_single)
     if resolve_backend(options.backend, precision, encoder.device) == "openvino":
         graph = load_graph(
             encoder, settings.encoder, pooling, layers, precision, options.root, n_cores

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from ...errors import InputError
+from ...utils.extras import require
 from ..arguments import add_cache, add_debug, add_model, add_table
 
 __all__ = ["add_arguments", "run"]
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         if arguments.data is None:
             raise InputError("requires --data; the label of --text is printed.", parameter="out")
-        table_format(arguments.out)
+        if "parquet" in (table_format(arguments.out), table_format(arguments.data)):
+            require("pandas", "pyarrow", purpose="a parquet file")
         check_output(arguments, "out")
     model = load_model(arguments.model)
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline

@@ -24,8 +24,8 @@ __all__ = ["Graph", "fork_guard", "import_openvino"]
 class Graph:
     """Compiled graph of an encoder and its pooling.
 
-    It is compiled for parallel batches of one thread each, and, when the first single batch
-    comes, for one batch with all threads too.
+    It is compiled for parallel batches of one thread each when the first of them comes, and for
+    one batch with all threads when the first single batch comes.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Graph:
 
     def __init__(self, model: Model, precision: str, n_streams: int) -> None:
         self._model, self._precision, self._n_threads = model, precision, n_streams
-        self._streams = self._compile(n_streams)
-        self._single = self._streams if n_streams == 1 else None
+        self._streams: queue.SimpleQueue[InferRequest] | None = None
+        self._single: queue.SimpleQueue[InferRequest] | None = None
         self._compiling = threading.Lock()
 
     def _compile(self, n_streams: int) -> queue.SimpleQueue[InferRequest]:
@@ -73,6 +73,10 @@ class Graph:
         -------
         numpy.ndarray of float32, shape (len(ids), n_features)
         """
+        if self._streams is None:
+            with self._compiling:
+                if self._streams is None:
+                    self._streams = self._compile(self._n_threads)
         return _run(self._streams, self._streams.get(), ids)
 
     def encode_single(self, ids: Sequence[np.ndarray]) -> np.ndarray:
@@ -80,6 +84,8 @@ class Graph:
 
         Of several threads that call it at once, one gets all threads and the others one each.
         """
+        if self._n_threads == 1:
+            return self.encode(ids)
         if self._single is None:
             with self._compiling:
                 if self._single is None:
