@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import length_hint
@@ -19,16 +20,18 @@ from .encoders.encoder import Encoder, choose_device, load_encoder
 from .encoders.openvino.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
-from .errors import EncoderMismatchError, EncoderNotFoundError, InputError
+from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
+from .reports.agreement import agrees, measure_trial
 from .utils.console import progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
 from .vectors.job import Job, block_rows
-from .vectors.results import Reading
+from .vectors.results import Reading, sample_rows
 from .vectors.settings import (
     VectorSettings,
     check_parameters,
+    faster_precisions,
     resolve_backend,
     resolve_layers,
     resolve_max_length,
@@ -39,7 +42,11 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
     from tqdm import tqdm
 
+    from .reports.schema import PrecisionTrial
+
 __all__ = ["DistilBertVectorizer"]
+
+TRIAL_TEXTS = 256  # on which `precision="auto"` compares precisions
 
 
 class DistilBertVectorizer(TransformerMixin, BaseEstimator):
@@ -76,9 +83,13 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         whole text in overlapping windows and averages their vectors.
     missing : {"error", "empty"}, default="error"
         Whether None and NaN raise an error or count as the empty text.
-    precision : {"float32", "bfloat16", "int8"}, default="float32"
+    precision : {"float32", "bfloat16", "int8", "auto"}, default="float32"
         Number format the encoder computes in. The reduced ones are faster on a CPU that
-        has the instructions, and not exact.
+        has the instructions, and not exact. With "auto", `fit` selects the fastest one that
+        this CPU (or GPU) has instructions for and that agrees with float32 on 256 of the
+        texts: mean cosine of at least 0.999, and, if `y` contains classes or labels, at
+        least 99.5 % equal predictions of logistic regressions fitted on float32 vectors of
+        the other folds. If none agrees, it is float32. Without `y` the cosine alone decides.
     backend : {"auto", "torch", "openvino"}, default="auto"
         The engine; "auto" is torch in float32 and on a GPU, and OpenVINO otherwise.
     device : str or None, default=None
@@ -124,6 +135,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         Resolved `layers`, none negative.
     max_length_ : int
         Resolved `max_length`, in tokens.
+    precision_ : {"float32", "bfloat16", "int8"}
+        Resolved `precision`; `transform` computes in it on every machine.
+    precision_trials_ : dict of str to dict
+        With "auto", the agreement of each precision that `fit` compared with float32:
+        `n_texts`, `mean_cosine` and `equal_labels` (None without classes). Otherwise empty.
     n_layers_ : int
         Layers of the encoder.
     n_features_out_ : int
@@ -185,13 +201,14 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def fit(self, X: Iterable[object], y: object = None) -> DistilBertVectorizer:
         """Find the encoder, resolve the parameters and count the texts that are too long.
 
-        Only the tokenizer is loaded, and no vector is computed.
+        Only the tokenizer is loaded, and no vector is computed, unless `precision` is "auto".
 
         Parameters
         ----------
         X : sequence of str
             List, tuple, array, Series or one-column DataFrame of texts.
-        y : ignored
+        y : array-like, optional
+            Classes, or columns of 0 and 1. Only `precision="auto"` uses them.
 
         Returns
         -------
@@ -206,8 +223,15 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             If a text is not a string.
         EncoderNotFoundError
             An `InputError`: the encoder does not exist or cannot be loaded.
+
+        Warns
+        -----
+        PrecisionWarning
+            If `precision="auto"` resolves to float32 because OpenVINO is missing or cannot
+            compute this encoder.
         """
         texts, files = self._resolve(X)
+        self._resolve_precision(texts, y)
         job = self._job(texts, self._cache())
         self._note_fit(job, job.count_tokens(lambda: load_tokenizer(files)))
         return self
@@ -221,7 +245,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         ----------
         X : sequence of str
             The texts.
-        y : ignored
+        y : array-like, optional
+            As for `fit`.
         **fit_params : ignored
 
         Returns
@@ -230,6 +255,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             In the order of `X`.
         """
         texts, _ = self._resolve(X)
+        self._resolve_precision(texts, y)
         job = self._job(texts, self._cache())
         vectors, n_tokens = job.run(self._encoder, self._bar)
         self._note_fit(job, n_tokens)
@@ -367,6 +393,27 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
+    def set_params(self, **params: Any) -> DistilBertVectorizer:
+        """Set parameters.
+
+        After `fit`, most take effect with the next `fit`. The others say where and how to
+        compute and store: `precision` (other than "auto"), `backend`, `device`, `cache_dir` and
+        the like; they take effect at once.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        DistilBertVectorizer
+            Itself.
+        """
+        super().set_params(**params)
+        if hasattr(self, "precision_") and params.get("precision", "auto") != "auto":
+            self.precision_ = self.precision
+        return self
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
@@ -383,6 +430,11 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         if self.store_weights and hasattr(self, "encoder_hash_") and "_stored" not in state:
             state["_stored"] = self._encoder().to_arrays()
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "encoder_hash_") and not hasattr(self, "precision_"):
+            self.precision_ = self.precision  # saved before "auto" existed
 
     def _prepare_to_save(self) -> None:
         """Turn the cache off and name an encoder's folder by its last part.
@@ -418,6 +470,45 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.n_features_out_ = len(self.layers_) * len(self.pooling_) * files.hidden_size
         return texts, files
 
+    def _resolve_precision(self, texts: list[str], y: Any) -> None:
+        """Set `precision_`; "auto" is the fastest precision that agrees with float32."""
+        self.precision_trials_: dict[str, PrecisionTrial] = {}
+        if self.precision != "auto":
+            self.precision_ = self.precision
+            return
+        self.precision_ = "float32"
+        names = faster_precisions(self.backend, choose_device(self._device()))
+        if not names:
+            return
+        rows = sample_rows(texts, TRIAL_TEXTS)
+        sample = [texts[row] for row in rows]
+        labels = None if y is None else np.asarray(y)
+        if labels is not None:
+            if len(labels) != len(texts):
+                raise InputError(f"{len(labels):,} labels for {len(texts):,} texts.", parameter="y")
+            labels = labels[rows]
+        exact, problem = self._trial_vectors(sample), None
+        for self.precision_ in names:
+            try:
+                vectors = self._trial_vectors(sample)
+            except InputError as error:
+                problem = error
+                continue
+            trial = measure_trial(vectors, exact, labels)
+            self.precision_trials_[self.precision_] = trial
+            if agrees(trial):
+                return
+        self.precision_ = "float32"
+        if problem is not None:
+            warnings.warn(
+                f"precision='auto' computes in float32: {problem}", PrecisionWarning, stacklevel=3
+            )
+
+    def _trial_vectors(self, sample: list[str]) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PrecisionWarning)  # what the trial is there to decide
+            return self._job(sample, self._cache(), bounded=False).run(self._encoder)[0]
+
     def _find(self, revision: str | None, hub: bool = True) -> EncoderFiles:
         return find_encoder(
             self.model_name,
@@ -445,10 +536,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
 
     def _settings(self) -> VectorSettings:
         engine = quantization = None
-        if self.precision == "bfloat16":
+        if self.precision_ == "bfloat16":
             # Engines agree within 1e-5 in float32 only, and int8 is computed by OpenVINO alone.
-            engine = resolve_backend(self.backend, self.precision, choose_device(self._device()))
-        if self.precision == "int8":
+            engine = resolve_backend(self.backend, self.precision_, choose_device(self._device()))
+        if self.precision_ == "int8":
             quantization = scheme()
         return VectorSettings(
             self.encoder_hash_,
@@ -457,7 +548,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             self.layers_,
             self.pooling_,
             self.max_length_,
-            self.precision,
+            self.precision_,
             engine,
             quantization,
         )
@@ -520,7 +611,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
 
     def _device(self) -> str | None:
         """Return the device asked for; None lets torch choose."""
-        by_openvino = self.precision == "int8" or self.backend == "openvino"
+        by_openvino = self.precision_ == "int8" or self.backend == "openvino"
         return "cpu" if self.device is None and by_openvino else self.device
 
     def _bar(self, total: int) -> contextlib.AbstractContextManager[tqdm | None]:

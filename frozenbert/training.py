@@ -43,6 +43,7 @@ from .heads.search import (
 from .heads.stacking import OutOfFoldHead
 from .heads.words import WordScores, make_words_baseline
 from .persistence import MODEL, SAFE, save_model
+from .reports.agreement import mean_cosine
 from .reports.metrics import (
     brier_score,
     calibration_error,
@@ -477,7 +478,7 @@ def _calibration(outcome: Outcome) -> Calibration:
 def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     """Compare a reduced precision with float32 on a sample of texts; None for float32."""
     embed = find_step(model, DistilBertVectorizer)
-    if embed.precision == "float32":
+    if embed.precision_ == "float32":
         return None
     rows = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
     sample = [texts[i] for i in np.sort(rows)]
@@ -489,10 +490,9 @@ def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
         warnings.simplefilter("ignore", TruncationWarning)  # warned of for all test texts
         vectors, predicted = np.asarray(embed.transform(sample)), model.predict(sample)
         expected, exactly = np.asarray(exact_embed.transform(sample)), exact.predict(sample)
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
     return {
         "n_texts": len(sample),
-        "mean_cosine": float(np.mean((vectors * expected).sum(axis=1) / norms)),
+        "mean_cosine": mean_cosine(vectors, expected),
         "equal_predictions": float(np.mean(predicted == exactly)),
     }
 

@@ -324,8 +324,9 @@ def _with_defaults(**options: Unpack[ReadOptions]) -> ReadOptions:
 
 
 def _of_content(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where an encoder was loaded from: its content hash identifies it."""
-    return {k: v for k, v in encoder.items() if k not in ("name", "source", "revision")}
+    """Leave out what does not shape vectors, and the encoder's place: its hash identifies it."""
+    others = ("name", "source", "revision", "precision_trials")
+    return {k: v for k, v in encoder.items() if k not in others}
 
 
 def _remove_leftovers(out: Path, age: float = LEFTOVERS_AFTER) -> None:

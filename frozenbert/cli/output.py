@@ -108,8 +108,23 @@ def say_encoder(embed: DistilBertVectorizer) -> None:
         f"{embed.encoder_name_} ({origin.get(embed.encoder_source_, embed.encoder_source_)}, "
         f"content {embed.encoder_hash_[:12]}): pooling {'+'.join(embed.pooling_)}, "
         f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens, "
-        f"{embed.precision}",
+        f"{embed.precision_}",
     )
+    if embed.precision == "auto":
+        _say_trials(embed)
+
+
+def _say_trials(embed: DistilBertVectorizer) -> None:
+    """Print what `precision="auto"` compared."""
+    for name, trial in embed.precision_trials_.items():
+        equal = trial["equal_labels"]
+        labels = "" if equal is None else f", {100 * equal:.1f} % of the labels equal"
+        chosen = "chosen" if name == embed.precision_ else "not close enough to float32"
+        say(
+            name,
+            f"{chosen}: mean cosine {trial['mean_cosine']:.4f}{labels} on {trial['n_texts']} "
+            f"of the texts",
+        )
 
 
 def print_training(training: Training) -> None:
@@ -119,7 +134,7 @@ def print_training(training: Training) -> None:
     say_encoder(embed)
     if agreement := metrics.get("agreement"):
         say(
-            embed.precision,
+            embed.precision_,
             f"agrees with float32 on {agreement['n_texts']} test texts: mean cosine "
             f"{agreement['mean_cosine']:.4f}, {100 * agreement['equal_predictions']:.1f} % of the "
             f"predictions equal",

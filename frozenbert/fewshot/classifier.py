@@ -212,7 +212,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         pool = None if unlabelled is None else self._pool(texts, unlabelled)
         base = self.vectorizer
         base = make_expert_vectorizer(self.model_name) if base is None else clone(base)
-        embed = base.set_output(transform="pandas").fit(texts if pool is None else pool)
+        fitted_on = (texts, labels) if pool is None else (pool,)
+        embed = base.set_output(transform="pandas").fit(*fitted_on)
         vectors = embed.transform(texts)
         if self.experts == "finetuned":
             experts = self._finetune(texts, labels, embed, on_expert)

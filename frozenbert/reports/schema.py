@@ -16,6 +16,7 @@ __all__ = [
     "Interval",
     "Metrics",
     "Parameters",
+    "PrecisionTrial",
     "Score",
     "SearchSummary",
     "Sidecar",
@@ -104,6 +105,14 @@ class Agreement(TypedDict):
     equal_predictions: float  # fraction
 
 
+class PrecisionTrial(TypedDict):
+    """How far a precision that `precision="auto"` tried agrees with float32."""
+
+    n_texts: int
+    mean_cosine: float
+    equal_labels: float | None  # fraction; None without labels
+
+
 class DataSummary(TypedDict):
     """Properties of the data that limit what the scores mean."""
 
@@ -144,6 +153,7 @@ class EncoderFacts(TypedDict):
     max_length: int
     long_text: str
     precision: str
+    precision_trials: NotRequired[dict[str, PrecisionTrial]]  # only with precision="auto"
     n_features: int
 
 

@@ -43,9 +43,9 @@ def describe_encoder(embed: Any) -> EncoderFacts:
     -------
     dict
         Name, source, revision, content hash, pooling, layers, max_length, long_text,
-        precision, n_features.
+        precision, n_features; with `precision="auto"` also the trials of each precision.
     """
-    return {
+    facts: EncoderFacts = {
         "name": embed.encoder_name_,
         "source": embed.encoder_source_,
         "revision": embed.encoder_revision_,
@@ -54,9 +54,12 @@ def describe_encoder(embed: Any) -> EncoderFacts:
         "layers": list(embed.layers_),
         "max_length": embed.max_length_,
         "long_text": embed.long_text,
-        "precision": embed.precision,
+        "precision": embed.precision_,
         "n_features": embed.n_features_out_,
     }
+    if embed.precision == "auto":
+        facts["precision_trials"] = embed.precision_trials_
+    return facts
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import TruncationWarning
 
-__all__ = ["Reading", "Results", "text_keys"]
+__all__ = ["Reading", "Results", "sample_rows", "text_keys"]
 
 
 def text_keys(texts: Sequence[str], kind: str = "") -> np.ndarray:
@@ -39,6 +39,32 @@ def text_keys(texts: Sequence[str], kind: str = "") -> np.ndarray:
         hashlib.blake2b(t.encode(), digest_size=16, person=person).digest() for t in texts
     )
     return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2).copy()
+
+
+def sample_rows(texts: Sequence[str], most: int) -> np.ndarray:
+    """Return rows of distinct texts, at most `most`, selected by the hashes of the texts.
+
+    The order of the texts does not matter, and the samples of two folds have most texts in
+    common.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    most : int
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n_rows,)
+        Ascending.
+
+    Examples
+    --------
+    >>> sample_rows(["b", "a", "b"], 10).tolist(), len(sample_rows(list("abcdef"), 4))
+    ([0, 1], 4)
+    """
+    _, rows = np.unique(text_keys(texts), axis=0, return_index=True)
+    chosen: np.ndarray = np.sort(rows[:most])
+    return chosen
 
 
 class Results:

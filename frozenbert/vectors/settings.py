@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeGuard
 import numpy as np
 
 from ..encoders.batching import LONG_TEXT
+from ..encoders.openvino.instructions import fast_precisions
 from ..encoders.sources import POOLINGS, EncoderFiles
 from ..errors import InputError
 
@@ -21,6 +22,7 @@ __all__ = [
     "Parameters",
     "VectorSettings",
     "check_parameters",
+    "faster_precisions",
     "resolve_backend",
     "resolve_layers",
     "resolve_max_length",
@@ -35,7 +37,7 @@ KEEP_LAYERS = ("auto", "asked", "all")
 CHOICES: dict[str, tuple[str | bool, ...]] = {
     "long_text": LONG_TEXT,
     "missing": ("error", "empty"),
-    "precision": PRECISIONS,
+    "precision": (*PRECISIONS, "auto"),
     "backend": BACKENDS,
     "progress": ("auto", True, False),
     "keep_layers": KEEP_LAYERS,
@@ -301,6 +303,31 @@ def resolve_backend(backend: str, precision: str, device: str) -> str:
     if backend == "auto":
         return "openvino" if on_cpu and precision != "float32" else "torch"
     return backend
+
+
+def faster_precisions(backend: str, device: str) -> list[str]:
+    """Return the precisions that are faster than float32 here, the fastest first.
+
+    Parameters
+    ----------
+    backend : {"auto", "torch", "openvino"}
+    device : str
+        A torch device.
+
+    Examples
+    --------
+    >>> faster_precisions("auto", "meta")
+    []
+    """
+    kind = device.partition(":")[0]
+    if kind == "cpu":
+        by_torch = backend == "torch"
+        return [name for name in fast_precisions() if name != "int8" or not by_torch]
+    if kind == "cuda" and backend != "openvino":
+        import torch
+
+        return ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+    return []
 
 
 def resolve_pooling(pooling: str | Sequence[str], files: EncoderFiles) -> tuple[str, ...]:

@@ -37,6 +37,32 @@ def test_embed(succeeds, tiny):
     assert np.load("y.npy").shape == (9, 64)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_an_automatic_precision_is_chosen_on_the_table(succeeds, tiny, monkeypatch, several):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr("frozenbert.reports.agreement.LEAST_COSINE", 0.9)
+    put("x.csv", rows(9), header=True)
+    put("y.csv", rows(5, start=100), header=True)
+    source, target = ("[xy].csv", "out") if several else ("x.csv", "x.npy")
+    options = ["--data", source, "--out", target, "--encoder", tiny, "--device", "cpu"]
+    out = succeeds("embed", *options, "--precision", "auto")
+    assert "at most 40 tokens, int8\n" in out
+    assert "int8  chosen: mean cosine " in out
+    assert " on 9 of the texts\n" in out
+    expected = DistilBertVectorizer(tiny, precision="int8", device="cpu", cache_dir=None)
+    expected = expected.fit_transform(rows(9)["text"])
+    if several:
+        found = np.stack(pd.read_parquet("out/x.parquet")["vector"])
+        again = succeeds("embed", *options, "--precision", "auto")
+        assert "skipped  2 tables" in again
+    else:
+        found = np.load("x.npy")
+        facts = json.loads(Path("x.json").read_text("utf-8"))["encoder"]
+        assert facts["precision"] == "int8"
+        assert facts["precision_trials"]["int8"]["n_texts"] == 9
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
 def test_long_texts_are_counted_in_a_warning(run, tiny):
     frame = rows(4)
     frame.loc[1, "text"] = "film " * 50

@@ -134,7 +134,26 @@ def test_a_reduced_precision_is_held_against_float32(succeeds, tiny):
     assert json.loads((folder / "model.json").read_text("utf-8"))["encoder"]["precision"] == "int8"
     assert "agreement with float32</th>" in (folder / "report.html").read_text("utf-8")
     # Trained and asked in the same precision, whoever loads it.
-    assert load_model(folder).named_steps["embed"].precision == "int8"
+    assert load_model(folder).named_steps["embed"].precision_ == "int8"
+
+
+@pytest.mark.parametrize("least", [0.9, 1.1])
+def test_an_automatic_precision_is_printed_and_saved(succeeds, tiny, monkeypatch, least):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr("frozenbert.reports.agreement.LEAST_COSINE", least)
+    monkeypatch.setattr("frozenbert.reports.agreement.LEAST_EQUAL", 0)
+    options = ["--data", "train.tsv", "--encoder", tiny, "--cv", 3, "--C", "0.1"]
+    out = succeeds("train", *options, "--precision", "auto", "--device", "cpu")
+    chosen, says = ("int8", "chosen") if least < 1 else ("float32", "not close enough to float32")
+    assert f"at most 40 tokens, {chosen}\n" in out
+    facts = json.loads(Path("artifacts/train/model.json").read_text("utf-8"))["encoder"]
+    trial = facts["precision_trials"]["int8"]
+    assert (facts["precision"], trial["n_texts"]) == (chosen, 36)
+    assert f"int8  {says}: mean cosine {trial['mean_cosine']:.4f}, " in out
+    assert "of the labels equal on 36 of the texts\n" in out
+    assert load_model("artifacts/train").named_steps["embed"].precision_ == chosen
+    # Labels come from the test texts, too, if the precision is a reduced one.
+    assert ("agrees with float32 on 12 test texts" in out) == (chosen == "int8")
 
 
 @pytest.mark.parametrize(

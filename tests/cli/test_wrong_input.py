@@ -174,7 +174,7 @@ def test_test_file_without_the_header_of_the_data(refuses, tiny):
         ("--pooling cls,cls", "--pooling cls,cls: .*'cls'"),
         ("--layers 99", r"--layers 99: .*from -4 to 3 \("),
         ("--layers last", "argument --layers: must be 'all' or numbers .*, not 'last'"),
-        ("--precision int3", "--precision int3: .*'float32', 'bfloat16', 'int8'"),
+        ("--precision int3", "--precision int3: .*'float32', 'bfloat16', 'int8', 'auto'"),
         ("--backend onnx", "--backend onnx: .*'auto', 'torch', 'openvino'"),
         ("--long-text half", "--long-text half: .*'truncate', 'head_tail', 'windows'"),
         ("--precision int8 --backend torch", "--(precision int8|backend torch): .*OpenVINO"),

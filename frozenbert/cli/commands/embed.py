@@ -7,20 +7,23 @@ import contextlib
 import glob
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from ...errors import InputError
+from ...errors import InputError, TruncationWarning
 from ..arguments import add_cache, add_cluster, add_debug, add_encoder, add_limit, add_table
 
 if TYPE_CHECKING:
-    from ...bulk.stream import EmbedResult
+    from ...bulk.stream import CheckedTable, EmbedResult
     from ...embed import DistilBertVectorizer
     from ..options import EncoderSettings
 
 __all__ = ["add_arguments", "run"]
+
+FIRST_ROWS = 1000  # of the table: `precision="auto"` takes its sample from them
 
 
 class _Columns(TypedDict):
@@ -116,7 +119,8 @@ def _embed_one(arguments: argparse.Namespace, out: Path) -> None:
     )
     say("data", describe_table(source.first, source.text_column, None, source.n_rows))
     settings, notice = encoder_settings(arguments)
-    vectorizer = DistilBertVectorizer(**settings).fit([""])
+    vectorizer = DistilBertVectorizer(**settings)
+    _fit(vectorizer, source)
     say_encoder(vectorizer)
     written = embed_table(vectorizer, source, out, {"notice": notice})
     say("time", describe_speed(written.n_texts, written.seconds))
@@ -124,9 +128,21 @@ def _embed_one(arguments: argparse.Namespace, out: Path) -> None:
     say("written", f"{out}: float32 {shape}{f'; {beside.name}' if is_array else ''}")
 
 
+def _fit(vectorizer: DistilBertVectorizer, table: CheckedTable | None) -> None:
+    """Fit without texts, or for `precision="auto"` on the first rows of a table."""
+    from ...tables.cells import texts_of
+
+    if vectorizer.precision != "auto" or table is None:
+        vectorizer.fit([""])
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # warned of for all texts
+        vectorizer.fit(texts_of(table.first.head(FIRST_ROWS), table.text_column))
+
+
 def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> None:
     """Write one parquet file for each table; a second run continues where this one stops."""
-    from ...bulk.stream import FORMATS, partition_targets
+    from ...bulk.stream import FORMATS, partition_targets, validate
     from ...embed import DistilBertVectorizer
     from ...utils.files import check_can_write
     from ..options import encoder_settings
@@ -151,7 +167,9 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     on_cluster = bool(arguments.workers or arguments.scheduler)
     if on_cluster:
         _make_absolute(settings, arguments)
-    vectorizer = DistilBertVectorizer(**settings, progress=False).fit([""])
+    vectorizer = DistilBertVectorizer(**settings, progress=False)
+    auto = vectorizer.precision == "auto"
+    _fit(vectorizer, validate(paths[0], limit=FIRST_ROWS, **_columns(arguments)) if auto else None)
     say_encoder(vectorizer)
     started = time.perf_counter()
     with _embedded(arguments, vectorizer, targets) as done:

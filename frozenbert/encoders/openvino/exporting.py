@@ -31,6 +31,7 @@ from ..batching import PADDING
 from ..encoder import Encoder
 from ..sources import FAMILIES_WITH_POSITION_OFFSET, quiet_transformers
 from .graph import Graph, fork_guard, import_openvino
+from .instructions import has_instructions
 from .quantization import SAMPLE, quantize, scheme
 
 if TYPE_CHECKING:
@@ -42,11 +43,6 @@ TOLERANCE = 1e-5  # largest difference between the float32 graph and torch
 LEAST_COSINE = 0.95  # a reduced precision with a lower mean cosine on the sample is warned of
 NAMES = ("graph.xml", "graph.bin")
 VERSIONED = ("openvino", "torch", "transformers")
-# Instruction sets, as torch names them, that make a precision faster than float32.
-INSTRUCTIONS = {
-    "bfloat16": ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16"),
-    "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "dotprod", "arm_dotprod", "i8mm"),
-}
 
 
 def load_graph(
@@ -240,13 +236,7 @@ def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -
 
 def _warn_if_slow(precision: str) -> None:
     """Warn if this CPU has no instructions for a reduced precision."""
-    import torch
-
-    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if precision == "float32" or get_capabilities is None:
-        return
-    capabilities = get_capabilities()
-    if not any(capabilities.get(name) for name in INSTRUCTIONS[precision]):
+    if has_instructions(precision) is False:
         warnings.warn(
             f"precision={precision!r}: this CPU has no instructions for it; it is hardly faster "
             f"than 'float32', which is exact.",
