@@ -212,9 +212,8 @@ def _soak(model: Path, n_requests: int, n_clients: int) -> dict[str, Any]:
     resident = {}
     with _server("service", model, "") as (port, process):
         for n in range(SOAK_FIRST, n_requests + 1, SOAK_FIRST):
-            # Half of the texts have up to 30 words, half of them up to 200.
-            lengths = np.where(drawn.random(SOAK_FIRST) < 0.5, 30, 200)
-            lengths = (lengths * drawn.random(SOAK_FIRST)).astype(int) + 1
+            # Texts of many lengths, most of them short.
+            lengths = 1 + np.minimum(drawn.exponential(25, SOAK_FIRST), 250).astype(int)
             starts = drawn.integers(0, len(words), SOAK_FIRST)
             pairs = zip(starts.tolist(), lengths.tolist(), strict=True)
             _load(port, [" ".join(words[i].split()[:k]) for i, k in pairs], n_clients, process)
