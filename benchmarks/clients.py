@@ -99,7 +99,7 @@ class Load:
 
 def cpu_of_server() -> float:
     """Return the seconds of CPU time that the process $SERVER has used; 0 where that is unknown."""
-    path = f"/proc/{os.environ.get('SERVER', '')}/stat"
+    path = f"/proc/{os.environ.get('SERVER')}/stat"
     if not os.path.exists(path):
         return 0.0
     with open(path) as file:
