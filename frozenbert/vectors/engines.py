@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,9 @@ class Engine:
         Whether torch computes.
     longest : int
         Most tokens of a piece.
+    encode_single : callable or None
+        Does what `encode` does, with all cores: for a batch that is the only one. None if
+        `encode` does so.
     """
 
     encode: Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -65,6 +69,13 @@ class Engine:
     n_cores: int
     uses_torch: bool
     longest: int
+    encode_single: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
+
+    def for_batches(self, number: int) -> Engine:
+        """Return the engine that is faster for a number of batches."""
+        if number > 1 or self.encode_single is None:
+            return self
+        return dataclasses.replace(self, encode=self.encode_single)
 
     def pad(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give the pieces of a text the lengths that the engine computes; torch takes any."""
@@ -119,7 +130,8 @@ def make_engine(encoder: Encoder, settings: VectorSettings, options: EngineOptio
         graph = load_graph(
             encoder, settings.encoder, pooling, layers, precision, options.root, n_cores
         )
-        return Engine(graph.encode, max_tokens, n_cores, False, settings.max_length)
+        longest = settings.max_length
+        return Engine(graph.encode, max_tokens, n_cores, False, longest, graph.encode_single)
 
     def encode(ids: Sequence[np.ndarray]) -> np.ndarray:
         return encoder.encode(ids, pooling, layers, precision)

@@ -198,6 +198,7 @@ class Job:
         # A job of few tokens is divided among all cores too.
         max_tokens = min(engine.max_tokens, -(-int(lengths.sum()) // engine.n_cores))
         batches = [rows[batch] for batch in plan_batches(lengths, max_tokens)]
+        engine = engine.for_batches(len(batches))
 
         def compute(share: Share) -> None:
             vectors = engine.encode_texts([pieces[row] for row in share.rows], max_tokens)

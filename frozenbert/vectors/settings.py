@@ -83,6 +83,8 @@ class VectorSettings:
         None where engines agree within 1e-5.
     quantization : str or None
         Identifies the method of quantization; None without one.
+    ladder : str or None
+        Identifies the lengths that texts are padded to; None where they make no difference.
 
     Examples
     --------
@@ -104,6 +106,7 @@ class VectorSettings:
     precision: str = "float32"
     engine: str | None = None
     quantization: str | None = None
+    ladder: str | None = None
 
     @property
     def blocks(self) -> tuple[tuple[int, str], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,16 @@ from ..batching import of_one_length
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from openvino import InferRequest, Model
+    from openvino import Core, InferRequest, Model
 
 __all__ = ["Graph", "fork_guard", "import_openvino"]
-
-HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 class Graph:
     """Compiled graph of an encoder and its pooling.
+
+    It is compiled for parallel batches of one thread each, and, when the first single batch
+    comes, for one batch with all threads too.
 
     Parameters
     ----------
@@ -36,27 +38,29 @@ class Graph:
     """
 
     def __init__(self, model: Model, precision: str, n_streams: int) -> None:
-        compiled = (
-            import_openvino()
-            .Core()
-            .compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": HINTS[precision],
-                    "NUM_STREAMS": n_streams,
-                    "INFERENCE_NUM_THREADS": n_streams,
-                    # Pinning puts two processes on the same cores.
-                    "ENABLE_CPU_PINNING": False,
-                    # Number of shapes whose kernels are cached. The default of 5,000 takes
-                    # hundreds of MB with texts of many lengths and is not faster.
-                    "CPU_RUNTIME_CACHE_CAPACITY": 500,
-                },
-            )
-        )
-        self._requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
+        self._model, self._precision, self._n_threads = model, precision, n_streams
+        self._streams = self._compile(n_streams)
+        self._single = self._streams if n_streams == 1 else None
+        self._compiling = threading.Lock()
+
+    def _compile(self, n_streams: int) -> queue.SimpleQueue[InferRequest]:
+        """Compile the graph, and return a request for each stream."""
+        core = import_openvino().Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": _precision_hint(self._precision, core),
+            "NUM_STREAMS": n_streams,
+            "INFERENCE_NUM_THREADS": self._n_threads,
+            # Pinning puts two processes on the same cores.
+            "ENABLE_CPU_PINNING": False,
+            # Number of shapes whose kernels are cached. The default of 5,000 takes
+            # hundreds of MB with texts of many lengths and is not faster.
+            "CPU_RUNTIME_CACHE_CAPACITY": 500,
+        }
+        compiled = core.compile_model(self._model, "CPU", settings)
+        requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
         for _ in range(n_streams):
-            self._requests.put(compiled.create_infer_request())
+            requests.put(compiled.create_infer_request())
+        return requests
 
     def encode(self, ids: Sequence[np.ndarray]) -> np.ndarray:
         """Compute the vectors of one batch; several threads may call it at once.
@@ -69,13 +73,46 @@ class Graph:
         -------
         numpy.ndarray of float32, shape (len(ids), n_features)
         """
-        request = self._requests.get()
+        return _run(self._streams, self._streams.get(), ids)
+
+    def encode_single(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+        """Compute the vectors of one batch with all threads, as `encode` does with one.
+
+        Of several threads that call it at once, one gets all threads and the others one each.
+        """
+        if self._single is None:
+            with self._compiling:
+                if self._single is None:
+                    self._single = self._compile(1)
         try:
-            # A copy, because the next run writes to the same memory.
-            runs = [np.array(request.infer([group])[0]) for group in of_one_length(ids)]
-            return np.concatenate(runs)
-        finally:
-            self._requests.put(request)
+            request = self._single.get_nowait()
+        except queue.Empty:
+            return self.encode(ids)
+        return _run(self._single, request, ids)
+
+
+def _run(
+    requests: queue.SimpleQueue[InferRequest], request: InferRequest, ids: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Compute the vectors of one batch, and put the request back to the others."""
+    try:
+        groups = of_one_length(ids)
+        # A copy, because the next run writes to the same memory.
+        runs = [np.array(request.infer([group], share_inputs=True)[0]) for group in groups]
+        return np.concatenate(runs) if len(runs) > 1 else runs[0]
+    finally:
+        requests.put(request)
+
+
+def _precision_hint(precision: str, core: Core) -> str:
+    """Return the precision of what is not quantized, in OpenVINO's words.
+
+    In int8, attention and the normalizations are a third of the time. They are computed in
+    bfloat16 on CPUs that have it.
+    """
+    if precision == "int8":
+        return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    return {"float32": "f32", "bfloat16": "bf16"}[precision]
 
 
 class ForkGuard:
