@@ -3,7 +3,8 @@
 python benchmarks/clients.py PORT CLIENTS < BODIES
 
 BODIES has the body of a request to /predict in each line. Prints a line of JSON: seconds of the
-whole and of each request, seconds of CPU time, and what came back. It uses the standard library
+whole and of each request, seconds of CPU time of the clients and of the process $SERVER, and what
+came back. It uses the standard library
 alone and parses no more than it must, because it shares the cores with the service.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -81,17 +83,28 @@ class Load:
         """Send all requests, and return times and answers."""
         loop = asyncio.get_running_loop()
         self.n_open = n_clients
-        begun, cpu = time.perf_counter(), time.process_time()
+        begun, cpu, server = time.perf_counter(), time.process_time(), cpu_of_server()
         for _ in range(n_clients):
             await loop.create_connection(lambda: Client(self), "127.0.0.1", port)
         await self.ended.wait()
         return {
             "whole": time.perf_counter() - begun,
             "cpu": time.process_time() - cpu,
+            "server_cpu": cpu_of_server() - server,
             "seconds": self.seconds,
             "statuses": [int(answer[9:12] or 0) for answer in self.answers],
             "answers": [answer.partition(b"\r\n\r\n")[2].decode() for answer in self.answers],
         }
+
+
+def cpu_of_server() -> float:
+    """Return the seconds of CPU time that the process $SERVER has used; 0 where that is unknown."""
+    path = f"/proc/{os.environ.get('SERVER')}/stat"
+    if not os.path.exists(path):
+        return 0.0
+    with open(path) as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""A plain server with one forward pass per request, for benchmarks/serve.py to compare with.
+"""A plain FastAPI application around sentence-transformers, for serve.py to compare with.
 
-python benchmarks/naive_server.py MODEL PORT {threads,loop}
+python benchmarks/naive_server.py ENCODER HEAD PORT
+
+ENCODER is a folder; HEAD a file of NumPy arrays: mean, scale, coef, intercept, classes. Each
+request is one forward pass, in a thread of FastAPI's.
 """
 
 from __future__ import annotations
 
 import sys
 
-import joblib
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+from sentence_transformers import SentenceTransformer
 
 
 class Texts(BaseModel):
@@ -22,21 +26,19 @@ class Texts(BaseModel):
 app = FastAPI()
 
 
+@app.post("/predict")
 def predict(asked: Texts) -> dict[str, list]:
-    """Label texts."""
-    probabilities = model.predict_proba(asked.texts)
-    predictions = model.classes_[probabilities.argmax(axis=1)]
+    """Label texts by a logistic regression of two classes."""
+    vectors = encoder.encode(asked.texts, show_progress_bar=False)
+    scores = (vectors - head["mean"]) / head["scale"] @ head["coef"][0] + head["intercept"]
+    second = 1 / (1 + np.exp(-scores))
+    probabilities = np.stack([1 - second, second], axis=1)
+    predictions = head["classes"][probabilities.argmax(axis=1)]
     return {"predictions": predictions.tolist(), "probabilities": probabilities.tolist()}
 
 
-async def predict_in_the_loop(asked: Texts) -> dict[str, list]:
-    """Label texts in the event loop, one request at a time."""
-    return predict(asked)
-
-
 if __name__ == "__main__":
-    path, port, how = sys.argv[1:]
-    model = joblib.load(path)
-    model.predict(["This first text loads the encoder."])
-    app.post("/predict")(predict if how == "threads" else predict_in_the_loop)
+    folder, arrays, port = sys.argv[1:]
+    encoder, head = SentenceTransformer(folder, device="cpu"), np.load(arrays)
+    predict(Texts(texts=["This first text loads the encoder."]))
     uvicorn.run(app, port=int(port), log_level="warning")

@@ -205,7 +205,7 @@ class Shortcut:
         app: ASGIApp,
         path: str,
         endpoint: Callable[[Request], Awaitable[Response]],
-        handlers: Mapping[Any, Callable[[Request, Exception], Response]],
+        handlers: Mapping[Any, Callable[[Request, Any], Response | Awaitable[Response]]],
     ) -> None:
         self._app = app
         self._path = path

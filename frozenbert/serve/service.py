@@ -223,10 +223,6 @@ def load_service(
             vectorizer.set_params(model_name=str(encoder_path))
         if device is not None:
             vectorizer.set_params(device=device)
-        if vectorizer.precision_ == "bfloat16":
-            # bfloat16 rounds differently in other batches. With one text per batch no answer
-            # depends on other requests.
-            vectorizer.set_params(max_batch_tokens=1)
     service = Service(model, file, limits or Limits(), max_waiting, token, hosts)
     service.predict(["This first text loads the encoder."])
     return service

@@ -7,8 +7,10 @@ import io
 import json
 import logging
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,33 @@ def test_answers_equal_those_of_python(many, tiny, tmp_path):
         assert answer["predictions"] == expected["prediction"].tolist()
     probabilities = [expected[f"proba_{label}"] for label in answer["labels"]]
     np.testing.assert_allclose(answer["probabilities"], np.transpose(probabilities), atol=1e-5)
+
+
+def test_many_texts_are_answered_in_their_order(client, model):
+    """Texts of about one length go into the same batch."""
+    texts = [("good" if n % 3 else "bad") + " film" * (n * 7 % 90) for n in range(1000)]
+    answer = client.predict(*texts).json
+    assert answer["predictions"] == ["good" if n % 3 else "bad" for n in range(1000)]
+    expected = [[1 / 3, 2 / 3] if n % 3 else [2 / 3, 1 / 3] for n in range(1000)]
+    np.testing.assert_allclose(answer["probabilities"], expected)
+    assert [len(call) for call in model.calls] == [64] * 15 + [40]
+    spans = [(min(map(len, call)), max(map(len, call))) for call in model.calls]
+    assert all(least >= most for (least, _), (_, most) in pairwise(spans))
+
+
+def test_no_request_to_predict_waits_for_another_thread(client):
+    """FastAPI calls functions that are no coroutines in threads of AnyIO."""
+    for _ in range(3):
+        assert client.predict("a good film").status == 200
+    client("GET", "/metrics")
+    assert not any("AnyIO" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.api+json"])
+def test_types_of_json(client, kind):
+    answer = client("POST", "/predict", b'{"texts": ["good"]}', {"Content-Type": kind})
+    assert (answer.status, answer.json["predictions"]) == (200, ["good"])
+    assert answer.headers["content-type"] == "application/json"
 
 
 def test_odd_texts_are_accepted(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -14,6 +15,7 @@ import pytest
 from serving import DEADLINE, WordModel, serving, wait_until
 
 from frozenbert.serve.guard import Limits
+from frozenbert.serve.process import _Connection, _JoinedWrites
 
 BODY = json.dumps({"texts": ["a good film"]}).encode()
 JAVA = (
@@ -106,6 +108,66 @@ def test_upgrade_headers_do_not_change_what_is_refused(client):
         connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert everything_from(connection).startswith(b"HTTP/1.1 400 ")
     assert client.predict("fine").status == 200
+
+
+# Packets
+
+
+def test_no_packet_is_held_back(client, monkeypatch):
+    """Otherwise Linux holds the second packet of an answer for 40 ms."""
+    made = []
+    original = _Connection.connection_made
+
+    def connection_made(self, transport):
+        original(self, transport)
+        made.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(_Connection, "connection_made", connection_made)
+    with connected(client) as connection:
+        connection.sendall(post())
+        assert response_of(connection)[0] == 200
+        (accepted,) = made
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class Written:
+    """A transport that notes what it sends."""
+
+    def __init__(self):
+        self.sent = []
+
+    def write(self, data):
+        self.sent.append(data)
+
+    def close(self):
+        self.sent.append("closed")
+
+    def is_closing(self):
+        return "closed" in self.sent
+
+    def get_extra_info(self, name):
+        raise AssertionError(name)
+
+
+def test_head_and_body_are_sent_together():
+    async def write():
+        transport = Written()
+        joined = _JoinedWrites(transport)
+        joined.write(b"head, ")
+        joined.write(b"body")
+        assert transport.sent == [b"head, body"]
+        joined.write(b"alone")
+        assert transport.sent == [b"head, body"]
+        await asyncio.sleep(0)
+        assert transport.sent == [b"head, body", b"alone"]
+        joined.write(b"last")
+        joined.write(b"")
+        joined.close()
+        await asyncio.sleep(0)
+        return transport.sent, joined.is_closing()
+
+    sent = [b"head, body", b"alone", b"last", "closed"]
+    assert asyncio.run(write()) == (sent, True)
 
 
 # Half-closed clients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -40,17 +41,61 @@ async def until(true) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_concurrent_requests_share_batches():
+def test_an_idle_model_is_asked_at_once(monkeypatch):
+    """No timer runs before a text is computed: time stands still here."""
     model = Lengths()
 
-    async def ask_together():
-        queue = RequestQueue(model, max_batch=8)
+    async def ask_on_a_stopped_clock():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "time", lambda: 0.0)
+        queue = RequestQueue(model)
         async with queue.running():
-            return await asyncio.gather(*(queue.ask(["x" * n, ""]) for n in range(20)))
+            return [(await queue.ask(["x" * n]))["n"].item() for n in range(5)]
 
-    answers = asyncio.run(ask_together())
+    assert asyncio.run(ask_on_a_stopped_clock()) == [0, 1, 2, 3, 4]
+    assert [len(call) for call in model.calls] == [1] * 5
+
+
+def test_requests_collect_while_a_batch_is_computed():
+    model = Lengths()
+    model.go.clear()
+    sizes = []
+
+    async def ask_while_busy():
+        queue = RequestQueue(model, max_batch=8, on_batch=sizes.append)
+        async with queue.running():
+            first = asyncio.create_task(queue.ask(["first"]))
+            await until(lambda: model.calls)
+            tasks = [asyncio.create_task(queue.ask(["x" * n, ""])) for n in range(20)]
+            await until(lambda: queue.waiting == 40)
+            model.go.set()
+            return await asyncio.gather(first, *tasks)
+
+    first, *answers = asyncio.run(ask_while_busy())
+    assert first["n"].tolist() == [5]
     assert [answer["n"].tolist() for answer in answers] == [[n, 0] for n in range(20)]
-    assert [len(call) for call in model.calls] == [8] * 5
+    assert [len(call) for call in model.calls] == sizes == [1, 8, 8, 8, 8, 8]
+
+
+def test_the_next_batch_starts_before_the_event_loop_sees_the_last_answer():
+    """A busy event loop, which parses requests, does not keep the model waiting."""
+    model = Lengths()
+    model.go.clear()
+
+    async def ask_and_be_busy():
+        queue = RequestQueue(model, max_batch=1)
+        async with queue.running():
+            tasks = [asyncio.create_task(queue.ask([text])) for text in ("a", "b", "c")]
+            await until(lambda: queue.waiting == 2)
+            model.go.set()
+            begun = time.monotonic()
+            while len(model.calls) < 3 and time.monotonic() - begun < DEADLINE:
+                time.sleep(0.001)  # the loop does nothing else
+            assert not any(task.done() for task in tasks)
+            return await asyncio.gather(*tasks)
+
+    assert len(asyncio.run(ask_and_be_busy())) == 3
+    assert model.calls == [["a"], ["b"], ["c"]]
 
 
 def test_a_cancelled_caller_leaves_the_queue():
@@ -90,15 +135,21 @@ def test_a_failed_batch_is_not_repeated_for_callers_that_have_left():
     async def cancel_one():
         queue = RequestQueue(fails_for_several)
         async with queue.running():
-            tasks = [asyncio.create_task(queue.ask([name])) for name in ("leaves", "stays")]
+            first = asyncio.create_task(queue.ask(["first"]))
             await until(lambda: lengths.calls)
+            tasks = [asyncio.create_task(queue.ask([name])) for name in ("leaves", "stays")]
+            await until(lambda: queue.waiting == 2)
+            lengths.go.set()
+            lengths.go = threading.Event()
+            await until(lambda: len(lengths.calls) == 2)
             tasks[0].cancel()
             await until(tasks[0].done)
             lengths.go.set()
+            await first
             return await tasks[1]
 
     assert asyncio.run(cancel_one())["n"].item() == 5
-    assert lengths.calls == [["leaves", "stays"], ["stays"]]
+    assert lengths.calls == [["first"], ["leaves", "stays"], ["stays"]]
 
 
 def test_pending_requests_are_drained_on_exit():
@@ -169,6 +220,42 @@ def test_the_time_limit():
                 model.go.set()
 
     asyncio.run(ask())
+
+
+def test_a_text_that_waits_too_long_leaves_the_queue():
+    model = Lengths()
+    model.go.clear()
+
+    async def ask():
+        queue = RequestQueue(model, seconds=0.05)
+        async with queue.running():
+            first = asyncio.create_task(queue.ask(["first"]))
+            await until(lambda: model.calls)
+            with pytest.raises(AnswerTimeoutError, match="no answer within"):
+                await queue.ask(["second"])
+            assert queue.waiting == 0
+            model.go.set()
+            with pytest.raises(AnswerTimeoutError, match="no answer within"):
+                await first
+
+    asyncio.run(ask())
+    assert model.calls == [["first"]]
+
+
+def test_room_that_does_not_come_in_time():
+    model = Lengths()
+
+    async def ask():
+        queue = RequestQueue(model, seconds=0.2, max_waiting=1)
+        async with queue.running():
+            queue.waiting = 1  # of a request that waits longer
+            with pytest.raises(AnswerTimeoutError, match="no answer within"):
+                await queue.ask(["b"], wait_for_room=True)
+            queue.waiting = 0
+            return (await queue.ask(["cd"], wait_for_room=True))["n"].item()
+
+    assert asyncio.run(ask()) == 2
+    assert model.calls == [["cd"]]
 
 
 def test_an_input_error_of_the_model_is_not_the_clients():

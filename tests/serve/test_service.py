@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 
+import numpy as np
 import pytest
 from serving import Client
 
@@ -51,12 +52,19 @@ def test_an_encoder_in_another_place(folder, tmp_path):
     assert (tmp_path / "vectors" / "vectors").is_dir(), "stored where it was asked"
 
 
-def test_bfloat16_computes_each_text_alone(tiny, tmp_path):
+def test_bfloat16_texts_share_batches(tiny, tmp_path):
     model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None, precision="bfloat16")
     save_model(model.fit(TEXTS, Y), tmp_path / "model.joblib")
     service = load_service(tmp_path, encoder_path=tiny)
     (vectorizer,) = find_steps(service.model, DistilBertVectorizer)
-    assert vectorizer.max_batch_tokens == 1
+    assert vectorizer.max_batch_tokens is None
+    texts = [f"{word} film " * n for n in range(1, 8) for word in ("good", "bad")]
+    together = service.predict(texts)
+    alone = [service.predict([text]) for text in texts]
+    assert together["prediction"].tolist() == [one["prediction"].item() for one in alone]
+    np.testing.assert_allclose(
+        together["proba_yes"], [one["proba_yes"].item() for one in alone], atol=0.02
+    )
 
 
 def test_serve_model_answers_until_it_is_stopped(folder, tiny, monkeypatch):
