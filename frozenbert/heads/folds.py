@@ -24,6 +24,7 @@ __all__ = [
     "fixed_folds",
     "limit_train_rows",
     "make_folds",
+    "quiet_constant_labels",
     "strata",
     "warn_many_classes",
 ]
@@ -278,3 +279,14 @@ def warn_many_classes(y: np.ndarray, n_splits: int, *, warn: bool = True) -> Ite
             RareClassWarning,
             stacklevel=3,
         )
+
+
+@contextlib.contextmanager
+def quiet_constant_labels() -> Iterator[None]:
+    """Silence `OneVsRestClassifier` where a label is the same in all rows of a fold.
+
+    `MultiLabelClassifier` warns of such a label once, after the search.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"sklearn\.multiclass")
+        yield
