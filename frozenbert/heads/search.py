@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import numbers
 import time
@@ -20,6 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_info, threadpool_limits
 from tqdm import tqdm
 
 from .folds import Splits, cv_splits, limit_train_rows, warn_many_classes
@@ -49,6 +51,8 @@ FEATURE_ROWS = 4000  # with more training rows, the order of the features hardly
 # the best three of the first round.
 SCREENING_ROWS = 1000
 SCREENED_SETS = 6
+
+SMALL_COPIES = 128 * 2**20  # bytes of folds' copies that are no matter
 
 
 class FeatureScore(TypedDict):
@@ -136,21 +140,25 @@ class HeadSearch(GridSearchCV):
         scorer = check_scoring(self.estimator, self.scoring)
         try:
             splits = cv_splits(check_cv(self.cv, y, classifier=True), X, y, params.get("groups"))
-            paths = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)(
-                delayed(_fit_path)(self.estimator, X, y, split, values, scorer) for split in splits
-            )
-            if not all(np.isfinite(path["scores"]).all() for path in paths):
-                return False
+            threads = _fold_threads(X, splits) if self.n_jobs is None else 0
+            run = Parallel(threads, prefer="threads") if threads else Parallel(self.n_jobs)
+            with threadpool_limits(1) if threads > 1 else contextlib.nullcontext():
+                paths = run(
+                    delayed(_fit_path)(self.estimator, X, y, split, values, scorer)
+                    for split in splits
+                )
+                if not all(np.isfinite(path["scores"]).all() for path in paths):
+                    return False
+                self._set_results(values, paths)
+                if self.refit:
+                    start = time.perf_counter()
+                    best = clone(self.estimator).set_params(**self.best_params_)
+                    self.best_estimator_ = best.fit(X, y)
+                    self.refit_time_ = time.perf_counter() - start
         except ValueError:  # GridSearchCV tells which fits fail, and goes on with the others
             return False
-        self._set_results(values, paths)
         self.scorer_, self.n_splits_, self.multimetric_ = scorer, len(splits), False
-        best = self.best_index_
-        self._held_out = [(path["test"], path["decisions"][best]) for path in paths]
-        if self.refit:
-            start = time.perf_counter()
-            self.best_estimator_ = clone(self.estimator).set_params(C=values[best]).fit(X, y)
-            self.refit_time_ = time.perf_counter() - start
+        self._held_out = [(path["test"], path["decisions"][self.best_index_]) for path in paths]
         return True
 
     def _set_results(self, values: Sequence[float], paths: list[_Path]) -> None:
@@ -193,6 +201,19 @@ class HeadSearch(GridSearchCV):
         state = {**super().__getstate__()}
         state.pop("_held_out", None)
         return state
+
+
+def _fold_threads(X: Any, splits: Splits) -> int:
+    """Return how many folds to fit at once, each in one thread of BLAS.
+
+    That is as many as BLAS has threads, or 1 where the folds' copies would take more memory
+    than `X`.
+    """
+    threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+    size = X.nbytes if isinstance(X, np.ndarray) else X.data.nbytes
+    n_rows = max(len(train) if train.dtype != bool else train.sum() for train, _ in splits)
+    copies = min(threads, len(splits)) * size * n_rows / max(1, X.shape[0])
+    return min(threads, len(splits)) if copies <= max(size, SMALL_COPIES) else 1
 
 
 class _Path(TypedDict):
