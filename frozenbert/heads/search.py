@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import scipy.sparse
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -140,7 +141,8 @@ class HeadSearch(GridSearchCV):
         scorer = check_scoring(self.estimator, self.scoring)
         try:
             splits = cv_splits(check_cv(self.cv, y, classifier=True), X, y, params.get("groups"))
-            threads = _fold_threads(X, splits) if self.n_jobs is None else 0
+            # Workers of a joblib backend are for the folds, too, whatever their number.
+            threads = 0 if effective_n_jobs(self.n_jobs) > 1 else _fold_threads(X, splits)
             run = Parallel(threads, prefer="threads") if threads else Parallel(self.n_jobs)
             with threadpool_limits(1) if threads > 1 else contextlib.nullcontext():
                 paths = run(

@@ -242,7 +242,7 @@ def test_rows_held_out_of_no_fold_have_no_decisions(cv):
 
 
 def test_folds_whose_copies_are_large_are_fitted_one_by_one(monkeypatch):
-    X, y = frame(300)
+    X, _ = frame(300)
     splits = list(KFold(3).split(X))
     pools = [{"num_threads": 2}]
     monkeypatch.setattr(search_module, "threadpool_info", lambda: pools)
