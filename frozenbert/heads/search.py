@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import numbers
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -22,10 +21,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .folds import Splits, cv_splits, limit_train_rows, warn_many_classes
+from .folds import (
+    FoldPath,
+    Splits,
+    cv_splits,
+    fit_path,
+    fold_threads,
+    limit_train_rows,
+    warn_many_classes,
+)
 from .scoring import ClassWeight, as_labels, check_class_weight, check_discrete
 from .selection import SelectVectors, feature_sets, take_columns, vector_layout
 
@@ -52,8 +59,6 @@ FEATURE_ROWS = 4000  # with more training rows, the order of the features hardly
 # the best three of the first round.
 SCREENING_ROWS = 1000
 SCREENED_SETS = 6
-
-SMALL_COPIES = 128 * 2**20  # bytes of folds' copies that are no matter
 
 
 class FeatureScore(TypedDict):
@@ -142,11 +147,11 @@ class HeadSearch(GridSearchCV):
         try:
             splits = cv_splits(check_cv(self.cv, y, classifier=True), X, y, params.get("groups"))
             # Workers of a joblib backend are for the folds, too, whatever their number.
-            threads = 0 if effective_n_jobs(self.n_jobs) > 1 else _fold_threads(X, splits)
+            threads = 0 if effective_n_jobs(self.n_jobs) > 1 else fold_threads(X, splits)
             run = Parallel(threads, prefer="threads") if threads else Parallel(self.n_jobs)
             with threadpool_limits(1) if threads > 1 else contextlib.nullcontext():
                 paths = run(
-                    delayed(_fit_path)(self.estimator, X, y, split, values, scorer)
+                    delayed(fit_path)(self.estimator, X, y, split, values, scorer)
                     for split in splits
                 )
                 if not all(np.isfinite(path["scores"]).all() for path in paths):
@@ -163,7 +168,7 @@ class HeadSearch(GridSearchCV):
         self._held_out = [(path["test"], path["decisions"][self.best_index_]) for path in paths]
         return True
 
-    def _set_results(self, values: Sequence[float], paths: list[_Path]) -> None:
+    def _set_results(self, values: Sequence[float], paths: list[FoldPath]) -> None:
         """Set `cv_results_` and the best, as `GridSearchCV` does."""
         scores = np.array([path["scores"] for path in paths])
         results: dict[str, Any] = {}
@@ -203,64 +208,6 @@ class HeadSearch(GridSearchCV):
         state = {**super().__getstate__()}
         state.pop("_held_out", None)
         return state
-
-
-def _fold_threads(X: Any, splits: Splits) -> int:
-    """Return how many folds to fit at once, each in one thread of BLAS.
-
-    That is as many as BLAS has threads, or 1 where the folds' copies would take more memory
-    than `X`.
-    """
-    threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
-    size = X.nbytes if isinstance(X, np.ndarray) else X.data.nbytes
-    n_rows = max(len(train) if train.dtype != bool else train.sum() for train, _ in splits)
-    copies = min(threads, len(splits)) * size * n_rows / max(1, X.shape[0])
-    return min(threads, len(splits)) if copies <= max(size, SMALL_COPIES) else 1
-
-
-class _Path(TypedDict):
-    """What the fits of all values of C on one fold gave, in the order of the values."""
-
-    test: np.ndarray
-    scores: list[float]
-    decisions: list[np.ndarray]
-    fit_time: list[float]
-    score_time: list[float]
-
-
-def _fit_path(
-    estimator: LogisticRegression,
-    X: Any,
-    y: np.ndarray,
-    split: tuple[np.ndarray, np.ndarray],
-    values: Sequence[float],
-    scorer: Callable[..., float],
-) -> _Path:
-    """Fit the values of C on one fold, from the smallest; score each on the rows held out."""
-    train, test = (np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split)
-    n = len(values)
-    path: _Path = {
-        "test": test,
-        "scores": [0.0] * n,
-        "decisions": [np.empty(0)] * n,
-        "fit_time": [0.0] * n,
-        "score_time": [0.0] * n,
-    }
-    model = clone(estimator).set_params(warm_start=True)
-    rows, labels = X[train], y[train]
-    models = {}
-    for place in np.argsort(values):
-        start = time.perf_counter()
-        model.set_params(C=values[place]).fit(rows, labels)
-        path["fit_time"][place] = time.perf_counter() - start
-        models[place] = copy.copy(model)  # a fit replaces the coefficients, not their values
-    rows, labels = X[test], y[test]  # one copy of columns at a time
-    for place, model in models.items():
-        start = time.perf_counter()
-        path["scores"][place] = scorer(model, rows, labels)
-        path["score_time"][place] = time.perf_counter() - start
-        path["decisions"][place] = model.decision_function(rows)
-    return path
 
 
 def base_search(head: Any) -> GridSearchCV:

@@ -22,8 +22,9 @@ from sklearn.pipeline import Pipeline
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.errors import RareClassWarning
+from frozenbert.heads import folds as folds_module
 from frozenbert.heads import search as search_module
-from frozenbert.heads.folds import Folds, limit_train_rows, strata
+from frozenbert.heads.folds import Folds, fold_threads, limit_train_rows, strata
 from frozenbert.heads.logistic import make_head
 from frozenbert.heads.multilabel import MultiLabelClassifier, check_flags
 from frozenbert.heads.scoring import check_scoring
@@ -245,10 +246,10 @@ def test_folds_whose_copies_are_large_are_fitted_one_by_one(monkeypatch):
     X, _ = frame(300)
     splits = list(KFold(3).split(X))
     pools = [{"num_threads": 2}]
-    monkeypatch.setattr(search_module, "threadpool_info", lambda: pools)
-    assert search_module._fold_threads(X.to_numpy(), splits) == 2
-    monkeypatch.setattr(search_module, "SMALL_COPIES", 0)
-    assert search_module._fold_threads(X.to_numpy(), splits) == 1
+    monkeypatch.setattr(folds_module, "threadpool_info", lambda: pools)
+    assert fold_threads(X.to_numpy(), splits) == 2
+    monkeypatch.setattr(folds_module, "SMALL_COPIES", 0)
+    assert fold_threads(X.to_numpy(), splits) == 1
 
 
 # Words beside vectors
