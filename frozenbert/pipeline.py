@@ -26,7 +26,7 @@ from .finetune.recipe import Recipe
 from .heads.folds import CV
 from .heads.logistic import Head, make_head
 from .heads.multilabel import MultiLabelClassifier
-from .heads.search import ClassWeight
+from .heads.scoring import ClassWeight
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
 from .utils.steps import find_step

@@ -30,17 +30,9 @@ from .finetune.encoder_folder import n_trained_on
 from .heads.folds import Folds, Splits
 from .heads.logistic import Head
 from .heads.multilabel import MultiLabelClassifier
-from .heads.scoring import check_scoring
-from .heads.search import (
-    FeatureSearch,
-    base_search,
-    check_class_weight,
-    class_weight_of,
-    fitted_search,
-    out_of_fold,
-    out_of_fold_splits,
-)
-from .heads.stacking import OutOfFoldHead
+from .heads.scoring import check_class_weight, check_scoring
+from .heads.search import FeatureSearch, base_search, class_weight_of, fitted_search
+from .heads.stacking import OutOfFoldHead, out_of_fold, out_of_fold_splits
 from .heads.words import WordScores, make_words_baseline
 from .persistence.models import MODEL, SAFE, save_model
 from .reports.agreement import mean_cosine

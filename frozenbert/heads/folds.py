@@ -1,29 +1,38 @@
-"""Folds for cross-validation: stratified for many labels too, and the checks that need them."""
+"""Folds for cross-validation: stratified for many labels too, their checks, fits along them."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import numbers
+import time
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
+from threadpoolctl import threadpool_info
 
 from ..errors import InputError, RareClassWarning
 
 __all__ = [
     "CV",
+    "FoldPath",
     "Folds",
     "Splits",
     "Splitter",
     "check_partition",
     "cv_splits",
+    "fit_path",
     "fixed_folds",
+    "fold_threads",
     "limit_train_rows",
     "make_folds",
+    "quiet_constant_labels",
     "strata",
     "warn_many_classes",
 ]
@@ -39,6 +48,8 @@ class Splitter(Protocol):
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of splits."""
 
+
+SMALL_COPIES = 128 * 2**20  # bytes of folds' copies that need no limit
 
 Splits: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 CV: TypeAlias = int | Splitter | Iterable[tuple[ArrayLike, ArrayLike]]
@@ -278,3 +289,73 @@ def warn_many_classes(y: np.ndarray, n_splits: int, *, warn: bool = True) -> Ite
             RareClassWarning,
             stacklevel=3,
         )
+
+
+@contextlib.contextmanager
+def quiet_constant_labels() -> Iterator[None]:
+    """Silence `OneVsRestClassifier` where a label is the same in all rows of a fold.
+
+    `MultiLabelClassifier` warns of such a label once, after the search.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"sklearn\.multiclass")
+        yield
+
+
+def fold_threads(X: Any, splits: Splits) -> int:
+    """Return how many folds to fit at once, each in one thread of BLAS.
+
+    That is as many as BLAS has threads, or 1 where the folds' copies would take more memory
+    than `X`.
+    """
+    threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+    size = X.nbytes if isinstance(X, np.ndarray) else X.data.nbytes
+    n_rows = max(len(train) if train.dtype != bool else train.sum() for train, _ in splits)
+    copies = min(threads, len(splits)) * size * n_rows / max(1, X.shape[0])
+    return min(threads, len(splits)) if copies <= max(size, SMALL_COPIES) else 1
+
+
+class FoldPath(TypedDict):
+    """What the fits of all values of C on one fold gave, in the order of the values."""
+
+    test: np.ndarray
+    scores: list[float]
+    decisions: list[np.ndarray]
+    fit_time: list[float]
+    score_time: list[float]
+
+
+def fit_path(
+    estimator: LogisticRegression,
+    X: Any,
+    y: np.ndarray,
+    split: tuple[np.ndarray, np.ndarray],
+    values: Sequence[float],
+    scorer: Callable[..., float],
+) -> FoldPath:
+    """Fit the values of C on one fold, from the smallest; score each on the rows held out."""
+    train, test = (np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split)
+    n = len(values)
+    path: FoldPath = {
+        "test": test,
+        "scores": [0.0] * n,
+        "decisions": [np.empty(0)] * n,
+        "fit_time": [0.0] * n,
+        "score_time": [0.0] * n,
+    }
+    model = clone(estimator).set_params(warm_start=True)
+    rows, labels = X[train], y[train]
+    models = {}
+    for place in np.argsort(values):
+        start = time.perf_counter()
+        model.set_params(C=values[place]).fit(rows, labels)
+        path["fit_time"][place] = time.perf_counter() - start
+        models[place] = copy.copy(model)  # a fit replaces the coefficients, not their values
+    del rows  # one copy of columns at a time
+    rows, labels = X[test], y[test]
+    for place, model in models.items():
+        start = time.perf_counter()
+        path["scores"][place] = scorer(model, rows, labels)
+        path["score_time"][place] = time.perf_counter() - start
+        path["decisions"][place] = model.decision_function(rows)
+    return path

@@ -1,8 +1,10 @@
-"""Scorers of a head's search: the default for many labels, and a check against the labels."""
+"""Checks of labels, class weights and scorers; the default scorer for many labels."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,10 +12,24 @@ from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import average_precision_score, get_scorer, get_scorer_names, make_scorer
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
 
 from ..errors import InputError
 
-__all__ = ["LABELS_SCORER", "check_scorer_name", "check_scoring", "mean_average_precision"]
+__all__ = [
+    "LABELS_SCORER",
+    "ClassWeight",
+    "as_labels",
+    "check_class_weight",
+    "check_discrete",
+    "check_scorer_name",
+    "check_scoring",
+    "mean_average_precision",
+    "weight_key",
+]
+
+ClassWeight: TypeAlias = Mapping[Any, float] | str | None
 
 
 def mean_average_precision(y_true: np.ndarray, y_score: np.ndarray) -> float:
@@ -94,3 +110,56 @@ def check_scoring(scoring: object, y: ArrayLike) -> None:
             parameter="scoring",
             value=scoring,
         )
+
+
+def check_class_weight(class_weight: ClassWeight, y: np.ndarray) -> None:
+    """Raise `InputError` if a dict of class weights has a key that is no class.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+        With many labels, the classes are 0 and 1.
+    """
+    if not isinstance(class_weight, Mapping):
+        return
+    classes = [0, 1] if y.ndim == 2 else np.unique(y).tolist()
+    known = [weight_key(label) for label in classes]
+    for key in class_weight:
+        if key in known:
+            continue
+        if key in classes:
+            raise InputError(
+                f"for the class {key!r} scikit-learn expects the key {weight_key(key)!r}.",
+                parameter="class_weight",
+            )
+        shown = ", ".join(repr(label) for label in known[:10])
+        raise InputError(
+            f"no training row has the class {key!r}; the classes are {shown}"
+            f"{', ...' if len(known) > 10 else ''}.",
+            parameter="class_weight",
+        )
+
+
+def weight_key(label: Any) -> int | str:
+    """Return the key by which scikit-learn finds a class in a dict of weights."""
+    try:
+        return int(label)
+    except ValueError:
+        return str(label)
+
+
+def as_labels(y: ArrayLike | None) -> np.ndarray:
+    """Return classes as an array of one dimension; many labels as an array of two."""
+    labels = np.asarray(y)
+    if labels.ndim != 2 or labels.shape[1] == 1:
+        labels = column_or_1d(y, warn=True)
+    check_discrete(labels)
+    return labels
+
+
+def check_discrete(y: np.ndarray) -> None:
+    """Raise `ValueError` if labels are numbers of a continuous scale."""
+    # `check_classification_targets` alone would also warn of many classes.
+    if type_of_target(y, input_name="y", raise_unknown=True).startswith("continuous"):
+        check_classification_targets(y)

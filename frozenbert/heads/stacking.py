@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,18 +11,30 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
+from sklearn.model_selection import (
+    PredefinedSplit,
+    StratifiedKFold,
+    check_cv,
+    cross_val_predict,
+)
 from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .folds import Splits, cv_splits, fixed_folds, warn_many_classes
+from ..errors import InputError
+from .folds import (
+    Splits,
+    check_partition,
+    cv_splits,
+    fixed_folds,
+    quiet_constant_labels,
+    warn_many_classes,
+)
+from .scoring import as_labels, weight_key
 from .search import (
-    as_labels,
+    HeadSearch,
     base_search,
     class_weight_of,
-    out_of_fold,
-    out_of_fold_splits,
-    quiet_constant_labels,
+    fitted_search,
     search_routing,
     tuned_estimator,
 )
@@ -28,7 +42,15 @@ from .search import (
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["OutOfFoldHead", "StackedSearch", "calibrated", "score_classifier", "score_folds"]
+__all__ = [
+    "OutOfFoldHead",
+    "StackedSearch",
+    "calibrated",
+    "out_of_fold",
+    "out_of_fold_splits",
+    "score_classifier",
+    "score_folds",
+]
 
 
 class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -281,3 +303,100 @@ def calibrated(
 ) -> CalibratedClassifierCV:
     """Return a calibrated classifier of scores."""
     return CalibratedClassifierCV(score_classifier(search), method=method, cv=folds, ensemble=False)
+
+
+def out_of_fold_splits(head: Any, X: Any, y: np.ndarray, groups: ArrayLike | None = None) -> Splits:
+    """Return the splits of a head's `cv`, after checking that predictions can be made of them.
+
+    Parameters
+    ----------
+    head : estimator
+        From `frozenbert.heads.logistic.make_head`; it need not be fitted.
+    X, y, groups : array-like
+
+    Raises
+    ------
+    InputError
+        If the test parts are no partition of the rows, or a class is missing in a training
+        part.
+    """
+    cv = base_search(head).cv
+    splitter = check_cv(cv, y, classifier=True)
+    with warnings.catch_warnings():
+        # "The least populated class": reported below as an error, or before by the search.
+        warnings.filterwarnings(
+            "ignore", category=UserWarning, module=r"sklearn\.model_selection\._split"
+        )
+        splits = cv_splits(splitter, X, y, groups)
+    check_partition(splits, len(y), cv)
+    if y.ndim == 1:
+        _check_class_in_folds(splits, y, isinstance(splitter, StratifiedKFold))
+    return splits
+
+
+def _check_class_in_folds(splits: Splits, y: np.ndarray, stratified: bool) -> None:
+    classes, counts = np.unique(y, return_counts=True)
+    if stratified and counts.min() < len(splits):
+        raise InputError(
+            f"class {str(classes[counts.argmin()])!r} has {counts.min()} training rows, and "
+            f"predictions out of fold need one in each of the {len(splits)} folds: drop the "
+            f"class, or use fewer folds.",
+            parameter="cv",
+        )
+    for number, (train, _) in enumerate(splits):
+        missing = np.setdiff1d(classes, y[train])
+        if len(missing):
+            raise InputError(
+                f"the training part of fold {number} has no row of the class "
+                f"{str(missing[0])!r}: drop the class, or use other folds.",
+                parameter="cv",
+            )
+
+
+def out_of_fold(
+    head: Any, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
+) -> np.ndarray:
+    """Predict each row by a fitted head's best estimator, trained on the other folds.
+
+    Parameters
+    ----------
+    head : estimator
+        From `frozenbert.heads.logistic.make_head`.
+    X, y : array-like
+        What it was fitted on.
+    method : {"decision_function", "predict_proba"}
+    splits : list of (numpy.ndarray, numpy.ndarray), optional
+        From `out_of_fold_splits`; needed if the head's splitter needs groups.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
+
+    Raises
+    ------
+    InputError
+        As from `out_of_fold_splits`.
+    """
+    search = base_search(head)
+    splits = out_of_fold_splits(head, X, y) if splits is None else splits
+    inner = getattr(fitted_search(head), "search_", fitted_search(head))
+    if method == "decision_function" and isinstance(inner, HeadSearch):
+        decisions = inner.held_out_decisions()
+        if decisions is not None:
+            return decisions
+    estimator = clone(tuned_estimator(head))
+    if y.ndim == 1:
+        _code_class_weight(estimator, y)
+    with warn_many_classes(y, len(splits), warn=False), quiet_constant_labels():
+        return np.asarray(
+            cross_val_predict(estimator, X, y, cv=splits, n_jobs=search.n_jobs, method=method)
+        )
+
+
+def _code_class_weight(estimator: BaseEstimator, y: np.ndarray) -> None:
+    """Give class weights the keys of `cross_val_predict`, which codes classes from 0."""
+    codes = {weight_key(label): code for code, label in enumerate(np.unique(y).tolist())}
+    for name, value in estimator.get_params().items():
+        if name.rpartition("__")[2] == "class_weight" and isinstance(value, Mapping):
+            coded = {codes[key]: weight for key, weight in value.items()}
+            estimator.set_params(**{name: coded})

@@ -9,8 +9,7 @@ import numpy as np
 import scipy.sparse
 import scipy.special
 from numpy.typing import ArrayLike
-from sklearn import config_context
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -22,18 +21,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from ..utils.texts import check_texts
-from .folds import CV, make_folds
+from .folds import CV, make_folds, quiet_constant_labels
 from .logistic import make_head
 from .multilabel import check_flags
-from .search import (
-    ClassWeight,
-    as_labels,
-    base_search,
-    out_of_fold,
-    out_of_fold_splits,
-    quiet_constant_labels,
-    tuned_estimator,
-)
+from .scoring import ClassWeight, as_labels
+from .search import base_search, tuned_estimator
+from .stacking import out_of_fold, out_of_fold_splits
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -193,45 +186,59 @@ class NBLogisticRegression(LogisticRegression):
         X, labels = validate_data(self, X, y, accept_sparse="csr", dtype=(np.float64, np.float32))
         check_non_negative(X, "NBLogisticRegression.fit")
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
+        classes = np.unique(labels)
         words = scipy.sparse.csr_array(X)
-        if len(self.classes_) > 2:
-            models = self._one_vs_rest(words, labels, sample_weight)
-        else:
-            models = [self._weighted(words, labels, sample_weight)]
+        shape = (1 if len(classes) == 2 else len(classes), words.shape[1])
+        start = None
+        if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == shape:
+            start = self.coef_, self.intercept_
+        self.classes_ = classes
+        weight = self.class_weight
+        if len(classes) > 2 and isinstance(weight, dict):
+            # Its keys are unknown to the models of one class.
+            weights = compute_sample_weight(weight, labels)
+            sample_weight = weights if sample_weight is None else weights * sample_weight
+            weight = None
+        models = [
+            self._weighted(
+                words,
+                labels if len(classes) <= 2 else (labels == label).astype(int),
+                sample_weight,
+                weight,
+                None if start is None else (start[0][[place]], start[1][[place]]),
+            )
+            for place, label in enumerate(classes[-shape[0] :])
+        ]
         self.coef_ = np.concatenate([model.coef_ for model in models])
         self.intercept_ = np.concatenate([model.intercept_ for model in models])
         self.n_iter_ = np.concatenate([model.n_iter_ for model in models])
         return self
 
     def _weighted(
-        self, X: scipy.sparse.csr_array, y: np.ndarray, sample_weight: ArrayLike | None
+        self,
+        X: scipy.sparse.csr_array,
+        y: np.ndarray,
+        sample_weight: ArrayLike | None,
+        class_weight: ClassWeight,
+        start: tuple[np.ndarray, np.ndarray] | None,
     ) -> LogisticRegression:
-        """Return a logistic regression for two classes, the weights part of its `coef_`."""
+        """Return a logistic regression for two classes, the weights part of its `coef_`.
+
+        `start` are the coefficients, so weighted, and the intercept to start from.
+        """
         rows = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
-        positive = y == self.classes_[-1]
+        classes = np.unique(y)
+        positive = y == classes[-1]
         shares = (X.T @ (rows * of_class) + SMOOTHING for of_class in (positive, ~positive))
         ratios = np.subtract(*(np.log(share / share.sum()) for share in shares)).astype(X.dtype)
-        model = LogisticRegression(**self.get_params())
-        model.fit(X.multiply(ratios).tocsr(), y, sample_weight)
+        weighted = (X.data * ratios[X.indices], X.indices, X.indptr)
+        model = LogisticRegression(**{**self.get_params(), "class_weight": class_weight})
+        if start is not None:
+            coef = np.divide(start[0], ratios, out=np.zeros_like(start[0]), where=ratios != 0)
+            model.coef_, model.intercept_ = coef, start[1]
+        model.fit(scipy.sparse.csr_array(weighted, shape=X.shape), y, sample_weight)
         model.coef_ = model.coef_ * ratios
         return model
-
-    def _one_vs_rest(
-        self, X: scipy.sparse.csr_array, y: np.ndarray, sample_weight: ArrayLike | None
-    ) -> list[NBLogisticRegression]:
-        """Return a model of each class against the rest."""
-        each = clone(self)
-        if isinstance(self.class_weight, dict):  # its keys are unknown to the single models
-            weights = compute_sample_weight(self.class_weight, y)
-            sample_weight = weights if sample_weight is None else weights * sample_weight
-            each.set_params(class_weight=None)
-        if sample_weight is None:
-            return list(OneVsRestClassifier(each).fit(X, y).estimators_)
-        with config_context(enable_metadata_routing=True):
-            each.set_fit_request(sample_weight=True)
-            models = OneVsRestClassifier(each).fit(X, y, sample_weight=sample_weight)
-        return list(models.estimators_)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class, shape (n_samples, n_classes)."""
@@ -373,9 +380,7 @@ class WordScores(TransformerMixin, BaseEstimator):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        each = NBLogisticRegression(
-            solver="newton-cg", tol=1e-3, max_iter=1000, class_weight=self.class_weight
-        )
+        each = NBLogisticRegression(tol=1e-3, max_iter=1000, class_weight=self.class_weight)
         name, estimator = "C", each
         if self.multi_label:
             name, estimator = "estimator__C", OneVsRestClassifier(each)

@@ -66,6 +66,7 @@ class FeatureResult(TypedDict):
     C: float
     score: float
     std: float
+    train_rows: NotRequired[int]
 
 
 class SearchSummary(TypedDict):

@@ -12,6 +12,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -21,14 +22,16 @@ from sklearn.pipeline import Pipeline
 from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.errors import RareClassWarning
-from frozenbert.heads.folds import Folds, limit_train_rows, strata
+from frozenbert.heads import folds as folds_module
+from frozenbert.heads import search as search_module
+from frozenbert.heads.folds import Folds, fold_threads, limit_train_rows, strata
 from frozenbert.heads.logistic import make_head
 from frozenbert.heads.multilabel import MultiLabelClassifier, check_flags
 from frozenbert.heads.scoring import check_scoring
-from frozenbert.heads.search import FeatureSearch, base_search, tuned_estimator
+from frozenbert.heads.search import FeatureSearch, HeadSearch, base_search, tuned_estimator
 from frozenbert.heads.selection import SelectVectors, layout, predict_from_arrays
 from frozenbert.heads.stacking import StackedSearch
-from frozenbert.heads.words import WordScores
+from frozenbert.heads.words import NBLogisticRegression, WordScores
 from frozenbert.reports.metrics import brier_score, calibration_error
 from frozenbert.training import check_classes
 
@@ -186,7 +189,92 @@ def test_each_text_goes_through_the_encoder_once(tiny, monkeypatch, with_tfidf):
         copy.predict(TEXTS[:1])
 
 
+def test_many_sets_are_compared_on_few_rows_first(monkeypatch):
+    monkeypatch.setattr(search_module, "SCREENING_ROWS", 40)
+    monkeypatch.setattr(search_module, "SCREENED_SETS", 4)
+    X, y = frame(300)
+    head = make_head(search="features", cv=3).fit(X, y)
+    assert 2 in head.best_params_["layers"]
+    assert "mean" in head.best_params_["pooling"]
+    assert [one["train_rows"] for one in head.features_] == [200] * 4 + [40] * 11
+    assert len({(one["layers"], one["pooling"]) for one in head.features_}) == 15
+    rounds = np.bincount(head.cv_results_["iter"])
+    assert rounds.tolist() == [15 * 3, 4 * 5, len(head.search_.cv_results_["params"])]
+    best = max(head.features_[:4], key=lambda one: one["score"])
+    assert best["layers"] == head.best_params_["layers"]
+    assert head.cv_results_["params"][head.best_index_] == head.best_params_
+
+
+# The search for C
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("scoring", [None, "neg_log_loss"])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_paths_give_the_results_of_a_grid_search(n_classes, scoring, n_jobs):
+    X, y = make_classification(
+        400, 20, n_informative=6, n_classes=n_classes, flip_y=0.2, random_state=0
+    )
+    y = np.array(["a", "b", "c"])[y]
+    parameters = (LogisticRegression(tol=1e-6), {"C": [1.0, 0.001, 0.1]})
+    options = {"cv": Folds(3), "scoring": scoring, "n_jobs": n_jobs}
+    expected = GridSearchCV(*parameters, **options).fit(X, y)
+    search = HeadSearch(*parameters, **options).fit(X, y)
+    assert set(search.cv_results_) == set(expected.cv_results_)
+    assert search.best_params_ == expected.best_params_
+    for name, column in expected.cv_results_.items():
+        if "score" in name and "time" not in name:
+            np.testing.assert_allclose(search.cv_results_[name], column, atol=1e-3, err_msg=name)
+    decisions = cross_val_predict(
+        clone(search.best_estimator_), X, y, cv=search.cv, method="decision_function"
+    )
+    np.testing.assert_allclose(search.held_out_decisions(), decisions, atol=1e-2)
+    assert pickle.loads(pickle.dumps(search)).held_out_decisions() is None
+
+
+@pytest.mark.parametrize(
+    "cv", [KFold(3), [(np.arange(200) < 100, np.arange(200) >= 100)]], ids=["folds", "masks"]
+)
+def test_rows_held_out_of_no_fold_have_no_decisions(cv):
+    X, y = frame()
+    search = make_head(C=[0.1, 1.0], cv=cv).fit(X.to_numpy(), y)
+    decisions = search.held_out_decisions()
+    assert (decisions is None) == isinstance(cv, list)
+
+
+def test_folds_whose_copies_are_large_are_fitted_one_by_one(monkeypatch):
+    X, _ = frame(300)
+    splits = list(KFold(3).split(X))
+    pools = [{"num_threads": 2}]
+    monkeypatch.setattr(folds_module, "threadpool_info", lambda: pools)
+    assert fold_threads(X.to_numpy(), splits) == 2
+    monkeypatch.setattr(folds_module, "SMALL_COPIES", 0)
+    assert fold_threads(X.to_numpy(), splits) == 1
+
+
 # Words beside vectors
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classifiers_of_words_go_on_from_their_coefficients(n_classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((90, 8)) * (rng.random((90, 8)) < 0.4), rng.integers(0, n_classes, 90)
+    cold = NBLogisticRegression(C=3.0, tol=1e-6).fit(X, y)
+    warm = NBLogisticRegression(C=1.0, tol=1e-6, warm_start=True).fit(X, y)
+    np.testing.assert_allclose(warm.set_params(C=3.0).fit(X, y).coef_, cold.coef_, atol=1e-3)
+    again = warm.fit(X, y)
+    assert again.n_iter_.max() <= 1
+
+
+def test_each_class_against_the_rest_is_a_classifier_of_two():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((90, 8)), rng.integers(0, 3, 90)
+    weight = {0: 1.0, 1: 3.0, 2: 0.5}
+    model = NBLogisticRegression(C=3.0, class_weight=weight).fit(X, y)
+    rows = np.array([weight[label] for label in y])
+    for label, coef in zip(model.classes_, model.coef_, strict=True):
+        one = NBLogisticRegression(C=3.0).fit(X, y == label, sample_weight=rows)
+        np.testing.assert_allclose(one.coef_[0], coef, atol=1e-6)
 
 
 def test_scores_of_words_are_out_of_fold_where_they_are_trained_on():
