@@ -229,3 +229,32 @@ def test_fewshot_report(tmp_path, packaged):
     assert of_words > of_vectors
     assert 0.2 < found["random"]["f1"] < 0.8
     assert "| tweets | one expert | 100.0 |" in done.stdout
+
+
+def test_figures_of_several_runs_are_joined(tmp_path):
+    def report(texts, rows):
+        machine = {"cpu": "C", "cores": 2, "instructions": ["avx2"], "commit": "abc1234"}
+        common = {"encoder": "minilm", "kind": "sentences", "n_texts": texts}
+        return {"date": "2026-11-23", "machine": machine, "comparisons": [common | {"rows": rows}]}
+
+    def row(key, seconds, milliseconds):
+        one_text = [{"median_ms": ms, "p99_ms": 2 * ms} for ms in milliseconds]
+        times = {"seconds": seconds, "one_text": one_text}
+        return {"key": key, "title": key.upper(), "pooling": "mean"} | times
+
+    speed = [row("st", [2, 4, 3], []), row("ours-mean", [1, 2, 1.5], []), row("st-onnx", [9], [])]
+    late = [row("st", [], [8, 9, 7]), row("ours-mean", [], [3, 2]), row("ours-int8", [], [1])]
+    missing = {"key": "skrub", "title": "skrub", "seconds": [], "left_out": "no skrub"}
+    files = []
+    for number, rows in enumerate((speed, [*late, missing])):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(report(300, rows)), encoding="utf-8")
+    done = run("summary.py", *map(str, files))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2026-11-23, C, 2 cores, avx2, commit abc1234.") == 2
+    assert "| ST | 100 | 8.0 | 16.0 |" in done.stdout
+    assert "| OURS-MEAN (mean) | 200 | 2.5 | 5.0 |" in done.stdout
+    assert "skrub" not in done.stdout
+    # Twice as many texts as the fastest other; 2.5 of 8 milliseconds. Int8 has no other.
+    assert "| float32 | 2.00 | 0.31 | 0.31 |" in done.stdout
+    assert "| int8 |  |  |  |" in done.stdout
