@@ -6,7 +6,7 @@ import contextlib
 import numbers
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 import scipy.sparse
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CVResults",
     "FeatureScore",
     "FeatureSearch",
     "HeadSearch",
@@ -48,6 +49,8 @@ __all__ = [
     "search_routing",
     "tuned_estimator",
 ]
+
+CVResults: TypeAlias = dict[str, Any]  # columns of scikit-learn's `cv_results_`, by name
 
 # While features are compared, steps of half a decade are enough: the score is flat near its top.
 FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
@@ -169,8 +172,10 @@ class HeadSearch(GridSearchCV):
 
     def _set_results(self, values: Sequence[float], paths: list[FoldPath]) -> None:
         """Set `cv_results_` and the best, as `GridSearchCV` does."""
+        from scipy.stats import rankdata  # takes a while to import
+
         scores = np.array([path["scores"] for path in paths])
-        results: dict[str, Any] = {}
+        results: CVResults = {}
         for name in ("fit_time", "score_time"):
             seconds = np.array([path[name] for path in paths])
             results |= {f"mean_{name}": seconds.mean(axis=0), f"std_{name}": seconds.std(axis=0)}
@@ -327,7 +332,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         splits = cv_splits(splitter, arrays, y, routed.get("groups"))
         seed = getattr(splitter, "random_state", 0)
         seed = int(seed) if isinstance(seed, numbers.Integral) else 0
-        results: list[dict[str, Any]] = []
+        results: list[CVResults] = []
         dropped: list[FeatureScore] = []
         n_rows = min(self.train_rows, *(len(y[train]) for train, _ in splits))
         few = max(SCREENING_ROWS, 10 * len(np.unique(y)))
@@ -366,7 +371,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         sets: Sequence[tuple[tuple[int, ...], tuple[str, ...]]],
         values: list[float],
         splits: Splits,
-        results: list[dict[str, Any]],
+        results: list[CVResults],
     ) -> None:
         """Set `features_`; append the search results of each set of features."""
         name, number = self._name(), results[-1]["iter"][0] + 1 if results else 0
@@ -389,9 +394,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             )
             results.append(_results(compare, number, layers, pooling))
 
-    def _collect(
-        self, results: list[dict[str, Any]], best: FeatureScore, select: SelectVectors
-    ) -> None:
+    def _collect(self, results: list[CVResults], best: FeatureScore, select: SelectVectors) -> None:
         """Set the attributes that scikit-learn's searches have."""
         chosen = {"layers": best["layers"], "pooling": best["pooling"]}
         self.best_params_ = {**chosen, "C": self.search_.best_params_[self._name()]}
@@ -404,7 +407,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.best_index_ = sum(len(table["params"]) for table in results) + int(
             self.search_.best_index_
         )
-        self.cv_results_: dict[str, Any] = {
+        self.cv_results_: CVResults = {
             name: np.concatenate([table[name] for table in tables])
             for name in tables[0]
             if name != "params"
@@ -450,7 +453,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 def _results(
     search: GridSearchCV, number: int, layers: tuple[int, ...], pooling: tuple[str, ...]
-) -> dict[str, Any]:
+) -> CVResults:
     """Return a search's `cv_results_`, with the features it was made on."""
     (name,) = search.param_grid
     results = dict(search.cv_results_)

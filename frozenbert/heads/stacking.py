@@ -31,6 +31,7 @@ from .folds import (
 )
 from .scoring import as_labels, weight_key
 from .search import (
+    CVResults,
     HeadSearch,
     base_search,
     class_weight_of,
@@ -147,7 +148,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return dict(self.search_.best_params_)
 
     @property
-    def cv_results_(self) -> dict[str, Any]:
+    def cv_results_(self) -> CVResults:
         """The search's results, as of `GridSearchCV`."""
         check_is_fitted(self)
         return dict(self.search_.cv_results_)

@@ -111,21 +111,13 @@ def export_model(
     embed = _only_vectorizer(source, vectorizers_in(model), encoder_path, local_files_only)
     encoder = embed._encoder()
     assert isinstance(encoder, Encoder)  # the model is no export
-    head = portable_copy(model)
-    head = _without_searches(head)
-    predict_from_arrays(head)
-    for part in vectorizers_in(head):
-        part._prepare_to_export()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
         fresh.mkdir()
         try:
             _write_encoder(fresh, embed, encoder)
-            safe = safe_form(head, joblib_hash(source) or "")
-            if safe is None:
-                raise InputError(f"{source}: its safe form cannot be written again.")
-            (fresh / HEAD).write_bytes(safe)
+            _write_head(fresh, source, model)
             write_json(_facts(fresh, source, model, embed, encoder), fresh / RUNTIME)
             _flush(fresh)
             load_export(fresh)
@@ -137,6 +129,18 @@ def export_model(
             raise
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
     return out
+
+
+def _write_head(folder: Path, source: Path, model: BaseEstimator) -> None:
+    """Write the safe form of a model that predicts with an exported encoder."""
+    head = _without_searches(portable_copy(model))
+    predict_from_arrays(head)
+    for part in vectorizers_in(head):
+        part._prepare_to_export()
+    safe = safe_form(head, joblib_hash(source) or "")
+    if safe is None:
+        raise InputError(f"{source}: its safe form cannot be written again.")
+    (folder / HEAD).write_bytes(safe)
 
 
 def _without_searches(model: BaseEstimator) -> BaseEstimator:
