@@ -111,6 +111,14 @@ def export_model(
     embed = _only_vectorizer(source, vectorizers_in(model), encoder_path, local_files_only)
     encoder = embed._encoder()
     assert isinstance(encoder, Encoder)  # the model is no export
+    _write_export(out, source, model, embed, encoder)
+    return out
+
+
+def _write_export(
+    out: Path, source: Path, model: BaseEstimator, embed: DistilBertVectorizer, encoder: Encoder
+) -> None:
+    """Write the folder under another name, load it as a check, and rename it."""
     head = portable_copy(model)
     head = _without_searches(head)
     predict_from_arrays(head)
@@ -136,7 +144,6 @@ def export_model(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
-    return out
 
 
 def _without_searches(model: BaseEstimator) -> BaseEstimator:
