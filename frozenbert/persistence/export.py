@@ -111,13 +111,29 @@ def export_model(
     embed = _only_vectorizer(source, vectorizers_in(model), encoder_path, local_files_only)
     encoder = embed._encoder()
     assert isinstance(encoder, Encoder)  # the model is no export
+    _write_export(out, source, model, embed, encoder)
+    return out
+
+
+def _write_export(
+    out: Path, source: Path, model: BaseEstimator, embed: DistilBertVectorizer, encoder: Encoder
+) -> None:
+    """Write the folder under another name, load it as a check, and rename it."""
+    head = portable_copy(model)
+    head = _without_searches(head)
+    predict_from_arrays(head)
+    for part in vectorizers_in(head):
+        part._prepare_to_export()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
         fresh.mkdir()
         try:
             _write_encoder(fresh, embed, encoder)
-            _write_head(fresh, source, model)
+            safe = safe_form(head, joblib_hash(source) or "")
+            if safe is None:
+                raise InputError(f"{source}: its safe form cannot be written again.")
+            (fresh / HEAD).write_bytes(safe)
             write_json(_facts(fresh, source, model, embed, encoder), fresh / RUNTIME)
             _flush(fresh)
             load_export(fresh)
@@ -128,19 +144,6 @@ def export_model(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
-    return out
-
-
-def _write_head(folder: Path, source: Path, model: BaseEstimator) -> None:
-    """Write the safe form of a model that predicts with an exported encoder."""
-    head = _without_searches(portable_copy(model))
-    predict_from_arrays(head)
-    for part in vectorizers_in(head):
-        part._prepare_to_export()
-    safe = safe_form(head, joblib_hash(source) or "")
-    if safe is None:
-        raise InputError(f"{source}: its safe form cannot be written again.")
-    (folder / HEAD).write_bytes(safe)
 
 
 def _without_searches(model: BaseEstimator) -> BaseEstimator:
