@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "repeats": options.repeats,
         "rows": rows,
     }
+    path = options.out / started.strftime("start-%Y-%m-%d-%H%M%S.json")
     with tempfile.TemporaryDirectory(prefix="frozenbert-bench-") as work:
         made, missing = _make(Path(work), options)
         for number in range(options.repeats):
@@ -121,8 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     row["runs"].append(run)
                 said = run.get("left_out") or f"{run['seconds']:.2f} s"
                 print(f"  repeat {number + 1}, {row['key']}: {said}", file=sys.stderr)
-    path = options.out / started.strftime("start-%Y-%m-%d-%H%M%S.json")
-    write_figures(report, path)
+            write_figures(report, path)
     print(to_markdown(report))
     print(f"\nWritten: {path}")
     return 0
