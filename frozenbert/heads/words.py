@@ -380,7 +380,10 @@ class WordScores(TransformerMixin, BaseEstimator):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        each = NBLogisticRegression(tol=1e-3, max_iter=1000, class_weight=self.class_weight)
+        # With a tolerance of 1e-3, a fit that starts from the last one's coefficients stops there.
+        each = NBLogisticRegression(
+            solver="newton-cg", tol=1e-4, max_iter=1000, class_weight=self.class_weight
+        )
         name, estimator = "C", each
         if self.multi_label:
             name, estimator = "estimator__C", OneVsRestClassifier(each)

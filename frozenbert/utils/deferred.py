@@ -30,10 +30,10 @@ def deferred(name: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with deferred("colorsys"):
-    ...     from colorsys import rgb_to_hsv
-    >>> "colorsys" in sys.modules, rgb_to_hsv(0, 0, 1)[2], "colorsys" in sys.modules
-    (False, 1, True)
+    >>> with deferred("tabnanny"):
+    ...     from tabnanny import format_witnesses
+    >>> "tabnanny" in sys.modules, format_witnesses([(4, 1, 1)]), "tabnanny" in sys.modules
+    (False, 'at tab size 4', True)
     """
     if name in sys.modules:
         yield
