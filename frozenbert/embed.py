@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from .encoders.batching import LADDER
 from .encoders.encoder import Encoder, choose_device, load_encoder
 from .encoders.exported import ExportedEncoder, ExportedFiles, load_exported
+from .encoders.openvino.graph import int8_rest
 from .encoders.openvino.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
@@ -561,7 +562,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             # Engines agree within 1e-5 in float32 only, and int8 is computed by OpenVINO alone.
             engine = resolve_backend(self.backend, self.precision_, choose_device(self._device()))
         if self.precision_ == "int8":
-            quantization = scheme()
+            quantization = _quantization()
         return VectorSettings(
             self.encoder_hash_,
             self.n_layers_,
@@ -658,6 +659,14 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread
         reading.warn(stacklevel=3)
+
+
+def _quantization() -> str:
+    """Return what identifies int8 vectors: the method, and the precision of the rest here."""
+    try:
+        return f"{scheme()}-{int8_rest()}"
+    except ImportError:  # the engine will say that OpenVINO is missing
+        return scheme()
 
 
 @dataclass

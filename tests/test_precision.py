@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from frozenbert.persistence import save_model
 from frozenbert.reports import agreement
 from frozenbert.reports.agreement import agrees, measure_trial
 from frozenbert.reports.sidecar import describe_encoder
+from frozenbert.vectors import job as jobs
 from frozenbert.vectors.results import sample_rows
 from frozenbert.vectors.settings import faster_precisions
 
@@ -354,3 +356,17 @@ def test_trained_weights_get_a_reduced_precision(packaged, tmp_path, real_texts,
     assert trial["n_texts"] == 256
     assert trial["mean_cosine"] >= 0.999
     assert trial["equal_labels"] >= 0.995
+
+
+def test_a_shared_cache_keeps_int8_vectors_of_cpus_with_and_without_bfloat16_apart(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    computed = []
+    make_engine = jobs.make_engine
+    monkeypatch.setattr(jobs, "make_engine", lambda *args: computed.append(1) or make_engine(*args))
+    embed = DistilBertVectorizer(tiny, precision="int8", cache_dir=tmp_path, progress=False)
+    for rest in ("bf16", "f32", "bf16", "f32"):
+        monkeypatch.setattr(embedding, "int8_rest", lambda rest=rest: rest)
+        embed.fit_transform(TEXTS)
+    assert len(computed) == 2

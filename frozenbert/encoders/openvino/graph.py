@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import sys
@@ -16,9 +17,9 @@ from ..batching import of_one_length
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from openvino import Core, InferRequest, Model
+    from openvino import InferRequest, Model
 
-__all__ = ["Graph", "fork_guard", "import_openvino"]
+__all__ = ["Graph", "fork_guard", "import_openvino", "int8_rest"]
 
 
 class Graph:
@@ -47,7 +48,7 @@ class Graph:
         """Compile the graph, and return a request for each stream."""
         core = import_openvino().Core()
         settings = {
-            "INFERENCE_PRECISION_HINT": _precision_hint(self._precision, core),
+            "INFERENCE_PRECISION_HINT": HINTS[self._precision] or int8_rest(),
             "NUM_STREAMS": n_streams,
             "INFERENCE_NUM_THREADS": self._n_threads,
             # Pinning puts two processes on the same cores.
@@ -110,15 +111,24 @@ def _run(
         requests.put(request)
 
 
-def _precision_hint(precision: str, core: Core) -> str:
-    """Return the precision of what is not quantized, in OpenVINO's words.
+# The precision of what is not quantized, in OpenVINO's words; None depends on the CPU.
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": None}
 
-    In int8, attention and the normalizations are a third of the time. They are computed in
-    bfloat16 on CPUs that have it.
+
+@functools.lru_cache(maxsize=1)
+def int8_rest() -> str:
+    """Return the precision of what int8 leaves unquantized on this CPU, "bf16" or "f32".
+
+    Attention and the normalizations are a third of the time in int8. They are computed in
+    bfloat16 on CPUs that have it. This is part of a vector's cache key.
+
+    Raises
+    ------
+    ImportError
+        If OpenVINO is not installed.
     """
-    if precision == "int8":
-        return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    return {"float32": "f32", "bfloat16": "bf16"}[precision]
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in capabilities else "f32"
 
 
 class ForkGuard:
