@@ -17,9 +17,13 @@ from ..utils.extras import require
 from .batching import PADDING, of_one_length
 from .packed import (
     MASKED_SCORE,
+    Multiply,
+    PrepackedWeights,
     can_be_packed,
+    can_prepack,
     hidden_states,
     last_layer_of_first_position,
+    multiply,
     unpack,
 )
 from .sources import EncoderFiles, quiet_transformers
@@ -71,7 +75,8 @@ class Encoder:
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer
         self.device = device
-        self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...], bool], Module] = {}
+        self._prepacked = PrepackedWeights()
+        self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...], bool, bool], Module] = {}
 
     def encode(
         self,
@@ -105,8 +110,9 @@ class Encoder:
         """
         import torch
 
-        pooled = self.pooled(tuple(pooling), tuple(layers))
         kind = torch.device(self.device).type
+        prepacked = kind == "cpu" and precision == "float32" and can_prepack()
+        pooled = self.pooled(tuple(pooling), tuple(layers), prepacked=prepacked)
         half = torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
         try:
             with torch.inference_mode(), half:
@@ -124,19 +130,26 @@ class Encoder:
         return np.concatenate(list(halves))
 
     def pooled(
-        self, pooling: tuple[str, ...], layers: tuple[int, ...], padded: bool = False
+        self,
+        pooling: tuple[str, ...],
+        layers: tuple[int, ...],
+        *,
+        padded: bool = False,
+        prepacked: bool = False,
     ) -> Module:
         """Return a torch module from token ids to vectors; it shares the model's weights.
 
         Its inputs are tensors of shape (n_rows, n_tokens), one for each length. With `padded`
         it has one input, in which `PADDING` fills the ends of short texts. It computes no
         layer above the highest in `layers`. If only the last layer's [CLS] vector is asked
-        for, it computes the last layer for the first position alone.
+        for, it computes the last layer for the first position alone. With `prepacked` it
+        computes in float32 on the CPU, in inference mode, and cannot be traced.
         """
-        key = (pooling, layers, padded)
+        key = (pooling, layers, padded, prepacked)
         if key not in self._pooled:
             pad_token_id = self.tokenizer.pad_token_id if padded else None
-            self._pooled[key] = _make_pooled(self.model, pooling, layers, pad_token_id)
+            products = self._prepacked if prepacked else multiply
+            self._pooled[key] = _make_pooled(self.model, pooling, layers, pad_token_id, products)
         return self._pooled[key]
 
     @property
@@ -279,6 +292,7 @@ def _make_pooled(
     pooling: tuple[str, ...],
     layers: tuple[int, ...],
     pad_token_id: int | None,
+    multiply: Multiply,
 ) -> Module:
     import torch
 
@@ -315,10 +329,10 @@ def _make_pooled(
             if mask is not None:
                 bias = torch.where(mask, 0.0, MASKED_SCORE)[:, None, None]
             if pooling == ("cls",) and layers == (n_layers,):
-                *_, below = hidden_states(model, groups, n_layers - 1, bias)
-                first = last_layer_of_first_position(model, below, groups, bias)
+                *_, below = hidden_states(model, groups, n_layers - 1, bias, multiply)
+                first = last_layer_of_first_position(model, below, groups, bias, multiply)
                 return {n_layers: [first[:, None]]}
-            computed = enumerate(hidden_states(model, groups, top, bias))
+            computed = enumerate(hidden_states(model, groups, top, bias, multiply))
             return {i: unpack(packed, groups) for i, packed in computed if i in layers}
 
         def unpacked_states(

@@ -8,15 +8,25 @@ takes texts with padding instead: then `bias` keeps attention off the padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear
     from transformers import PreTrainedModel
 
-__all__ = ["can_be_packed", "hidden_states", "last_layer_of_first_position", "unpack"]
+__all__ = [
+    "Multiply",
+    "PrepackedWeights",
+    "can_be_packed",
+    "can_prepack",
+    "hidden_states",
+    "last_layer_of_first_position",
+    "multiply",
+    "unpack",
+]
 
 # Families whose layers differ in the names of their parts only, and the attribute with the
 # stack of layers.
@@ -33,6 +43,57 @@ MASKED_SCORE = -1e9  # the softmax of such a score is 0, in bfloat16 too
 
 # A layer of any of these families: its parts are looked up by name, so it has no common type.
 Layer = Any
+
+
+# From a linear layer and its input to its output; with True, the GELU of the output.
+Multiply: TypeAlias = "Callable[[Linear, Tensor, bool], Tensor]"
+
+
+def multiply(linear: Linear, states: Tensor, gelu: bool = False) -> Tensor:
+    """Return the output of a linear layer, as torch computes it; with `gelu` the GELU of it."""
+    import torch
+
+    output: Tensor = linear(states)
+    return torch.nn.functional.gelu(output) if gelu else output
+
+
+class PrepackedWeights:
+    """Products as by `multiply`, with weights in the order in which oneDNN reads them.
+
+    `torch.nn.functional.linear` orders them anew in each product, which takes longer than the
+    product itself if there are few tokens. Each linear layer that was used has a second copy
+    of its weights here.
+    """
+
+    def __init__(self) -> None:
+        self._weights: dict[Linear, Tensor] = {}
+
+    def __call__(self, linear: Linear, states: Tensor, gelu: bool = False) -> Tensor:
+        """Return the output of a linear layer, in float32 on the CPU, in inference mode."""
+        import torch
+
+        weight = self._weights.get(linear)
+        if weight is None:
+            weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight, None)
+            self._weights[linear] = weight
+        after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, linear.bias, *after)
+        return output
+
+
+@functools.lru_cache(maxsize=1)
+def can_prepack() -> bool:
+    """Tell whether `PrepackedWeights` works with this torch, which lists it in no reference."""
+    import torch
+
+    with torch.inference_mode():
+        linear, states = torch.nn.Linear(8, 16), torch.ones(3, 8)
+        expected = multiply(linear, states, True)
+        try:
+            output = PrepackedWeights()(linear, states, True)
+        except (AttributeError, RuntimeError, TypeError):  # as of a build without oneDNN
+            return False
+    return torch.allclose(output, expected, rtol=0, atol=1e-5)
 
 
 class Projections(NamedTuple):
@@ -53,6 +114,7 @@ def hidden_states(
     groups: Sequence[Tensor],
     n_layers: int,
     bias: Tensor | None = None,
+    multiply: Multiply = multiply,
 ) -> Iterator[Tensor]:
     """Yield the embeddings, then the output of each of the first `n_layers` layers.
 
@@ -66,6 +128,8 @@ def hidden_states(
         Number of layers to compute.
     bias : torch.Tensor of float32, shape (n_rows, 1, 1, n_tokens), or None
         Added to the attention scores of a single group; None is no padding.
+    multiply : callable
+        Computes the linear layers: `multiply`, or `PrepackedWeights()`.
 
     Yields
     ------
@@ -78,9 +142,9 @@ def hidden_states(
     yield states
     n_heads = model.config.num_attention_heads
     for layer in _layers(model)[:n_layers]:
-        projected = [unpack(part(states), groups) for part in _projections(layer)]
+        projected = [unpack(multiply(part, states, False), groups) for part in _projections(layer)]
         context = [_attend(q, k, v, n_heads, bias) for q, k, v in zip(*projected, strict=True)]
-        states = _after_attention(layer, _concatenate(context), states)
+        states = _after_attention(layer, _concatenate(context), states, multiply)
         yield states
 
 
@@ -89,6 +153,7 @@ def last_layer_of_first_position(
     states: Tensor,
     groups: Sequence[Tensor],
     bias: Tensor | None = None,
+    multiply: Multiply = multiply,
 ) -> Tensor:
     """Compute the last layer for the first position of each text alone.
 
@@ -104,7 +169,7 @@ def last_layer_of_first_position(
     states : torch.Tensor, shape (n_tokens of all groups, hidden_size)
         Output of the last layer but one.
     groups : sequence of torch.Tensor
-    bias : torch.Tensor or None
+    bias, multiply
         As for `hidden_states`.
 
     Returns
@@ -117,7 +182,7 @@ def last_layer_of_first_position(
     n_heads = model.config.num_attention_heads
     query, key, value = _projections(layer)
     # The bias of the keys adds one number to all scores of a text: the softmax removes it.
-    queries = query(first).unflatten(-1, (n_heads, -1)).transpose(0, 1)
+    queries = multiply(query, first, False).unflatten(-1, (n_heads, -1)).transpose(0, 1)
     queries = (queries @ key.weight.unflatten(0, (n_heads, -1))).transpose(0, 1)
     queries = queries * (len(key.weight) // n_heads) ** -0.5
     sizes = [len(group) for group in texts]
@@ -129,7 +194,8 @@ def last_layer_of_first_position(
         [part.softmax(-1) @ group for part, group in zip(scores, texts, strict=True)]
     )
     context = context.transpose(0, 1) @ value.weight.unflatten(0, (n_heads, -1)).transpose(1, 2)
-    return _after_attention(layer, context.transpose(0, 1).flatten(1) + value.bias, first)
+    context = context.transpose(0, 1).flatten(1) + value.bias
+    return _after_attention(layer, context, first, multiply)
 
 
 def unpack(states: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
@@ -165,16 +231,29 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int, bias: Tenso
     return context.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _after_attention(layer: Layer, context: Tensor, states: Tensor) -> Tensor:
+def _after_attention(layer: Layer, context: Tensor, states: Tensor, multiply: Multiply) -> Tensor:
     """Compute the steps of a layer that treat each token by itself."""
-    computed: Tensor
-    if hasattr(layer, "sa_layer_norm"):
-        states = layer.sa_layer_norm(layer.attention.out_lin(context) + states)
-        computed = layer.output_layer_norm(layer.ffn.ff_chunk(states) + states)
+    if hasattr(layer, "sa_layer_norm"):  # the names in DistilBERT
+        out, first_norm = layer.attention.out_lin, layer.sa_layer_norm
+        inner, activation = layer.ffn.lin1, layer.ffn.activation
+        outer, last_norm = layer.ffn.lin2, layer.output_layer_norm
     else:
-        states = layer.attention.output(context, states)
-        computed = layer.output(layer.intermediate(states), states)
+        out, first_norm = layer.attention.output.dense, layer.attention.output.LayerNorm
+        inner, activation = layer.intermediate.dense, layer.intermediate.intermediate_act_fn
+        outer, last_norm = layer.output.dense, layer.output.LayerNorm
+    states = first_norm(multiply(out, context, False) + states)
+    if _is_exact_gelu(activation):
+        wide = multiply(inner, states, True)
+    else:
+        wide = activation(multiply(inner, states, False))
+    computed: Tensor = last_norm(multiply(outer, wide, False) + states)
     return computed
+
+
+def _is_exact_gelu(activation: object) -> bool:
+    from transformers.activations import GELUActivation
+
+    return isinstance(activation, GELUActivation)
 
 
 def _concatenate(parts: Sequence[Tensor]) -> Tensor:
