@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozenbert.encoders import encoder as encoders
@@ -18,6 +18,7 @@ needs_onednn = pytest.mark.skipif(not can_prepack(), reason="this torch has no o
 
 
 @needs_onednn
+@settings(deadline=None)
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans())
 def test_prepacked_weights_give_the_same_products(
     n_tokens: int, n_in: int, n_out: int, gelu: bool, bias: bool
