@@ -1,13 +1,14 @@
 """Measure what reduced precision costs in accuracy: the same rows, folds and heads, paired.
 
-    python benchmarks/precision.py [--rows 6920] [--pooling mean] [--repeats 5]
+    python benchmarks/precision.py [--texts imdb] [--rows 6920] [--pooling mean] [--repeats 5]
 
 Each row is predicted by a head that was tuned on the other folds, with vectors of the same
 precision. This is repeated with other folds, because another C changes as many predictions as
 another precision does. The interval is that of the mean paired difference over the rows, each
 averaged over the repeats (normal, 95 %).
 
-The texts are SST-2's from $FROZENBERT_TEXTS, or the sample reviews.
+The texts are SST-2's or IMDB's from $FROZENBERT_TEXTS, or the sample reviews. The report also
+says which precision `precision="auto"` selects on them, and by which figures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from report import machine, write_figures
@@ -39,12 +40,27 @@ HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "data" / "movie_reviews" / "train.tsv"
 
 
+class Source(NamedTuple):
+    """Labelled texts: text first, then the label."""
+
+    title: str
+    file: Path
+    header: bool
+
+
+SOURCES = {
+    "sst2": Source("SST-2", Path("sst2/train.tsv"), header=False),
+    "imdb": Source("IMDB", Path("imdb/train.csv.gz"), header=True),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
     parser = Parser(
         prog="precision.py", description="Measure what reduced precision costs in accuracy."
     )
     parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
+    parser.add_argument("--texts", choices=SOURCES, default="sst2", help="default: sst2")
     parser.add_argument("--pooling", default="mean", help="default: mean")
     parser.add_argument(
         "--rows", type=positive, help="use the first N rows (default: all)", metavar="N"
@@ -54,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
     options = parser.parse_args(arguments)
     try:
-        texts, y, source = texts_and_labels(options.rows)
+        texts, y, source = texts_and_labels(options.texts, options.rows)
+        auto = choose(texts, y, options)
         results = {name: measure(name, texts, y, options) for name in PRECISIONS}
     except InputError as error:
         print(f"precision.py: {error}", file=sys.stderr)
@@ -80,11 +97,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folds": options.folds,
         "repeats": options.repeats,
         "results": results,
+        "auto": auto,
     }
     path = write_figures(report, options.out / started.strftime("precision-%Y-%m-%d-%H%M%S.json"))
     print(to_markdown(report))
     print(f"\nWritten: {path}")
     return 0
+
+
+def choose(texts: list[str], y: np.ndarray, options: Any) -> dict[str, Any]:
+    """Return what `precision="auto"` selects, and the trials that it was selected by."""
+    vectorizer = DistilBertVectorizer(
+        options.model, pooling=options.pooling, precision="auto", cache_dir=None, progress=False
+    )
+    vectorizer.fit(texts, y)
+    return {"precision": vectorizer.precision_, "trials": vectorizer.precision_trials_}
 
 
 def measure(precision: str, texts: list[str], y: np.ndarray, options: Any) -> dict[str, Any]:
@@ -115,15 +142,15 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / norms
 
 
-def texts_and_labels(rows: int | None) -> tuple[list[str], np.ndarray, str]:
+def texts_and_labels(name: str, rows: int | None) -> tuple[list[str], np.ndarray, str]:
     """Return texts, labels and the name of their source."""
     folder = os.environ.get("FROZENBERT_TEXTS")
-    path = Path(folder) / "sst2" / "train.tsv" if folder else SAMPLE
-    if not path.exists():
+    source = SOURCES[name] if folder else Source("sample reviews", SAMPLE, header=False)
+    path = Path(folder) / source.file if folder else source.file
+    if not Path(path).exists():
         raise InputError(f"{path}: no labelled texts; set FROZENBERT_TEXTS, or `make reviews`.")
-    frame = read_table(path, header=False).frame.iloc[:rows]
-    source = "SST-2" if folder else "sample reviews"
-    return frame.iloc[:, 0].tolist(), frame.iloc[:, 1].to_numpy(), source
+    frame = read_table(path, header=source.header).frame.iloc[:rows]
+    return frame.iloc[:, 0].tolist(), frame.iloc[:, 1].to_numpy(), source.title
 
 
 def to_markdown(report: dict[str, Any]) -> str:
@@ -144,6 +171,12 @@ def to_markdown(report: dict[str, Any]) -> str:
             f"| {name} | {result['accuracy']:.4f} | {'' if name == 'float32' else against} "
             f"| {result['mean_cosine']:.4f} |"
         )
+    auto = report["auto"]
+    trials = "; ".join(
+        f"{name}: mean cosine {trial['mean_cosine']:.4f}, {trial['equal_labels']:.1%} equal labels"
+        for name, trial in auto["trials"].items()
+    )
+    lines += ["", f"auto selects {auto['precision']} ({trials or 'no trial'})."]
     return "\n".join(lines)
 
 

@@ -191,6 +191,7 @@ def test_precision_report(tmp_path, tiny, packaged):
         assert result["difference"] == pytest.approx(result["accuracy"] - exact["accuracy"])
         assert 0.98 < result["mean_cosine"] < 1, name
         assert f"| {name} | {result['accuracy']:.4f} | " in done.stdout
+    assert f"auto selects {report['auto']['precision']} (" in done.stdout
 
 
 @pytest.mark.slow
