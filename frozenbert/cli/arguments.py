@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from ..encoders.hub import KNOWN_ENCODERS, KnownEncoder
+
 __all__ = [
     "DEFAULT_CACHE",
     "Parser",
@@ -127,11 +129,13 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     """
     encoder = parser.add_argument_group("encoder")
     name = encoder.add_mutually_exclusive_group()
+    known = "; ".join(_described(short, known) for short, known in KNOWN_ENCODERS.items())
     name.add_argument(
         "--encoder",
         metavar="NAME",
-        help="a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); default: "
-        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached",
+        help="a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default: "
+        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. Short "
+        f"names stand for one revision on the hub and are not measured here: {known}",
     )
     name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
     encoder.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
@@ -165,7 +169,33 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
             "with float32 on 256 of the texts)",
         )
         encoder.add_argument("--backend", metavar="NAME", help="auto (default), torch or openvino")
+        _add_prompt_and_form(encoder)
     _add_device_and_offline(encoder)
+
+
+def _described(short: str, known: KnownEncoder) -> str:
+    prompt = f", prompt '{known.prompt}'" if known.prompt else ""
+    return f"{short} ({known.megabytes} MB, {known.licence}, {known.languages}{prompt})"
+
+
+def _add_prompt_and_form(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="put before each text; '' for none; default: the encoder's own prompt, if it has one",
+    )
+    group.add_argument(
+        "--normalize",
+        action="store_const",
+        const=True,
+        help="scale vectors to length 1; of several layers or poolings, each one's",
+    )
+    group.add_argument(
+        "--truncate-dim",
+        type=positive,
+        metavar="N",
+        help="keep the first N columns; of several layers or poolings, of each one",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
