@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "SETTINGS",
     "EncoderSettings",
     "Labels",
     "Rows",
