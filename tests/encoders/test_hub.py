@@ -165,3 +165,15 @@ def test_a_folder_may_have_a_known_name_in_another_case(
     shutil.copytree(tiny, tmp_path / "all-minilm-l6-v2")
     monkeypatch.chdir(tmp_path)
     assert find_encoder("all-minilm-l6-v2").source == "folder"
+
+
+def test_the_documentation_lists_the_short_names() -> None:
+    page = Path(__file__).parents[2] / "docs" / "guide" / "parameters.md"
+    table = page.read_text(encoding="utf-8").partition("## Encoders by a short name")[2]
+    rows = [line for line in table.partition("## Prompts")[0].splitlines() if line[:3] == "| `"]
+    expected = [
+        f"| `{short}` | `{known.name}` | {known.megabytes} MB | {known.licence} "
+        f"| {known.languages} |{f' `{known.prompt}` ' if known.prompt else ' '}|"
+        for short, known in KNOWN_ENCODERS.items()
+    ]
+    assert rows == expected
