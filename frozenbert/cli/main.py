@@ -36,7 +36,7 @@ OPTIONS = {
     "allowed_hosts": ("allowed_host",),
     "encoder": ("encoder", "encoder_path"),
     "local_files_only": ("offline",),
-    "max_bytes": ("max_size",),
+    "max_bytes": ("max_size", "max_stdin"),
     "model_name": ("encoder", "encoder_path"),
     "n_workers": ("workers",),
     "pool": ("unlabelled",),

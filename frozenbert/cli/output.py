@@ -76,12 +76,14 @@ def describe_table(
     usual = {"csv": ",", "tsv": "\t"}.get(table_format(table.path))
     if table.delimiter not in (None, usual):
         name = "tab" if table.delimiter == "\t" else f"'{table.delimiter}'"
-        guess = " (recognised; else --delimiter)" if table.delimiter_guessed else ""
+        guess = " (if that is wrong, use --delimiter)" if table.delimiter_guessed else ""
         parts.append(f"delimiter {name}{guess}")
     if table.header is not None:
         header = "first row is the header" if table.header else "no header"
-        option = "--no-header" if table.header else "--header"
-        parts.append(header + (f" (a guess; else {option})" if table.header_guessed else ""))
+        hint = "if it is data, use --no-header"
+        if not table.header:
+            hint = "if the first row names the columns, use --header"
+        parts.append(header + (f" ({hint})" if table.header_guessed else ""))
     parts.append(f"text in column {text_column!r}")
     if isinstance(label_column, str):
         parts.append(f"label in column {label_column!r}")

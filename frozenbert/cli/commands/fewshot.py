@@ -126,8 +126,10 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, list[str], Ro
     from ...utils.cleaning import clean_texts
     from ..options import read_rows, read_test_rows, read_texts
     from ..output import count, describe_table, say
+    from ..streams import check_exists
 
     clean = arguments.clean
+    check_exists(arguments, "data", "unlabelled", "test")
     _check_outputs(arguments, out)
     rows = read_rows(arguments, arguments.data)
     if not isinstance(rows.labels, np.ndarray):
