@@ -7,7 +7,6 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -19,25 +18,28 @@ from sklearn.utils.validation import check_is_fitted
 from .encoders.batching import LADDER
 from .encoders.encoder import Encoder, choose_device, load_encoder
 from .encoders.exported import ExportedEncoder, ExportedFiles, load_exported
+from .encoders.hub import on_hub
 from .encoders.openvino.quantization import scheme
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
-from .reports.agreement import agrees, measure_trial
 from .utils.console import progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
-from .vectors.job import Job, block_rows
-from .vectors.results import Reading, sample_rows
+from .vectors.job import InProcess, Job, block_rows
+from .vectors.results import Reading, cut_and_normalize, sample_rows
 from .vectors.settings import (
     VectorSettings,
     check_parameters,
+    choose_precision,
     faster_precisions,
     resolve_backend,
     resolve_layers,
     resolve_max_length,
     resolve_pooling,
+    resolve_prompt,
+    resolve_width,
 )
 
 if TYPE_CHECKING:
@@ -64,15 +66,17 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     model_name : str, default="distilbert-base-uncased"
-        A name on the Hugging Face hub, a folder, or `"all-MiniLM-L6-v2"`, the installed
-        packaged encoder. Every encoder that `transformers.AutoModel` loads from
-        `.safetensors` works.
+        A name on the Hugging Face hub, a folder, `"all-MiniLM-L6-v2"`, the installed
+        packaged encoder, or a short name such as `"e5-small-v2"`, which stands for a commit
+        on the hub (`frozenbert.encoders.hub.KNOWN_ENCODERS`). Every encoder that
+        `transformers.AutoModel` loads from `.safetensors` works.
     revision : str or None, default=None
-        Branch, tag or commit on the hub.
+        Branch, tag or commit on the hub. None is the main branch, or the commit that a short
+        name stands for.
     pooling : {"auto", "cls", "mean", "max"} or tuple of the last three, default="auto"
         How the token vectors of a text become one vector: the first position, their mean,
         or their maximum (special tokens included). "auto" is what the encoder declares in
-        `1_Pooling/config.json`, or else "cls". Vectors are not normalised.
+        `1_Pooling/config.json`, or else "cls".
     layers : int, tuple of int or "all", default=-1
         Indices into `hidden_states`: 0 is the embeddings, 1 the first layer, -1 the
         last; "all" is 1 to the last. Columns are ordered by layer, then by pooling.
@@ -120,6 +124,14 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         faster for the last layer with "cls". "asked" never stores more, "all" always stores
         all layers. Reduced precisions store what is asked for, because there a layer's
         vector depends on what is computed with it.
+    prompt : str or None, default=None
+        What is put before each text, such as "query: "; "" is nothing. None is the encoder's
+        own: the default of its `config_sentence_transformers.json`, or that of a known encoder.
+    normalize : bool, default=False
+        Whether to scale vectors to length 1; of several layers or poolings, each one's.
+    truncate_dim : int or None, default=None
+        Columns to keep, from the first; of several layers or poolings, of each one. Vectors
+        are cut, then normalised. The cache stores them as they were before.
 
     Attributes
     ----------
@@ -142,6 +154,12 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     precision_trials_ : dict of str to dict
         With "auto", the agreement of each precision that `fit` compared with float32:
         `n_texts`, `mean_cosine` and `equal_labels` (None without classes). Otherwise empty.
+    prompt_ : str
+        Resolved `prompt`.
+    normalize_ : bool
+        As given to `fit`.
+    hidden_size_ : int
+        Columns of a layer of the encoder.
     n_layers_ : int
         Layers of the encoder.
     n_features_out_ : int
@@ -181,6 +199,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         local_files_only: bool = False,
         progress: bool | Literal["auto"] = "auto",
         keep_layers: str = "auto",
+        prompt: str | None = None,
+        normalize: bool = False,
+        truncate_dim: int | None = None,
     ) -> None:
         self.model_name = model_name
         self.revision = revision
@@ -199,6 +220,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.local_files_only = local_files_only
         self.progress = progress
         self.keep_layers = keep_layers
+        self.prompt = prompt
+        self.normalize = normalize
+        self.truncate_dim = truncate_dim
 
     def fit(self, X: Iterable[object], y: object = None) -> DistilBertVectorizer:
         """Find the encoder, resolve the parameters and count the texts that are too long.
@@ -261,7 +285,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         job = self._job(texts, self._cache())
         vectors, n_tokens = job.run(self._encoder, self._bar)
         self._note_fit(job, n_tokens)
-        return vectors
+        return self._finish(vectors)
 
     def transform(self, X: Iterable[object]) -> np.ndarray:
         """Return the texts' vectors.
@@ -289,7 +313,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         job = self._job(check_texts(X, self.missing), self._cache(), bounded=fitted_here)
         vectors, n_tokens = job.run(self._encoder, self._bar)
         self._reading().add(n_tokens).warn(stacklevel=2)
-        return vectors
+        return self._finish(vectors)
 
     @overload
     def transform_iter(
@@ -371,7 +395,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 bar.n = done  # counts cached and repeated texts too
                 bar.refresh()
                 reading.add(n_tokens)
-                yield vectors, n_tokens
+                yield self._finish(vectors), n_tokens
         reading.warn(stacklevel=2)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -386,7 +410,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         numpy.ndarray of object, shape (n_features,)
         """
         check_is_fitted(self)
-        width = self.n_features_out_ // (len(self.layers_) * len(self.pooling_))
+        width = self.n_features_out_ // self._n_blocks
         names = [
             f"layer{layer}_{how}_{i}"
             for layer in self.layers_
@@ -436,9 +460,15 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if hasattr(self, "encoder_hash_") and not hasattr(self, "precision_"):
-            self.precision_ = self.precision  # saved before "auto" existed
+        # What was saved before these existed: vectors as they come from the encoder.
+        super().__setstate__({"prompt": None, "normalize": False, "truncate_dim": None, **state})
+        if not hasattr(self, "encoder_hash_"):
+            return
+        if not hasattr(self, "precision_"):
+            self.precision_ = self.precision
+        if not hasattr(self, "prompt_"):
+            self.prompt_, self.normalize_ = "", False
+            self.hidden_size_ = state["n_features_out_"] // self._n_blocks
 
     def _prepare_to_save(self) -> None:
         """Turn the cache off and name an encoder's folder by its last part.
@@ -477,7 +507,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             raise InputError("X holds no texts: at least one is needed to fit.")
         for of_earlier_fit in ("_stored", "_exported"):
             self.__dict__.pop(of_earlier_fit, None)
-        self._loaded = _InProcess()
+        self._loaded = InProcess()
         files = self._find(self.revision)
         self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
         self.encoder_source_ = files.source
@@ -486,8 +516,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.pooling_ = resolve_pooling(self.pooling, files)
         self.layers_ = resolve_layers(self.layers, files)
         self.max_length_ = resolve_max_length(self.max_length, files)
-        self.n_layers_ = files.n_layers
-        self.n_features_out_ = len(self.layers_) * len(self.pooling_) * files.hidden_size
+        self.prompt_ = resolve_prompt(self.prompt, self.model_name, files)
+        self.normalize_ = bool(self.normalize)
+        self.n_layers_, self.hidden_size_ = files.n_layers, files.hidden_size
+        self.n_features_out_ = self._n_blocks * resolve_width(self.truncate_dim, files)
         return texts, files
 
     def _resolve_precision(self, texts: list[str], y: Any) -> None:
@@ -507,25 +539,19 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             if len(labels) != len(texts):
                 raise InputError(f"{len(labels):,} labels for {len(texts):,} texts.", parameter="y")
             labels = labels[rows]
-        exact, problem = self._trial_vectors(sample), None
-        for name in names:
-            self.precision_ = name  # the job reads it
-            try:
-                vectors = self._trial_vectors(sample)
-            except InputError as error:
-                problem = error
-                continue
-            trial = measure_trial(vectors, exact, labels)
-            self.precision_trials_[name] = trial
-            if agrees(trial):
-                return
-        self.precision_ = "float32"
+        self.precision_, self.precision_trials_, problem = choose_precision(
+            names,
+            lambda name: self._trial_vectors(sample, name),
+            self._trial_vectors(sample, "float32"),
+            labels,
+        )
         if problem is not None:
             warnings.warn(
                 f"precision='auto' computes in float32: {problem}", PrecisionWarning, stacklevel=3
             )
 
-    def _trial_vectors(self, sample: list[str]) -> np.ndarray:
+    def _trial_vectors(self, sample: list[str], precision: str) -> np.ndarray:
+        self.precision_ = precision  # the job reads it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PrecisionWarning)  # what the trial is there to decide
             return self._job(sample, self._cache(), bounded=False).run(self._encoder)[0]
@@ -547,13 +573,23 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """Return the job for some texts; with `bounded`, "auto" may store all layers."""
         root = None if cache is None else cache.root
         return Job(
-            texts,
+            # The cache finds a vector by what the encoder reads: prompt and text.
+            [self.prompt_ + text for text in texts] if self.prompt_ else texts,
             self._settings(),
             self.long_text,
             cache,
             keep_layers="asked" if self.keep_layers == "auto" and not bounded else self.keep_layers,
             options=EngineOptions(self.backend, self.num_threads, self.max_batch_tokens, root),
         )
+
+    @property
+    def _n_blocks(self) -> int:
+        return len(self.layers_) * len(self.pooling_)
+
+    def _finish(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors as the parameters ask for them, from those that the cache stores."""
+        width = self.n_features_out_ // self._n_blocks
+        return cut_and_normalize(vectors, self._n_blocks, width, normalize=self.normalize_)
 
     def _settings(self) -> VectorSettings:
         engine = quantization = None
@@ -565,7 +601,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         return VectorSettings(
             self.encoder_hash_,
             self.n_layers_,
-            self.n_features_out_ // (len(self.layers_) * len(self.pooling_)),
+            self.hidden_size_,
             self.layers_,
             self.pooling_,
             self.max_length_,
@@ -609,7 +645,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     def _fitted_files(self) -> EncoderFiles:
         """Find the encoder that was fitted with; again only if the place or a file changed."""
         revision = self.revision
-        if revision is None and self.model_name == self.encoder_name_:
+        if revision is None and on_hub(self.model_name)[0] == self.encoder_name_:
             revision = self.encoder_revision_
         # What the place depends on.
         place = (
@@ -634,9 +670,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         process.found = (place, files.stamp(), files)
         return files
 
-    def _in_process(self) -> _InProcess:
+    def _in_process(self) -> InProcess:
         if not hasattr(self, "_loaded"):
-            self._loaded = _InProcess()
+            self._loaded = InProcess()
         return self._loaded
 
     def _device(self) -> str | None:
@@ -658,23 +694,3 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread
         reading.warn(stacklevel=3)
-
-
-@dataclass
-class _InProcess:
-    """State of a fitted vectorizer in this process alone; pickles leave it out.
-
-    Attributes
-    ----------
-    stores_all : bool
-        Whether it was fitted here, on few enough texts that `transform` stores all layers of
-        its texts too.
-    encoder : Encoder or None
-        Rebuilt from the arrays that a pickle contained.
-    found : tuple or None
-        What the place of the encoder's files depends on, their stamp, and the files.
-    """
-
-    stores_all: bool = False
-    encoder: Encoder | None = None
-    found: tuple[tuple[object, ...], tuple[object, ...], EncoderFiles] | None = None

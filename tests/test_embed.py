@@ -228,6 +228,10 @@ def test_missing_as_empty(tiny):
         ),
         ({"keep_layers": "some"}, "keep_layers='some': one of 'auto', 'asked', 'all'"),
         ({"long_text": "middle"}, "long_text='middle': one of 'truncate', 'head_tail', 'windows'"),
+        ({"prompt": 3}, "prompt=3: a string that is put before each text"),
+        ({"normalize": "yes"}, "normalize='yes': one of True, False"),
+        ({"truncate_dim": 0}, "truncate_dim=0: a whole number of at least 1, or None"),
+        ({"truncate_dim": 33}, "truncate_dim=33: the vectors of encoder .* have 32 columns"),
         ({"revision": "v1"}, "revision='v1': .* is a folder and has no revisions"),
         ({"device": "abacus"}, "device='abacus': torch cannot use it here"),
     ],
@@ -252,6 +256,69 @@ def test_feature_names_and_columns(embed):
     for block, (layer, how) in enumerate([(3, "mean"), (3, "cls"), (1, "mean"), (1, "cls")]):
         alone = clone(embed).set_params(pooling=how, layers=layer).fit_transform(TEXTS)
         np.testing.assert_allclose(vectors[:, 32 * block : 32 * block + 32], alone, **SAME)
+
+
+def test_vectors_are_cut_and_then_normalised(embed):
+    full = clone(embed).fit_transform(TEXTS)
+    cut = clone(embed).set_params(truncate_dim=8)
+    np.testing.assert_allclose(cut.fit_transform(TEXTS), full[:, :8], **SAME)
+    assert (cut.n_features_out_, cut.hidden_size_) == (8, 32)
+    assert cut.get_feature_names_out().tolist() == [f"layer3_cls_{i}" for i in range(8)]
+    expected = full[:, :8] / np.linalg.norm(full[:, :8], axis=1, keepdims=True)
+    cut.set_params(normalize=True).fit(TEXTS)
+    for found in (cut.transform(TEXTS), cut.fit_transform(TEXTS), *cut.transform_iter(TEXTS)):
+        np.testing.assert_allclose(found, expected, **SAME)
+        assert found.dtype == np.float32
+
+
+def test_each_layer_and_pooling_is_cut_and_normalised(embed):
+    parameters = {"layers": (3, 1), "pooling": ("mean", "cls")}
+    several = clone(embed).set_params(truncate_dim=5, normalize=True, **parameters)
+    blocks = several.fit_transform(TEXTS).reshape(len(TEXTS), 4, 5)
+    np.testing.assert_allclose(np.linalg.norm(blocks, axis=2), 1, **SAME)
+    names = several.get_feature_names_out()
+    assert names[[0, 4, 5, 19]].tolist() == [
+        "layer3_mean_0",
+        "layer3_mean_4",
+        "layer3_cls_0",
+        "layer1_cls_4",
+    ]
+    alone = clone(several).set_params(layers=1, pooling="cls").fit_transform(TEXTS)
+    np.testing.assert_allclose(blocks[:, 3], alone, **SAME)
+
+
+def test_what_is_cut_or_normalised_comes_from_the_same_cache(tiny, tmp_path, monkeypatch):
+    full = DistilBertVectorizer(tiny, cache_dir=tmp_path).fit_transform(TEXTS)
+    monkeypatch.setattr("frozenbert.embed.load_encoder", None)
+    settings = {"cache_dir": tmp_path, "truncate_dim": 4, "normalize": True}
+    found = DistilBertVectorizer(tiny, **settings).fit_transform(TEXTS)
+    expected = full[:, :4] / np.linalg.norm(full[:, :4], axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    again = DistilBertVectorizer(tiny, cache_dir=tmp_path).fit_transform(TEXTS)
+    assert (again == full).all()
+
+
+def test_a_vectorizer_from_before_has_no_prompt_and_all_columns(embed):
+    state = embed.set_params(layers=(3, 1)).fit(TEXTS).__getstate__()
+    expected = embed.transform(TEXTS)
+    for later in ("prompt", "normalize", "truncate_dim", "prompt_", "normalize_", "hidden_size_"):
+        del state[later]
+    old = DistilBertVectorizer.__new__(DistilBertVectorizer)
+    old.__setstate__(state)
+    np.testing.assert_allclose(old.transform(TEXTS), expected, **SAME)
+    assert (old.prompt_, old.normalize_, old.hidden_size_) == ("", False, 32)
+    np.testing.assert_allclose(clone(old).fit_transform(TEXTS), expected, **SAME)
+
+
+def test_a_prompt_is_put_before_each_text(embed):
+    texts = ["a good film", "", "dull"]
+    found = clone(embed).set_params(prompt="the film: ").fit(texts)
+    expected = clone(embed).fit([f"the film: {text}" for text in texts])
+    prompted = [f"the film: {text}" for text in texts]
+    np.testing.assert_allclose(found.transform(texts), expected.transform(prompted), **SAME)
+    ((_, n_tokens),) = found.transform_iter(texts, return_n_tokens=True)
+    ((_, n_expected),) = expected.transform_iter(prompted, return_n_tokens=True)
+    assert n_tokens.tolist() == n_expected.tolist()
 
 
 def test_layers_all_are_the_layers_without_the_embeddings(embed):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from ..encoders.hub import KNOWN_ENCODERS, KnownEncoder
+
 __all__ = [
     "DEFAULT_CACHE",
     "Parser",
@@ -19,6 +21,7 @@ __all__ = [
     "add_label_separator",
     "add_limit",
     "add_model",
+    "add_model_or_encoder",
     "add_n_jobs",
     "add_seed",
     "add_streams",
@@ -148,10 +151,16 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     name.add_argument(
         "--encoder",
         metavar="NAME",
-        help="a name on the hub, a folder, or all-MiniLM-L6-v2 (packaged); default: "
-        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached",
+        help="a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default: "
+        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. "
+        + _short_names(),
     )
     name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
+    _add_vectors(encoder, frozen=frozen)
+    _add_device_and_offline(encoder)
+
+
+def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
     encoder.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
     encoder.add_argument(
         "--pooling",
@@ -183,7 +192,37 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
             "with float32 on 256 of the texts)",
         )
         encoder.add_argument("--backend", metavar="NAME", help="auto (default), torch or openvino")
-    _add_device_and_offline(encoder)
+        _add_prompt_and_form(encoder)
+
+
+def _short_names() -> str:
+    known = "; ".join(_describe_known(short, known) for short, known in KNOWN_ENCODERS.items())
+    return f"Short names stand for one revision on the hub, and are not measured here: {known}"
+
+
+def _describe_known(short: str, known: KnownEncoder) -> str:
+    prompt = f", prompt '{known.prompt}'" if known.prompt else ""
+    return f"{short} ({known.megabytes} MB, {known.licence}, {known.languages}{prompt})"
+
+
+def _add_prompt_and_form(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="put before each text; '' for none; default: the encoder's own prompt, if it has one",
+    )
+    group.add_argument(
+        "--normalize",
+        action="store_const",
+        const=True,
+        help="scale vectors to length 1; of several layers or poolings, each one's",
+    )
+    group.add_argument(
+        "--truncate-dim",
+        type=positive,
+        metavar="N",
+        help="keep the first N columns; of several layers or poolings, of each one",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
@@ -204,6 +243,31 @@ def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     )
     path.add_argument("--encoder", dest="encoder_path", help=argparse.SUPPRESS)  # its former name
     _add_device_and_offline(model, device=device)
+
+
+def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is served: a saved classifier, or an encoder alone."""
+    group = parser.add_argument_group("model or encoder")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a trained classifier: its folder, or the model.joblib or model.skops in it; or an "
+        "export",
+    )
+    which.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="an encoder, whose vectors are served: a name on the hub, a folder, all-MiniLM-L6-v2 "
+        "(packaged), or a short name. " + _short_names(),
+    )
+    group.add_argument(
+        "--encoder-path",
+        metavar="NAME",
+        help="with --model: where its encoder is on this machine: a folder, or a name on the hub",
+    )
+    _add_device_and_offline(group)
+    _add_vectors(parser.add_argument_group("vectors (with --encoder)"), frozen=True)
 
 
 def _add_device_and_offline(group: argparse._ArgumentGroup, *, device: bool = True) -> None:

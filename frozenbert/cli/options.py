@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "SETTINGS",
     "EncoderSettings",
     "Labels",
     "Rows",
@@ -64,6 +65,9 @@ SETTINGS = (
     "precision",
     "backend",
     "device",
+    "prompt",
+    "normalize",
+    "truncate_dim",
 )
 
 
@@ -79,6 +83,9 @@ class EncoderSettings(TypedDict, total=False):
     precision: str
     backend: str
     device: str
+    prompt: str
+    normalize: bool
+    truncate_dim: int
     local_files_only: Required[bool]
     cache_dir: Required[str | Path | None]
 

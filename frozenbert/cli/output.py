@@ -105,12 +105,13 @@ def count(labels: Labels | Mapping[str, np.ndarray], most: int = 20) -> str:
 def say_encoder(embed: DistilBertVectorizer) -> None:
     """Print what a fitted vectorizer computes."""
     origin = {"hub": f"revision {str(embed.encoder_revision_)[:12]}", "package": "packaged"}
+    prompt = f", prompt {embed.prompt_!r}" if embed.prompt_ else ""
     say(
         "encoder",
         f"{embed.encoder_name_} ({origin.get(embed.encoder_source_, embed.encoder_source_)}, "
         f"content {embed.encoder_hash_[:12]}): pooling {'+'.join(embed.pooling_)}, "
         f"layer {', '.join(map(str, embed.layers_))}, at most {embed.max_length_} tokens, "
-        f"{embed.precision_}",
+        f"{embed.precision_}{prompt}",
     )
     if embed.precision == "auto":
         _say_trials(embed)

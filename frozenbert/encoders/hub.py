@@ -1,4 +1,4 @@
-"""Download an encoder from the Hugging Face hub, with a limit on the time to an answer."""
+"""Encoders on the Hugging Face hub: some known by a short name, and the download of any."""
 
 from __future__ import annotations
 
@@ -15,14 +15,128 @@ from ..utils.console import first_line, is_watched
 
 __all__ = [
     "HUB_ANSWERS_WITHIN",
+    "KNOWN_ENCODERS",
     "HubFiles",
+    "KnownEncoder",
     "download",
     "ensure_cached",
+    "find_known",
     "is_legal_name",
+    "on_hub",
 ]
 
 HUB_ANSWERS_WITHIN = 10.0  # seconds
 TRY_AGAIN_LATER = (408, 429)  # HTTP: request timeout, too many requests
+
+
+@dataclass(frozen=True)
+class KnownEncoder:
+    """An encoder on the hub that has a short name.
+
+    Attributes
+    ----------
+    name : str
+        Its name on the hub.
+    revision : str
+        The commit that the short name stands for.
+    megabytes : int
+        Size of its weights.
+    licence, languages : str
+    prompt : str, default=""
+        What its authors put before each text to classify or compare.
+    """
+
+    name: str
+    revision: str
+    megabytes: int
+    licence: str
+    languages: str
+    prompt: str = ""
+
+
+KNOWN_ENCODERS = {
+    "distilbert": KnownEncoder(
+        "distilbert-base-uncased",
+        "12040accade4e8a0f71eabdb258fecc2e7e948be",
+        268,
+        "Apache-2.0",
+        "English",
+    ),
+    "bge-small-en-v1.5": KnownEncoder(
+        "BAAI/bge-small-en-v1.5",
+        "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a",
+        133,
+        "MIT",
+        "English",
+    ),
+    "bge-base-en-v1.5": KnownEncoder(
+        "BAAI/bge-base-en-v1.5",
+        "a5beb1e3e68b9ab74eb54cfd186867f64f240e1a",
+        438,
+        "MIT",
+        "English",
+    ),
+    "e5-small-v2": KnownEncoder(
+        "intfloat/e5-small-v2",
+        "ffb93f3bd4047442299a41ebb6fa998a38507c52",
+        133,
+        "MIT",
+        "English",
+        prompt="query: ",
+    ),
+    "multilingual-e5-small": KnownEncoder(
+        "intfloat/multilingual-e5-small",
+        "fd1525a9fd15316a2d503bf26ab031a61d056e98",
+        471,
+        "MIT",
+        "94 languages",
+        prompt="query: ",
+    ),
+    "paraphrase-multilingual-MiniLM-L12-v2": KnownEncoder(
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+        "e8f8c211226b894fcb81acc59f3b34ba3efd5f42",
+        471,
+        "Apache-2.0",
+        "over 50 languages",
+    ),
+}
+
+
+def find_known(name: str) -> KnownEncoder | None:
+    """Return the known encoder of a short name, or of its name on the hub.
+
+    Examples
+    --------
+    >>> find_known("e5-small-v2") is find_known("intfloat/e5-small-v2")
+    True
+    >>> find_known("e5-small-v2").prompt
+    'query: '
+    """
+    if name in KNOWN_ENCODERS:
+        return KNOWN_ENCODERS[name]
+    return next((known for known in KNOWN_ENCODERS.values() if known.name == name), None)
+
+
+def on_hub(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Return the name and the revision to ask the hub for.
+
+    Parameters
+    ----------
+    name : str
+        A short name, or a name on the hub.
+    revision : str or None
+        None is the pinned commit of a short name, or else the main branch.
+
+    Examples
+    --------
+    >>> on_hub("bge-small-en-v1.5", "main")
+    ('BAAI/bge-small-en-v1.5', 'main')
+    >>> on_hub("bert-base-uncased")
+    ('bert-base-uncased', None)
+    """
+    if known := KNOWN_ENCODERS.get(name):
+        return known.name, revision or known.revision
+    return name, revision
 
 
 @dataclass(frozen=True)
@@ -34,12 +148,12 @@ class HubFiles:
     small, weights : tuple of str
         Patterns of file names. The weights are downloaded last: if they are on disk, the
         small files are, too.
-    optional : str
-        A file that many encoders do not have.
+    optional : tuple of str
+        Files that many encoders do not have.
     """
 
     small: tuple[str, ...]
-    optional: str
+    optional: tuple[str, ...]
     weights: tuple[str, ...]
 
 
@@ -83,7 +197,8 @@ def download(name: str, revision: str | None, files: HubFiles, alternatives: str
             begun = True
             folder = snapshot_download(name, revision=revision, allow_patterns=list(files.small))
             commit = Path(folder).name
-            _fetch(name, commit, files.optional)
+            for file in files.optional:
+                _fetch(name, commit, file)
             snapshot_download(name, revision=commit, allow_patterns=list(files.weights))
     except Exception as error:  # of the HTTP client, the file system, the hub's library
         if refusal := _refusal(error, name, revision):

@@ -18,7 +18,7 @@ from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
 from ..utils.console import first_line
 from ..utils.extras import require
 from ..utils.files import sha256_of_file
-from .hub import HubFiles, download, ensure_cached, is_legal_name
+from .hub import KNOWN_ENCODERS, HubFiles, download, ensure_cached, is_legal_name, on_hub
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -58,10 +58,11 @@ TOKENIZER_FILES = (
 )
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-POOLING_FILE = "1_Pooling/config.json"
+POOLING_FILE = "1_Pooling/config.json"  # these two are of sentence-transformers
+PROMPTS_FILE = "config_sentence_transformers.json"
 HUB_FILES = HubFiles(
     small=("config.json", *TOKENIZER_FILES),
-    optional=POOLING_FILE,
+    optional=(POOLING_FILE, PROMPTS_FILE),
     weights=(WEIGHTS_FILE, WEIGHTS_INDEX, "model-*.safetensors"),
 )
 
@@ -98,14 +99,14 @@ class EncoderFiles:
     Attributes
     ----------
     name : str
-        Name that was passed to `find_encoder`.
+        Name that was passed to `find_encoder`; for a short name, the name on the hub.
     folder : pathlib.Path
         Folder with `config.json`, the `.safetensors` files and the tokenizer's files.
     source : {"folder", "package", "hub"}
     revision : str or None
         The hub's commit, 40 hexadecimal digits; None for other sources.
     may_ask_hub : bool
-        Whether the hub may be asked for a declared pooling that is not on disk.
+        Whether the hub may be asked for a declared pooling or prompt that is not on disk.
     """
 
     name: str
@@ -204,13 +205,9 @@ class EncoderFiles:
         InputError
             If the declared pooling is not one of `POOLINGS`.
         """
-        path = self.folder / POOLING_FILE
-        if not path.exists() and self.may_ask_hub:
-            # transformers does not download this file.
-            ensure_cached(self.name, self.folder.name, POOLING_FILE)
-        if not path.exists():
+        declared = self._fetch_declaration(POOLING_FILE)
+        if declared is None:
             return None
-        declared = _read_json(path)
         modes = declared.get("pooling_mode")
         if modes is None:
             modes = [k for k, on in declared.items() if k.startswith("pooling_mode_") and on]
@@ -225,6 +222,44 @@ class EncoderFiles:
                 value="auto",
             )
         return tuple(short)
+
+    def fetch_default_prompt(self) -> str | None:
+        """Return the prompt that `config_sentence_transformers.json` names as the default.
+
+        Its other prompts are ignored. If the file is not on disk, `may_ask_hub` is true and
+        the encoder has the pooling file of sentence-transformers, the hub is asked for it once.
+
+        Returns
+        -------
+        str or None
+            None if the encoder declares no default.
+
+        Raises
+        ------
+        InputError
+            If the default names no prompt of the file.
+        """
+        of_sentence_transformers = (self.folder / POOLING_FILE).exists()
+        declared = self._fetch_declaration(PROMPTS_FILE, ask=of_sentence_transformers) or {}
+        default = declared.get("default_prompt_name")
+        if default is None:
+            return None
+        prompts = declared.get("prompts")
+        prompt = prompts.get(default) if isinstance(prompts, dict) else None
+        if not isinstance(prompt, str):
+            raise InputError(
+                f"encoder {self.name!r} declares the default prompt {default!r}, and no such "
+                f"prompt; give a prompt, or '' for none.",
+                parameter="prompt",
+            )
+        return prompt
+
+    def _fetch_declaration(self, file: str, *, ask: bool = True) -> dict[str, Any] | None:
+        path = self.folder / file
+        if not path.exists() and self.may_ask_hub and ask:
+            # transformers does not download this file.
+            ensure_cached(self.name, self.folder.name, file)
+        return _read_json(path) if path.exists() else None
 
     def _from_config(self, *keys: str) -> int:
         for key in keys:
@@ -259,10 +294,11 @@ def find_encoder(
     name : str
         `"all-MiniLM-L6-v2"` (the installed packaged encoder, also with the prefix
         `sentence-transformers/`), a folder, the name of a folder in `beside` or in a folder
-        of `$FROZENBERT_ENCODERS`, or a name on the hub.
+        of `$FROZENBERT_ENCODERS`, a short name of
+        `frozenbert.encoders.hub.KNOWN_ENCODERS`, or a name on the hub.
     revision : str or None
-        Branch, tag or commit on the hub; None is its main branch. A revision that is on disk
-        is used without asking the hub.
+        Branch, tag or commit on the hub; None is the commit that a short name stands for, or
+        else the main branch. A revision that is on disk is used without asking the hub.
     local_files_only : bool
         Never ask the hub, as with `HF_HUB_OFFLINE=1`.
     beside : path-like or None
@@ -303,6 +339,8 @@ def find_encoder(
         if problem := _what_is_missing(folder):
             raise _not_found(name, problem)
         return EncoderFiles(name, folder, "folder")
+    if hub and (meant := _other_case(name)):
+        raise _not_found(name, f"did you mean {meant!r}? Upper and lower case count.")
     if hub:
         require("huggingface_hub", purpose="an encoder from the hub")
     if not hub or not is_legal_name(name):
@@ -311,7 +349,15 @@ def find_encoder(
             "there is no such folder in the current folder, beside the model or under "
             "$FROZENBERT_ENCODERS; put the encoder's folder into one of these, or give its path.",
         )
-    return _find_on_hub(name, revision, local_files_only)
+    return _find_on_hub(*on_hub(name, revision), local_files_only)
+
+
+def _other_case(name: str) -> str | None:
+    """Return the known name that differs from a name in upper and lower case only."""
+    names = [PACKAGED_ENCODER, f"sentence-transformers/{PACKAGED_ENCODER}", *KNOWN_ENCODERS]
+    names += [known.name for known in KNOWN_ENCODERS.values()]
+    same = {other.casefold(): other for other in names if other != name}
+    return None if name in names else same.get(name.casefold())
 
 
 def find_default_encoder(local_files_only: bool = False) -> tuple[EncoderFiles, str | None]:

@@ -156,6 +156,9 @@ class EncoderFacts(TypedDict):
     precision: str
     precision_trials: NotRequired[dict[str, PrecisionTrial]]  # only with precision="auto"
     n_features: int
+    prompt: NotRequired[str]  # these three only where they are used
+    normalize: NotRequired[bool]
+    truncate_dim: NotRequired[int]
 
 
 class Parameters(TypedDict):

@@ -43,7 +43,8 @@ def describe_encoder(embed: Any) -> EncoderFacts:
     -------
     dict
         Name, source, revision, content hash, pooling, layers, max_length, long_text,
-        precision, n_features; with `precision="auto"` also the trials of each precision.
+        precision, n_features; also the prompt, whether vectors are normalised and the columns
+        of each layer if they are cut; with `precision="auto"` the trials of each precision.
     """
     facts: EncoderFacts = {
         "name": embed.encoder_name_,
@@ -57,6 +58,14 @@ def describe_encoder(embed: Any) -> EncoderFacts:
         "precision": embed.precision_,
         "n_features": embed.n_features_out_,
     }
+    # Only where they are used: files of vectors are compared with those of earlier versions.
+    if embed.prompt_:
+        facts["prompt"] = embed.prompt_
+    if embed.normalize_:
+        facts["normalize"] = True
+    width = embed.n_features_out_ // (len(embed.layers_) * len(embed.pooling_))
+    if width < embed.hidden_size_:
+        facts["truncate_dim"] = width
     if embed.precision == "auto":
         facts["precision_trials"] = embed.precision_trials_
     return facts

@@ -1,4 +1,4 @@
-"""The web service of a saved model as an ASGI application: an API, and a page to try it on."""
+"""The web service of a model or an encoder as an ASGI application: an API, and a page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import InputError
-from .guard import Guard
+from .embeddings.endpoints import TOKEN_ERRORS, ApiError, describe_embeddings, embeddings_router
+from .guard import Guard, error_content
 from .monitoring import ServiceCounters
 from .request_queue import AnswerTimeoutError, QueueFullError, RequestQueue
 from .routes import (
     PAGE,
     TOKEN_RESPONSES,
+    Responses,
     Shortcut,
+    metrics_router,
     model_router,
     page_router,
     predict_texts,
@@ -24,7 +27,7 @@ from .service import Service
 
 try:
     import fastapi_offline
-    from fastapi import Depends, FastAPI, Request
+    from fastapi import APIRouter, Depends, FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
     from fastapi.security import HTTPBearer
@@ -37,6 +40,7 @@ except ImportError as error:
 __all__ = ["make_app"]
 
 SWAGGER_UI = Path(fastapi_offline.__file__).parent / "static"
+EMBEDDINGS = "/v1/embeddings"
 WITHOUT_TOKEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -52,6 +56,7 @@ def make_app(service: Service) -> FastAPI:
     -------
     fastapi.FastAPI
     """
+    assert service.predicts or service.embedder is not None
     queue = RequestQueue(
         service.predict,
         max_waiting=service.max_waiting,
@@ -65,45 +70,73 @@ def make_app(service: Service) -> FastAPI:
         async with queue.running():
             yield
 
-    card = service.card()
     app = FastAPI(
-        title=f"frozenbert: {card.name}",
+        title=f"frozenbert: {service.name}",
         version=__version__,
-        description="Labels and their probabilities for texts. Concurrent requests share batches; "
-        "no answer depends on other requests. Every error is answered as a JSON object whose "
-        "`detail` is one sentence; an unknown path gives 404, another method 405.",
+        description=_describe(service),
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
     app.state.service, app.state.queue = service, queue
-    app.state.card, app.state.counters = card, counters
-    if service.token is None:
-        app.include_router(model_router)
-    else:
-        # The dependency is for /docs, which then asks for the token; Guard checks it.
-        wants_token = [Depends(HTTPBearer(auto_error=False))]
-        app.include_router(model_router, dependencies=wants_token, responses=TOKEN_RESPONSES)
-    app.include_router(status_router)
-    app.include_router(page_router)
+    app.state.counters = counters
+    if service.predicts:
+        app.state.card = service.card()
+    for router, token_errors in _routers(service).items():
+        if service.token is None or not token_errors:
+            app.include_router(router)
+        else:
+            # The dependency is for /docs, which then asks for the token; Guard checks it.
+            wants_token = [Depends(HTTPBearer(auto_error=False))]
+            app.include_router(router, dependencies=wants_token, responses=token_errors)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(directory=SWAGGER_UI))
     _add_error_answers(app)
-    app.add_middleware(
-        Shortcut, path="/predict", endpoint=predict_texts, handlers=app.exception_handlers
-    )
+    if service.predicts:
+        app.add_middleware(
+            Shortcut, path="/predict", endpoint=predict_texts, handlers=app.exception_handlers
+        )
     _add_guard(app, service, counters)
+    # The description is built once; now it can name this model's labels, and this encoder.
+    described = app.openapi()
     if service.classes:
-        # The description is built once; now it can name this model's labels.
-        label = app.openapi()["components"]["schemas"]["TextRequest"]["properties"]["label"]
+        label = described["components"]["schemas"]["TextRequest"]["properties"]["label"]
         label["anyOf"][0]["enum"] = [str(name) for name in service.classes]
+    if service.embedder is not None:
+        describe_embeddings(described["paths"][EMBEDDINGS]["post"], service.embedder)
     return app
 
 
+def _describe(service: Service) -> str:
+    """Return the introduction to the API."""
+    what = "Vectors of texts."
+    if service.predicts:
+        what = "Labels and their probabilities for texts"
+        what += ", and their vectors." if service.embedder is not None else "."
+    below = " (below /v1 in the form of OpenAI's API)" if service.embedder is not None else ""
+    return (
+        f"{what} Concurrent requests share batches; no answer depends on other requests. Every "
+        f"error is answered as a JSON object whose `detail` is one sentence{below}; an unknown "
+        f"path gives 404, another method 405."
+    )
+
+
+def _routers(service: Service) -> dict[APIRouter, Responses]:
+    """Return the routers of a service, with their errors of the token if they require one."""
+    routers: dict[APIRouter, Responses] = {}
+    if service.predicts:
+        routers[model_router] = TOKEN_RESPONSES
+    if service.embedder is not None:
+        routers[embeddings_router] = TOKEN_ERRORS
+    return routers | {metrics_router: TOKEN_RESPONSES, status_router: {}, page_router: {}}
+
+
 def _add_guard(app: FastAPI, service: Service, counters: ServiceCounters) -> None:
-    routers = (model_router, status_router, page_router)
     paths = {
-        route.path for router in routers for route in router.routes if isinstance(route, Route)
+        route.path
+        for router in _routers(service)
+        for route in router.routes
+        if isinstance(route, Route)
     }
     files = {f"/page/{file.name}" for file in PAGE.iterdir()}
     files |= {f"/docs/assets/{file.name}" for file in SWAGGER_UI.iterdir()}
@@ -122,32 +155,40 @@ def _add_error_answers(app: FastAPI) -> None:
     """Answer each error with one sentence."""
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, error.detail, error.headers)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        return _error(request, error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return _error(400, "the body is not valid JSON.")
+            return _error(request, 400, "the body is not valid JSON.")
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return _error(422, f"{place or 'body'}: {first['msg']}.")
+        return _error(request, 422, f"{place or 'body'}: {first['msg']}.")
 
     @app.exception_handler(InputError)
-    async def input_error(_: Request, error: InputError) -> JSONResponse:
-        return _error(422, " ".join(error.worded(_query_parameter).split()))
+    async def input_error(request: Request, error: InputError) -> JSONResponse:
+        return _error(request, 422, " ".join(error.worded(_query_parameter).split()))
+
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        path, message = request.url.path, str(error)
+        content = error_content(path, 400, message, param=error.param, code=error.code)
+        return JSONResponse(content, 400)
 
     @app.exception_handler(QueueFullError)
-    async def queue_full(_: Request, error: QueueFullError) -> JSONResponse:
-        return _error(503, f"{error}: try again in a second.", {"Retry-After": "1"})
+    async def queue_full(request: Request, error: QueueFullError) -> JSONResponse:
+        return _error(request, 503, f"{error}: try again in a second.", {"Retry-After": "1"})
 
     @app.exception_handler(AnswerTimeoutError)
-    async def answer_timeout(_: Request, error: AnswerTimeoutError) -> JSONResponse:
-        return _error(504, str(error))
+    async def answer_timeout(request: Request, error: AnswerTimeoutError) -> JSONResponse:
+        return _error(request, 504, str(error))
 
 
-def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
+def _error(
+    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse(error_content(request.url.path, status, detail), status, headers)
 
 
 def _query_parameter(parameter: str, value: str | None) -> str:

@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-__all__ = ["HEADERS", "LOGGER", "Guard", "Limits", "refuse"]
+__all__ = ["HEADERS", "LOGGER", "Guard", "Limits", "error_content", "refuse"]
 
 LOGGER = "frozenbert.serve"
 _log = logging.getLogger(LOGGER)
@@ -124,7 +124,8 @@ class Guard:
             # that it is incomplete and closes the connection.
             _log.error("%s at %s", type(error).__name__, _origin_of(error))
             if not status:
-                await refuse(send_with_headers, 500, "internal error; see the service's log.")
+                internal = "internal error; see the service's log."
+                await refuse(scope["path"], send_with_headers, 500, internal)
         finally:
             seconds = time.perf_counter() - started
             path = scope["path"] if scope["path"] in self.known_paths else "other"
@@ -136,11 +137,14 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         is_post = scope["method"] == "POST"
         if not self._accepts_host(scope):
-            await refuse(send, 400, "the Host header is missing or names another host.")
+            problem = "the Host header is missing or names another host."
+            await refuse(scope["path"], send, 400, problem)
         elif is_post and _is_cross_site(headers):
-            await refuse(send, 403, "requests from other sites' pages are refused.")
+            problem = "requests from other sites' pages are refused."
+            await refuse(scope["path"], send, 403, problem)
         elif not self._accepts_token(scope["path"], headers):
             await refuse(
+                scope["path"],
                 send,
                 401,
                 "this service requires its token: Authorization: Bearer ...",
@@ -178,17 +182,19 @@ class Guard:
         if declared.isdigit() and int(declared) > self.limits.body:
             if b"expect" not in headers:
                 await self._discard(receive)
-            await self._refuse_size(send)
+            await self._refuse_size(scope["path"], send)
             return
         memory = _BodyMemory(self)
         try:
-            body = await self._read_body(receive, send, memory)
+            body = await self._read_body(scope["path"], receive, send, memory)
             if body is not None:
                 await self._answer(scope, body, receive, send)
         finally:
             memory.release()
 
-    async def _read_body(self, receive: Receive, send: Send, memory: _BodyMemory) -> bytes | None:
+    async def _read_body(
+        self, path: str, receive: Receive, send: Send, memory: _BodyMemory
+    ) -> bytes | None:
         """Return the whole body, or None after a refusal or if the client has left."""
         body = bytearray()
         seconds = self.limits.seconds
@@ -199,7 +205,7 @@ class Guard:
                     # The bytes that arrived count, and not the declared length.
                     if not memory.grow(max(len(body), SMALL)):
                         busy = "too many requests at once: try again in a second."
-                        await refuse(send, 503, busy, {"retry-after": "1"})
+                        await refuse(path, send, 503, busy, {"retry-after": "1"})
                         return None
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -209,10 +215,11 @@ class Guard:
                     if len(body) > self.limits.body:
                         body.clear()
                         await self._discard(receive)
-                        await self._refuse_size(send)
+                        await self._refuse_size(path, send)
                         return None
         except TimeoutError:
-            await refuse(send, 408, f"the request did not arrive within {seconds:g} seconds.")
+            late = f"the request did not arrive within {seconds:g} seconds."
+            await refuse(path, send, 408, late)
             return None
         memory.grow(max(len(body), SMALL))
         return bytes(body)
@@ -260,10 +267,9 @@ class Guard:
                     if not message.get("more_body", False):
                         return
 
-    async def _refuse_size(self, send: Send) -> None:
-        await refuse(
-            send, 413, f"the request is larger than {self.limits.body:,} bytes: send it in parts."
-        )
+    async def _refuse_size(self, path: str, send: Send) -> None:
+        problem = f"the request is larger than {self.limits.body:,} bytes: send it in parts."
+        await refuse(path, send, 413, problem)
 
 
 class _BodyMemory:
@@ -309,13 +315,43 @@ def _origin_of(error: BaseException) -> str:
     return f"{last.filename}:{last.lineno}"
 
 
+def error_content(
+    path: str, status: int, detail: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, object]:
+    """Return the body of an error; below /v1 in the form of OpenAI's API.
+
+    Parameters
+    ----------
+    path : str
+        Of the request.
+    status : int
+    detail : str
+        One sentence.
+    param, code : str, optional
+        For the form of OpenAI: the wrong part of the request, and a name of the error.
+
+    Examples
+    --------
+    >>> error_content("/predict", 400, "no.")
+    {'detail': 'no.'}
+    >>> error_content("/v1/embeddings", 400, "no.")["error"]["type"]
+    'invalid_request_error'
+    """
+    if not path.startswith("/v1/"):
+        return {"detail": detail}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": detail, "type": kind, "param": param, "code": code}}
+
+
 async def refuse(
-    send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
+    path: str, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answer with an error as JSON.
 
     Parameters
     ----------
+    path : str
+        Of the request.
     send : callable
         Of ASGI.
     status : int
@@ -324,7 +360,7 @@ async def refuse(
     headers : mapping of str to str, optional
         Further headers.
     """
-    content = json.dumps({"detail": detail}).encode()
+    content = json.dumps(error_content(path, status, detail)).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content))}
     fields |= headers or {}
     encoded = [(name.encode(), value.encode()) for name, value in fields.items()]

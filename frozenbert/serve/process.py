@@ -12,11 +12,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
+from typing import Any
 
 from ..errors import InputError
 from .app import make_app
 from .guard import LOGGER, Limits
-from .service import LOCAL_HOSTS, Service, load_service
+from .service import LOCAL_HOSTS, Service, load_encoder_service, load_service
 
 try:
     import httptools
@@ -34,6 +35,7 @@ __all__ = [
     "is_loopback",
     "make_server",
     "run",
+    "serve_encoder",
     "serve_model",
     "token_for",
 ]
@@ -102,33 +104,89 @@ def serve_model(
     frozenbert.InputError
         If a parameter is not valid, the address is not free, or the model cannot be used.
     """
-    for name, value in (
-        ("max_body", max_body),
-        ("max_texts", max_texts),
-        ("max_characters", max_characters),
-        ("max_waiting", max_waiting),
-        ("timeout", timeout),
-    ):
-        if not value > 0:
-            raise InputError("must be above 0.", parameter=name, value=value)
-    hosts = host_names(host, allowed_hosts)
-    token = token_for(host)
-    with bind(host, port) as listening:
-        service = load_service(
+    _serve(
+        lambda **how: load_service(
             path,
-            limits=Limits(max_body, max_texts, max_characters, timeout),
-            max_waiting=max_waiting,
-            token=token,
-            hosts=hosts,
+            **how,
             encoder_path=encoder_path,
             device=device,
             local_files_only=local_files_only,
             cache_dir=cache_dir,
-        )
+        ),
+        (host, port, allowed_hosts),
+        Limits(max_body, max_texts, max_characters, timeout),
+        max_waiting,
+        on_ready,
+    )
+
+
+def serve_encoder(
+    model_name: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    allowed_hosts: Sequence[str] = (),
+    max_body: int = 10_000_000,
+    max_texts: int = 10_000,
+    max_characters: int = 10_000,
+    max_waiting: int = 1024,
+    timeout: float = 60.0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    on_ready: Callable[[Service, str], None] | None = None,
+    **vectorizer: Any,
+) -> None:
+    """Serve the vectors of an encoder, without a classifier, until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    model_name : str
+        As for `DistilBertVectorizer`.
+    host, port, allowed_hosts, max_body, max_texts, max_characters, max_waiting, timeout, on_ready
+        As for `serve_model`.
+    cache_dir
+        As for `frozenbert.serve.service.load_service`.
+    **vectorizer
+        Further parameters of `DistilBertVectorizer`.
+
+    Raises
+    ------
+    frozenbert.InputError
+        If a parameter is not valid, the address is not free, or the encoder cannot be used.
+    """
+    _serve(
+        lambda **how: load_encoder_service(model_name, **how, cache_dir=cache_dir, **vectorizer),
+        (host, port, allowed_hosts),
+        Limits(max_body, max_texts, max_characters, timeout),
+        max_waiting,
+        on_ready,
+    )
+
+
+def _serve(
+    load: Callable[..., Service],
+    address: tuple[str, int, Sequence[str]],
+    limits: Limits,
+    max_waiting: int,
+    on_ready: Callable[[Service, str], None] | None,
+) -> None:
+    for name, value in (
+        ("max_body", limits.body),
+        ("max_texts", limits.texts),
+        ("max_characters", limits.characters),
+        ("max_waiting", max_waiting),
+        ("timeout", limits.seconds),
+    ):
+        if not value > 0:
+            raise InputError("must be above 0.", parameter=name, value=value)
+    host, port, allowed_hosts = address
+    hosts = host_names(host, allowed_hosts)
+    token = token_for(host)
+    with bind(host, port) as listening:
+        service = load(limits=limits, max_waiting=max_waiting, token=token, hosts=hosts)
         app = make_app(service)
         if on_ready is not None:
             on_ready(service, f"http://{_in_url(host)}:{listening.getsockname()[1]}")
-        run(app, listening, timeout)
+        run(app, listening, limits.seconds)
 
 
 # The address

@@ -20,6 +20,7 @@ LONG_REQUESTS = 8  # requests of more than BLOCK texts at a time
 POLL_SECONDS = 0.01  # between looks at whether there is room, or at whether all are answered
 
 Columns = dict[str, np.ndarray]
+Answer = Callable[[list[str]], Columns]
 
 
 class QueueFullError(Exception):
@@ -35,6 +36,7 @@ class _Piece:
     """Texts of one request that go into the same batch, and their answer."""
 
     texts: list[str]
+    by: Answer
     answer: asyncio.Future[Columns]
 
     def resolve(self, outcome: Columns | Exception) -> None:
@@ -59,8 +61,9 @@ class RequestQueue:
     Parameters
     ----------
     answer : callable
-        Maps a list of texts to columns with one value per text. It is called in a thread of
-        the queue. Its answer to a text must not depend on the other texts.
+        Maps a list of texts to columns with one row per text. It is called in a thread of
+        the queue. Its answer to a text must not depend on the other texts. A request may ask
+        another function instead; a batch has the texts of one.
     max_waiting : int, default=1024
         Number of texts that may wait. Beyond it, requests are refused at once.
     max_batch : int, default=64
@@ -88,7 +91,7 @@ class RequestQueue:
 
     def __init__(
         self,
-        answer: Callable[[list[str]], Columns],
+        answer: Answer,
         *,
         max_waiting: int = 1024,
         max_batch: int = BLOCK,
@@ -129,7 +132,9 @@ class RequestQueue:
         """Tell whether `n_texts` more texts may wait; an empty queue accepts any number."""
         return not self.waiting or self.waiting + n_texts <= self.max_waiting
 
-    async def ask(self, texts: list[str], *, wait_for_room: bool = False) -> Columns:
+    async def ask(
+        self, texts: list[str], by: Answer | None = None, *, wait_for_room: bool = False
+    ) -> Columns:
         """Return the columns of answers to a few texts.
 
         A caller that is cancelled leaves the queue.
@@ -138,6 +143,8 @@ class RequestQueue:
         ----------
         texts : list of str
             They go into one batch.
+        by : callable, optional
+            What to ask; by default the queue's `answer`.
         wait_for_room : bool, default=False
             Whether to wait while the queue is full, instead of raising an error.
 
@@ -157,7 +164,7 @@ class RequestQueue:
                 raise self._timeout()
             await asyncio.sleep(POLL_SECONDS)
         try:
-            return await self._enqueue(texts, until)
+            return await self._enqueue(texts, by or self._answer, until)
         except InputError as error:
             # The texts were checked before: this is the model's error and not the client's.
             raise RuntimeError("the model cannot be used") from error
@@ -165,7 +172,9 @@ class RequestQueue:
     def _timeout(self) -> AnswerTimeoutError:
         return AnswerTimeoutError(f"no answer within {self.seconds:g} seconds.")
 
-    async def blocks(self, texts: list[str]) -> AsyncGenerator[Columns, None]:
+    async def blocks(
+        self, texts: list[str], by: Answer | None = None
+    ) -> AsyncGenerator[Columns, None]:
         """Yield the answers to many texts, at most `BLOCK` at a time.
 
         Other requests get their turn between the blocks. Once the first block is accepted, the
@@ -184,15 +193,15 @@ class RequestQueue:
         self._n_long += is_long
         try:
             for start in range(0, len(texts), BLOCK):
-                yield await self.ask(texts[start : start + BLOCK], wait_for_room=start > 0)
+                yield await self.ask(texts[start : start + BLOCK], by, wait_for_room=start > 0)
         finally:
             self._n_long -= is_long
 
-    async def _enqueue(self, texts: list[str], until: float) -> Columns:
+    async def _enqueue(self, texts: list[str], by: Answer, until: float) -> Columns:
         if not self.has_room(len(texts)):
             raise QueueFullError(f"{self.waiting:,} texts are waiting already")
         loop = asyncio.get_running_loop()
-        piece = _Piece(texts, loop.create_future())
+        piece = _Piece(texts, by, loop.create_future())
         # asyncio.timeout would do the same, and takes four times as long.
         timer = loop.call_at(until, lambda: piece.resolve(self._timeout()))
         with self._changed:
@@ -224,16 +233,18 @@ class RequestQueue:
     def _next_batch(self) -> list[_Piece]:
         """Wait for pieces, and take some of at most `max_batch` texts; none means the end.
 
-        A larger piece is a batch of its own.
+        All of them ask the same function. A larger piece is a batch of its own.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._pieces or self._closing)
             batch: list[_Piece] = []
             n_texts = 0
-            while self._pieces and (
-                not batch or n_texts + len(self._pieces[0].texts) <= self.max_batch
-            ):
-                piece = self._pieces.popleft()
+            while self._pieces:
+                piece = self._pieces[0]
+                fits = n_texts + len(piece.texts) <= self.max_batch and piece.by == batch[0].by
+                if batch and not fits:
+                    break
+                self._pieces.popleft()
                 n_texts += len(piece.texts)
                 batch.append(piece)
             self.waiting -= n_texts
@@ -241,7 +252,7 @@ class RequestQueue:
 
     def _outcomes(self, batch: Sequence[_Piece]) -> _Outcomes:
         try:
-            columns = self._answer([text for piece in batch for text in piece.texts])
+            columns = batch[0].by([text for piece in batch for text in piece.texts])
         except Exception as error:
             if len(batch) == 1:
                 return [(batch[0], error)]

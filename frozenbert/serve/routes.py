@@ -35,7 +35,7 @@ from .service import Service, UploadedTable, read_upload, without_word
 try:
     from fastapi import APIRouter, Depends, Query, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+    from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, StreamingResponse
     from pydantic import BaseModel, ValidationError
     from starlette.exceptions import HTTPException
     from starlette.middleware.exceptions import ExceptionMiddleware
@@ -46,11 +46,16 @@ except ImportError as error:
 __all__ = [
     "PAGE",
     "TOKEN_RESPONSES",
+    "ExitStack",
+    "Queue",
     "Responses",
+    "ServedModel",
     "Shortcut",
+    "metrics_router",
     "model_router",
     "page_router",
     "predict_texts",
+    "read_json",
     "status_router",
 ]
 
@@ -124,6 +129,7 @@ Counters = Annotated[ServiceCounters, Depends(_counters)]
 ExitStack = Annotated[contextlib.AsyncExitStack, Depends(_exit_stack)]
 
 model_router = APIRouter(responses=_ALWAYS)
+metrics_router = APIRouter(responses=_ALWAYS)
 status_router = APIRouter(responses=_ALWAYS)
 page_router = APIRouter(include_in_schema=False)
 
@@ -142,7 +148,7 @@ async def predict_texts(request: Request) -> Response:
     # A body as a parameter would be the same, but FastAPI's way to it costs as much as a text.
     service, queue = _service_of(request), _queue_of(request)
     try:
-        texts = TextsRequest.model_validate(await _read_json(request)).texts
+        texts = TextsRequest.model_validate(await read_json(request)).texts
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
     service.check(texts)
@@ -156,7 +162,7 @@ async def predict_texts(request: Request) -> Response:
     return JSONResponse(answer)
 
 
-async def _read_json(request: Request) -> object:
+async def read_json(request: Request) -> object:
     """Return the parsed body; of another type than JSON, the bytes, which no model accepts."""
     body = await request.body()
     if not body:
@@ -355,7 +361,7 @@ async def readiness(queue: Queue) -> Readiness:
     return Readiness(waiting_texts=queue.waiting)
 
 
-@model_router.get(
+@metrics_router.get(
     "/metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
@@ -368,10 +374,10 @@ async def metrics(counters: Counters) -> Response:
 # The page
 
 
-@page_router.api_route("/", methods=["GET", "HEAD"])
-async def page() -> FileResponse:
-    """Return the page."""
-    return FileResponse(PAGE / "index.html")
+@page_router.api_route("/", methods=["GET", "HEAD"], response_model=None)
+async def page(service: ServedModel) -> FileResponse | RedirectResponse:
+    """Return the page; an encoder alone has none but the description of its API."""
+    return FileResponse(PAGE / "index.html") if service.predicts else RedirectResponse("/docs")
 
 
 @page_router.get("/docs")

@@ -1,15 +1,18 @@
-"""The served model: loaded and set up for serving, its card, and its answers."""
+"""The served model or encoder: loaded and set up for serving, its card, and its answers."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from .. import __version__
 from ..embed import DistilBertVectorizer
@@ -24,29 +27,148 @@ from ..tables.delimiters import CANDIDATES, is_declaration
 from ..tables.reading import read_blocks
 from ..tables.table import Upload
 from ..utils.steps import find_step, find_steps
+from ..vectors.results import cut_and_normalize
 from .guard import Limits
 from .request_queue import Columns
 from .schemas import EXPLAINED_WORDS, Label, ModelCard, RequestLimits
 
-__all__ = ["LOCAL_HOSTS", "Service", "UploadedTable", "load_service", "read_upload"]
+__all__ = [
+    "LOCAL_HOSTS",
+    "Embedder",
+    "Service",
+    "UploadedTable",
+    "find_embedder",
+    "load_encoder_service",
+    "load_service",
+    "read_upload",
+]
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_COLUMNS = 1000
+FIRST_TEXT = "This first text loads the encoder."
 FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass
-class Service:
-    """A fitted model and how it is served.
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A fitted vectorizer, and what comes before it in its model.
+
+    Parameters
+    ----------
+    name : str
+        What clients call it.
+    vectorizer : DistilBertVectorizer
+        Fitted.
+    before : sequence of transformers
+        Steps that change the texts first, such as cleaning.
+    """
+
+    name: str
+    vectorizer: DistilBertVectorizer
+    before: Sequence[Any] = ()
+
+    @property
+    def n_features(self) -> int:
+        """Columns of a vector."""
+        return self.vectorizer.n_features_out_
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether a vector is of one layer and pooling, so that its first columns are one too."""
+        return len(self.vectorizer.layers_) == len(self.vectorizer.pooling_) == 1
+
+    def embed(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Return the texts' vectors, and their lengths in tokens before cutting.
+
+        Parameters
+        ----------
+        texts : list of str
+            At least one.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            `vectors` of shape (n_texts, n_features) and `n_tokens` of shape (n_texts,).
+        """
+        for step in self.before:
+            texts = step.transform(texts)
+        ((vectors, n_tokens),) = self.vectorizer.transform_iter(
+            texts, block_size=len(texts), return_n_tokens=True
+        )
+        return {"vectors": vectors, "n_tokens": n_tokens}
+
+    def check_dimensions(self, dimensions: int | None) -> int:
+        """Return the columns of an answer; None is all.
+
+        Raises
+        ------
+        InputError
+            If the vectors cannot have so many.
+        """
+        if dimensions is None or dimensions == self.n_features:
+            return self.n_features
+        if not self.can_be_cut:
+            raise InputError(
+                f"the vectors consist of several layers or poolings, and have {self.n_features:,} "
+                f"dimensions.",
+                parameter="dimensions",
+            )
+        if dimensions > self.n_features:
+            raise InputError(
+                f"the vectors have {self.n_features:,} dimensions.",
+                parameter="dimensions",
+                value=dimensions,
+            )
+        return dimensions
+
+    def cut(self, vectors: np.ndarray, dimensions: int) -> np.ndarray:
+        """Return vectors of `embed` with fewer columns, normalised again if they were.
+
+        Parameters
+        ----------
+        vectors : numpy.ndarray of float32, shape (n_texts, n_features)
+        dimensions : int
+            As from `check_dimensions`.
+        """
+        if dimensions == self.n_features:
+            return vectors
+        normalize = self.vectorizer.normalize_
+        return cut_and_normalize(vectors, 1, dimensions, normalize=normalize)
+
+
+def find_embedder(model: BaseEstimator, name: str) -> Embedder | None:
+    """Return the embedder of a model, or None unless the model has exactly one vectorizer.
 
     Parameters
     ----------
     model : estimator
-        A fitted classifier of texts, as from `frozenbert.load_model`.
-    path : pathlib.Path
-        Its file, for the card.
+        A fitted vectorizer, or a model of texts that contains one.
+    name : str
+    """
+    vectorizers = list(find_steps(model, DistilBertVectorizer))
+    if len(vectorizers) != 1:
+        return None
+    before = []
+    for _, step in model.steps if isinstance(model, Pipeline) else ():
+        if any(find_steps(step, DistilBertVectorizer)):
+            break
+        before.append(step)
+    return Embedder(name, vectorizers[0], before)
+
+
+@dataclass
+class Service:
+    """A fitted model, or an encoder alone, and how it is served.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted classifier of texts, as from `frozenbert.load_model`, or a fitted
+        `DistilBertVectorizer`.
+    path : pathlib.Path or None
+        The model's file, for the card; None for a vectorizer.
     limits : frozenbert.serve.guard.Limits
     max_waiting : int, default=1024
         Number of texts that may wait in the queue.
@@ -61,10 +183,16 @@ class Service:
         The labels.
     multi_label : bool
         Whether a text may have any number of labels.
+    name : str
+        The model's folder, or the encoder.
+    embedder : Embedder or None
+        Of a vectorizer, or of a model with exactly one.
+    started : int
+        When the service was made, in seconds since 1970.
     """
 
     model: BaseEstimator
-    path: Path
+    path: Path | None
     limits: Limits = field(default_factory=Limits)
     max_waiting: int = 1024
     token: str | None = None
@@ -73,6 +201,17 @@ class Service:
     def __post_init__(self) -> None:
         self.multi_label = find_step(self.model, MultiLabelClassifier) is not None
         self.classes: list[Label] = np.asarray(getattr(self.model, "classes_", [])).tolist()
+        if self.path is None:
+            self.name = str(self.model.encoder_name_)
+        else:
+            self.name = self.path.absolute().parent.name
+        self.embedder = find_embedder(self.model, self.name)
+        self.started = int(time.time())
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it predicts labels; an encoder alone does not."""
+        return self.path is not None
 
     @property
     def has_probabilities(self) -> bool:
@@ -93,6 +232,7 @@ class Service:
 
         Data and figures come from the `model.json` beside it, if that belongs to this model.
         """
+        assert self.path is not None  # or there is no model
         # A safe form that `save_model` did not write has no hash that a sidecar could name.
         model_sha256 = joblib_hash(self.path) or ""
         sidecar: Mapping[str, object] = read_sidecar(self.path, model_sha256)
@@ -104,7 +244,7 @@ class Service:
             figures["baseline_macro_f1"] = _number(baseline.get("macro_f1"))
         return ModelCard.model_validate(
             {
-                "name": self.path.absolute().parent.name,
+                "name": self.name,
                 "file": self.path.name,
                 "labels": self.classes,
                 "many_labels": self.multi_label,
@@ -224,8 +364,49 @@ def load_service(
         if device is not None:
             vectorizer.set_params(device=device)
     service = Service(model, file, limits or Limits(), max_waiting, token, hosts)
-    service.predict(["This first text loads the encoder."])
+    service.predict([FIRST_TEXT])
     return service
+
+
+def load_encoder_service(
+    model_name: str,
+    *,
+    limits: Limits | None = None,
+    max_waiting: int = 1024,
+    token: str | None = None,
+    hosts: Sequence[str] = LOCAL_HOSTS,
+    cache_dir: str | PathLike[str] | None = None,
+    **vectorizer: Any,
+) -> Service:
+    """Load an encoder and set it up for serving its vectors.
+
+    Parameters
+    ----------
+    model_name : str
+        As for `DistilBertVectorizer`.
+    limits, max_waiting, token, hosts, cache_dir
+        As for `load_service`.
+    **vectorizer
+        Further parameters of `DistilBertVectorizer`.
+
+    Returns
+    -------
+    Service
+
+    Raises
+    ------
+    frozenbert.InputError
+        If the encoder does not exist or cannot be used, or a parameter is illegal.
+    """
+    if vectorizer.get("precision") == "auto":
+        raise InputError(
+            "there are no texts to compare precisions on: name one.",
+            parameter="precision",
+            value="auto",
+        )
+    embed = DistilBertVectorizer(model_name, cache_dir=cache_dir, progress=False, **vectorizer)
+    embed.fit_transform([FIRST_TEXT])
+    return Service(embed, None, limits or Limits(), max_waiting, token, hosts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import TruncationWarning
 
-__all__ = ["Reading", "Results", "sample_rows", "text_keys"]
+__all__ = ["Reading", "Results", "cut_and_normalize", "sample_rows", "text_keys"]
 
 
 def text_keys(texts: Sequence[str], kind: str = "") -> np.ndarray:
@@ -65,6 +65,42 @@ def sample_rows(texts: Sequence[str], most: int) -> np.ndarray:
     _, rows = np.unique(text_keys(texts), axis=0, return_index=True)
     chosen: np.ndarray = np.sort(rows[:most])
     return chosen
+
+
+def cut_and_normalize(
+    vectors: np.ndarray, n_blocks: int, width: int, *, normalize: bool
+) -> np.ndarray:
+    """Cut each layer's and pooling's vector to its first columns, and scale it to length 1.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray of float32, shape (n_texts, n_blocks * hidden_size)
+    n_blocks : int
+        Number of layers times that of poolings.
+    width : int
+        Columns of each that are kept.
+    normalize : bool
+        Whether to scale; a vector of zeros stays as it is.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n_texts, n_blocks * width)
+
+    Examples
+    --------
+    >>> vectors = np.array([[3, 4, 12, 0, 5, 9]], dtype=np.float32)
+    >>> cut_and_normalize(vectors, n_blocks=2, width=2, normalize=False).tolist()
+    [[3.0, 4.0, 0.0, 5.0]]
+    >>> cut_and_normalize(vectors, n_blocks=2, width=2, normalize=True).round(2).tolist()
+    [[0.6..., 0.8..., 0.0, 1.0]]
+    """
+    if not normalize and vectors.shape[1] == n_blocks * width:
+        return vectors
+    blocks = vectors.reshape(len(vectors), n_blocks, -1)[:, :, :width]
+    if normalize:
+        lengths = np.linalg.norm(blocks, axis=2, keepdims=True)
+        blocks = blocks / np.where(lengths > 0, lengths, 1)
+    return np.ascontiguousarray(blocks, dtype=np.float32).reshape(len(vectors), n_blocks * width)
 
 
 class Results:

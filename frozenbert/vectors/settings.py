@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard
 
 import numpy as np
 
 from ..encoders.batching import LONG_TEXT
+from ..encoders.hub import find_known
 from ..encoders.openvino.instructions import fast_precisions
 from ..encoders.sources import POOLINGS, EncoderFiles
 from ..errors import InputError
+from ..reports.agreement import agrees, measure_trial
+
+if TYPE_CHECKING:
+    from ..reports.schema import PrecisionTrial
 
 __all__ = [
     "BACKENDS",
@@ -22,11 +27,14 @@ __all__ = [
     "Parameters",
     "VectorSettings",
     "check_parameters",
+    "choose_precision",
     "faster_precisions",
     "resolve_backend",
     "resolve_layers",
     "resolve_max_length",
     "resolve_pooling",
+    "resolve_prompt",
+    "resolve_width",
 ]
 
 # Part of every vector's key: raise it with any change that changes vectors.
@@ -41,6 +49,7 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "backend": BACKENDS,
     "progress": ("auto", True, False),
     "keep_layers": KEEP_LAYERS,
+    "normalize": (True, False),
 }
 
 
@@ -61,6 +70,9 @@ class Parameters(Protocol):
     max_batch_tokens: int | None
     progress: bool | Literal["auto"]
     keep_layers: str
+    prompt: str | None
+    normalize: bool
+    truncate_dim: int | None
 
 
 @dataclass(frozen=True)
@@ -246,7 +258,13 @@ def check_parameters(vectorizer: Parameters) -> None:
             parameter="backend",
             value="torch",
         )
-    for name in ("max_length", "num_threads", "max_batch_tokens"):
+    if vectorizer.prompt is not None and not isinstance(vectorizer.prompt, str):
+        raise InputError(
+            "a string that is put before each text ('' is none), or None for the encoder's own.",
+            parameter="prompt",
+            value=vectorizer.prompt,
+        )
+    for name in ("max_length", "num_threads", "max_batch_tokens", "truncate_dim"):
         value = getattr(vectorizer, name)
         if value is not None and not (_is_integer(value) and value >= 1):
             raise InputError("a whole number of at least 1, or None.", parameter=name, value=value)
@@ -331,6 +349,86 @@ def faster_precisions(backend: str, device: str) -> list[str]:
 
         return ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     return []
+
+
+def choose_precision(
+    names: Iterable[str],
+    compute: Callable[[str], np.ndarray],
+    exact: np.ndarray,
+    labels: np.ndarray | None,
+) -> tuple[str, dict[str, PrecisionTrial], InputError | None]:
+    """Choose the first precision whose vectors agree with those of float32.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Precisions, the fastest first.
+    compute : callable
+        From a precision to the vectors of some texts.
+    exact : numpy.ndarray
+        Their float32 vectors.
+    labels : numpy.ndarray or None
+        As for `frozenbert.reports.agreement.measure_trial`.
+
+    Returns
+    -------
+    precision : str
+        "float32" if none agrees.
+    trials : dict of str to dict
+        What was measured of each precision.
+    problem : InputError or None
+        Why the last of those that cannot be computed here cannot; None if one agrees.
+    """
+    trials: dict[str, PrecisionTrial] = {}
+    problem = None
+    for name in names:
+        try:
+            vectors = compute(name)
+        except InputError as error:
+            problem = error
+            continue
+        trials[name] = measure_trial(vectors, exact, labels)
+        if agrees(trials[name]):
+            return name, trials, None
+    return "float32", trials, problem
+
+
+def resolve_prompt(prompt: str | None, name: str, files: EncoderFiles) -> str:
+    """Resolve None to the prompt that the encoder declares, or that its authors ask for.
+
+    Parameters
+    ----------
+    prompt : str or None
+    name : str
+        The encoder's name as the user gave it.
+    files : EncoderFiles
+        The encoder of this name.
+    """
+    if prompt is not None:
+        return prompt
+    declared, known = files.fetch_default_prompt(), find_known(name)
+    if declared is None and known is not None:
+        return known.prompt
+    return declared or ""
+
+
+def resolve_width(truncate_dim: int | None, files: EncoderFiles) -> int:
+    """Resolve the columns of each layer and pooling; None is all.
+
+    Raises
+    ------
+    InputError
+        If the encoder has fewer.
+    """
+    if truncate_dim is None:
+        return files.hidden_size
+    if truncate_dim > files.hidden_size:
+        raise InputError(
+            f"the vectors of encoder {files.name!r} have {files.hidden_size} columns.",
+            parameter="truncate_dim",
+            value=truncate_dim,
+        )
+    return int(truncate_dim)
 
 
 def resolve_pooling(pooling: str | Sequence[str], files: EncoderFiles) -> tuple[str, ...]:

@@ -109,13 +109,14 @@ def save_films(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def serving(model: BaseEstimator, folder: Path, **settings: Any) -> Iterator[Client]:
-    """Serve a model; `settings` are those of `Service`."""
+def serving(model: BaseEstimator, folder: Path | None, **settings: Any) -> Iterator[Client]:
+    """Serve a model, or without a folder a vectorizer; `settings` are those of `Service`."""
     from frozenbert.serve.app import make_app
     from frozenbert.serve.process import bind, make_server
     from frozenbert.serve.service import Service
 
-    app = make_app(Service(model, folder / "model.skops", **settings))
+    path = None if folder is None else folder / "model.skops"
+    app = make_app(Service(model, path, **settings))
     listening = bind("127.0.0.1", 0)
     server = make_server(app, 20)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))

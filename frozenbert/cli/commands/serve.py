@@ -1,14 +1,20 @@
-"""Serve a trained classifier: a web page to try it on, and an API.
+"""Serve a trained classifier: a web page to try it on, and an API; or an encoder's vectors.
 
-Takes the safe form of the model (.skops) if there is one. An address that other machines can
-reach requires a token: $FROZENBERT_TOKEN.
+Takes the safe form of the model (.skops) if there is one. Vectors are answered as OpenAI's API
+does, at /v1/embeddings. An address that other machines can reach requires a token:
+$FROZENBERT_TOKEN.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_cache, add_debug, add_model, age, port, positive, size
+from ...errors import InputError
+from ..arguments import add_cache, add_debug, add_model_or_encoder, age, port, positive, size
+
+if TYPE_CHECKING:
+    from ...serve.service import Service
 
 __all__ = ["add_arguments", "run"]
 
@@ -65,37 +71,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="for the next 64 texts of a response; default: 60s",
     )
-    add_model(parser)
+    add_model_or_encoder(parser)
     add_cache(parser, default="none; vectors of requests are not stored", optional=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve a model until SIGTERM or Ctrl-C."""
+    """Serve a model or an encoder until SIGTERM or Ctrl-C."""
+    from ..options import cache_dir
+
+    service: dict[str, Any] = {
+        "host": arguments.host,
+        "port": arguments.port,
+        "allowed_hosts": arguments.allowed_host,
+        "max_body": arguments.max_body,
+        "max_texts": arguments.max_texts,
+        "max_characters": arguments.max_characters,
+        "max_waiting": arguments.max_waiting,
+        "timeout": arguments.timeout,
+        "cache_dir": None if arguments.cache_dir is None else cache_dir(arguments),
+    }
+    if arguments.model is None:
+        _serve_encoder(arguments, service)
+    else:
+        _serve_model(arguments, service)
+
+
+def _serve_model(arguments: argparse.Namespace, service: dict[str, Any]) -> None:
     from ...persistence.models import SAFE, safest
     from ...serve.process import serve_model
-    from ..options import cache_dir
+    from ..options import SETTINGS
     from ..output import say
 
+    for name in SETTINGS:
+        if name != "device" and getattr(arguments, name) is not None:
+            raise InputError(
+                "a saved model has its own setting; this is for an encoder alone.",
+                parameter=name,
+                value=getattr(arguments, name),
+            )
     path = safest(arguments.model)
 
-    def say_address(_: object, url: str) -> None:
+    def say_address(_: Service, url: str) -> None:
         say("model", f"{path}{'' if path.suffix == SAFE else ' (no safe form exists)'}")
         say("serving", f"{url} (Ctrl-C stops)")
 
     serve_model(
         path,
-        host=arguments.host,
-        port=arguments.port,
-        allowed_hosts=arguments.allowed_host,
-        max_body=arguments.max_body,
-        max_texts=arguments.max_texts,
-        max_characters=arguments.max_characters,
-        max_waiting=arguments.max_waiting,
-        timeout=arguments.timeout,
+        **service,
         encoder_path=arguments.encoder_path,
         device=arguments.device,
         local_files_only=arguments.offline,
-        cache_dir=None if arguments.cache_dir is None else cache_dir(arguments),
         on_ready=say_address,
     )
     say("stopped", str(path))
+
+
+def _serve_encoder(arguments: argparse.Namespace, service: dict[str, Any]) -> None:
+    from ...serve.process import serve_encoder
+    from ..options import encoder_settings
+    from ..output import say, say_encoder
+
+    if arguments.encoder_path is not None:
+        raise InputError(
+            "is the place of a saved model's encoder; no model is served.",
+            parameter="encoder_path",
+            value=arguments.encoder_path,
+        )
+
+    def say_address(served: Service, url: str) -> None:
+        say_encoder(served.model)
+        say("serving", f"{url}/v1 (Ctrl-C stops)")
+
+    settings, _ = encoder_settings(arguments)
+    serve_encoder(**{**settings, **service}, on_ready=say_address)
+    say("stopped", settings["model_name"])

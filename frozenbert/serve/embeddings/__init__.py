@@ -1,0 +1,1 @@
+"""Vectors as a service, in the form that OpenAI's clients speak."""
