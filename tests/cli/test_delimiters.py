@@ -25,7 +25,7 @@ def test_a_delimiter_is_recognised_and_printed(succeeds, tiny, delimiter):
     name = "tab" if delimiter == "\t" else f"'{delimiter}'"
     assert f"48 rows, delimiter {name} (if that is wrong, use --delimiter), first row" in out
     out = succeeds("embed", "--data", "x.csv", "--encoder", tiny, "--out", "x.npy")
-    assert f"delimiter {name} (recognised" in out
+    assert f"delimiter {name} (if that is wrong" in out
     expected = DistilBertVectorizer(tiny, cache_dir=None).fit_transform(rows()["text"])
     np.testing.assert_allclose(np.load("x.npy"), expected, atol=1e-5)
 
