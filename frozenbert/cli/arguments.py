@@ -148,13 +148,7 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     """
     encoder = parser.add_argument_group("encoder")
     name = encoder.add_mutually_exclusive_group()
-    name.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help="a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default: "
-        "distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. "
-        + _short_names(),
-    )
+    name.add_argument("--encoder", metavar="NAME", help=_encoder_help())
     name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
     _add_vectors(encoder, frozen=frozen)
     _add_device_and_offline(encoder)
@@ -195,9 +189,13 @@ def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
         _add_prompt_and_form(encoder)
 
 
-def _short_names() -> str:
+def _encoder_help() -> str:
     known = "; ".join(_describe_known(short, known) for short, known in KNOWN_ENCODERS.items())
-    return f"Short names stand for one revision on the hub, and are not measured here: {known}"
+    return (
+        "a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default (not "
+        "of serve): distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. "
+        f"Short names stand for one revision on the hub, and are not measured here: {known}"
+    )
 
 
 def _describe_known(short: str, known: KnownEncoder) -> str:
@@ -247,7 +245,9 @@ def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
 
 def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
     """Add the options of what is served: a saved classifier, or an encoder alone."""
-    group = parser.add_argument_group("model or encoder")
+    group = parser.add_argument_group(
+        "model or encoder", "With --encoder, the vectors of an encoder are served, and no labels."
+    )
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--model",
@@ -255,12 +255,7 @@ def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
         help="a trained classifier: its folder, or the model.joblib or model.skops in it; or an "
         "export",
     )
-    which.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help="an encoder, whose vectors are served: a name on the hub, a folder, all-MiniLM-L6-v2 "
-        "(packaged), or a short name. " + _short_names(),
-    )
+    which.add_argument("--encoder", metavar="NAME", help=_encoder_help())
     group.add_argument(
         "--encoder-path",
         metavar="NAME",

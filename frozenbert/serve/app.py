@@ -82,7 +82,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.counters = counters
     if service.predicts:
         app.state.card = service.card()
-    for router, token_errors in _routers(service).items():
+    for router, token_errors in _routers(service):
         if service.token is None or not token_errors:
             app.include_router(router)
         else:
@@ -121,20 +121,20 @@ def _describe(service: Service) -> str:
     )
 
 
-def _routers(service: Service) -> dict[APIRouter, Responses]:
+def _routers(service: Service) -> list[tuple[APIRouter, Responses]]:
     """Return the routers of a service, with their errors of the token if they require one."""
-    routers: dict[APIRouter, Responses] = {}
+    routers: list[tuple[APIRouter, Responses]] = []
     if service.predicts:
-        routers[model_router] = TOKEN_RESPONSES
+        routers.append((model_router, TOKEN_RESPONSES))
     if service.embedder is not None:
-        routers[embeddings_router] = TOKEN_ERRORS
-    return routers | {metrics_router: TOKEN_RESPONSES, status_router: {}, page_router: {}}
+        routers.append((embeddings_router, TOKEN_ERRORS))
+    return [*routers, (metrics_router, TOKEN_RESPONSES), (status_router, {}), (page_router, {})]
 
 
 def _add_guard(app: FastAPI, service: Service, counters: ServiceCounters) -> None:
     paths = {
         route.path
-        for router in _routers(service)
+        for router, _ in _routers(service)
         for route in router.routes
         if isinstance(route, Route)
     }

@@ -241,8 +241,8 @@ class RequestQueue:
             n_texts = 0
             while self._pieces:
                 piece = self._pieces[0]
-                fits = n_texts + len(piece.texts) <= self.max_batch and piece.by == batch[0].by
-                if batch and not fits:
+                too_many = n_texts + len(piece.texts) > self.max_batch
+                if batch and (too_many or piece.by != batch[0].by):
                     break
                 self._pieces.popleft()
                 n_texts += len(piece.texts)

@@ -121,3 +121,19 @@ def test_embed_many_tables(succeeds, run, tiny):
 )
 def test_embed_many_tables_says_what_is_wrong(refuses, tiny, options, says):
     refuses(says, "embed", *options, "--encoder", tiny, "--text-column", 0)
+
+
+def test_vectors_with_a_prompt_that_are_cut_and_normalised(succeeds, tiny):
+    put("x.csv", rows(4), header=True)
+    options = ["--prompt", "a film: ", "--normalize", "--truncate-dim", 8]
+    out = succeeds("embed", "--data", "x.csv", "--out", "x.npy", "--encoder", tiny, *options)
+    assert "prompt 'a film: '" in out
+    settings = {"prompt": "a film: ", "normalize": True, "truncate_dim": 8}
+    expected = DistilBertVectorizer(tiny, cache_dir=None, **settings)
+    expected = expected.fit_transform(rows(4)["text"])
+    np.testing.assert_allclose(np.load("x.npy"), expected, rtol=0, atol=1e-5)
+    facts = json.loads(Path("x.json").read_text("utf-8"))["encoder"]
+    assert {name: facts[name] for name in settings} == settings
+    succeeds("embed", "--data", "x.csv", "--out", "y.npy", "--encoder", tiny, "--prompt", "")
+    facts = json.loads(Path("y.json").read_text("utf-8"))["encoder"]
+    assert not facts.keys() & settings.keys()

@@ -10,6 +10,7 @@ import pytest
 from frozenbert import __version__
 from frozenbert.cli.main import COMMANDS, main
 from frozenbert.encoders.encoder import Encoder
+from frozenbert.encoders.hub import KNOWN_ENCODERS
 
 from .conftest import put, rows, tree
 
@@ -65,8 +66,10 @@ def test_help(run, command):
 def test_commands_share_their_options(run):
     shared = {
         "--encoder --revision --pooling --max-length --device --offline": "train embed fewshot "
-        "finetune",
-        "--layers --precision --backend --long-text --cache-dir --no-cache": "train embed fewshot",
+        "finetune serve",
+        "--layers --precision --backend --long-text --prompt --normalize --truncate-dim": "train "
+        "embed fewshot serve",
+        "--cache-dir --no-cache": "train embed fewshot",
         "--text-column --label-column --header --no-header": "train classify embed fewshot "
         "finetune",
         "--model --encoder-path --device --offline --cache-dir": "classify serve",
@@ -88,6 +91,15 @@ def test_commands_share_their_options(run):
             if (found := re.search(pattern, helps[command]))
         }
         assert len(texts) == 1, texts
+
+
+def test_the_help_describes_the_encoders_with_a_short_name(run):
+    text = " ".join(run("embed", "--help")[1].split()).replace("- ", "-")
+    for name, known in KNOWN_ENCODERS.items():
+        prompt = ", prompt 'query: '" if known.prompt else ""
+        described = f"({known.megabytes} MB, {known.licence}, {known.languages}{prompt})"
+        assert f"{name} {described}" in text
+    assert "not measured here" in text
 
 
 def test_documented_defaults_of_fine_tuning_are_those_of_the_library(run):

@@ -219,7 +219,7 @@ def test_a_full_queue_refuses(tiny):
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    model = make_text_classifier(tiny, C=0.1, cv=None, clean=True, cache_dir=None)
+    model = make_text_classifier(tiny, C=0.1, cv=2, clean=True, cache_dir=None)
     model.set_params(embed__progress=False)
     return model.fit(["a good film", "a bad film"] * 4, ["good", "bad"] * 4)
 

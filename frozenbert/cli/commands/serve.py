@@ -105,9 +105,7 @@ def _serve_model(arguments: argparse.Namespace, service: dict[str, Any]) -> None
     for name in SETTINGS:
         if name != "device" and getattr(arguments, name) is not None:
             raise InputError(
-                "a saved model has its own setting; this is for an encoder alone.",
-                parameter=name,
-                value=getattr(arguments, name),
+                "a saved model has its own setting; this one is for an encoder.", parameter=name
             )
     path = safest(arguments.model)
 
