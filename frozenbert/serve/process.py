@@ -67,6 +67,7 @@ def serve_model(
     device: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    title: str | None = None,
     on_ready: Callable[[Service, str], None] | None = None,
 ) -> None:
     """Serve a saved model until SIGTERM or Ctrl-C.
@@ -93,7 +94,7 @@ def serve_model(
         Texts in the queue; beyond them requests are refused with 503.
     timeout : float, default=60.0
         Seconds for a body to arrive, and for the next 64 texts of an answer.
-    encoder_path, device, local_files_only, cache_dir
+    encoder_path, device, local_files_only, cache_dir, title
         As for `frozenbert.serve.service.load_service`.
     on_ready : callable, optional
         Receives the `Service` and its address, such as "http://127.0.0.1:8000", when the model
@@ -112,6 +113,7 @@ def serve_model(
             device=device,
             local_files_only=local_files_only,
             cache_dir=cache_dir,
+            title=title,
         ),
         (host, port, allowed_hosts),
         Limits(max_body, max_texts, max_characters, timeout),
