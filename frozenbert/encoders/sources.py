@@ -205,9 +205,10 @@ class EncoderFiles:
         InputError
             If the declared pooling is not one of `POOLINGS`.
         """
-        declared = self._fetch_declaration(POOLING_FILE)
-        if declared is None:
+        path = self._fetch(POOLING_FILE)
+        if path is None:
             return None
+        declared = _read_json(path)
         modes = declared.get("pooling_mode")
         if modes is None:
             modes = [k for k, on in declared.items() if k.startswith("pooling_mode_") and on]
@@ -240,7 +241,8 @@ class EncoderFiles:
             If the default names no prompt of the file.
         """
         of_sentence_transformers = (self.folder / POOLING_FILE).exists()
-        declared = self._fetch_declaration(PROMPTS_FILE, ask=of_sentence_transformers) or {}
+        path = self._fetch(PROMPTS_FILE, ask=of_sentence_transformers)
+        declared = {} if path is None else _read_json(path)
         default = declared.get("default_prompt_name")
         if default is None:
             return None
@@ -254,12 +256,12 @@ class EncoderFiles:
             )
         return prompt
 
-    def _fetch_declaration(self, file: str, *, ask: bool = True) -> dict[str, Any] | None:
+    def _fetch(self, file: str, *, ask: bool = True) -> Path | None:
+        """Return the path of a file that transformers does not download, if it exists."""
         path = self.folder / file
         if not path.exists() and self.may_ask_hub and ask:
-            # transformers does not download this file.
             ensure_cached(self.name, self.folder.name, file)
-        return _read_json(path) if path.exists() else None
+        return path if path.exists() else None
 
     def _from_config(self, *keys: str) -> int:
         for key in keys:

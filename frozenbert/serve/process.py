@@ -12,8 +12,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any
 
+from ..embed import DistilBertVectorizer
 from ..errors import InputError
 from .app import make_app
 from .guard import LOGGER, Limits
@@ -123,7 +123,7 @@ def serve_model(
 
 
 def serve_encoder(
-    model_name: str,
+    vectorizer: DistilBertVectorizer,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -134,21 +134,19 @@ def serve_encoder(
     max_waiting: int = 1024,
     timeout: float = 60.0,
     cache_dir: str | os.PathLike[str] | None = None,
+    title: str | None = None,
     on_ready: Callable[[Service, str], None] | None = None,
-    **vectorizer: Any,
 ) -> None:
     """Serve the vectors of an encoder, without a classifier, until SIGTERM or Ctrl-C.
 
     Parameters
     ----------
-    model_name : str
-        As for `DistilBertVectorizer`.
+    vectorizer : DistilBertVectorizer
+        Names the encoder and what to compute, as in `DistilBertVectorizer("e5-small-v2")`.
     host, port, allowed_hosts, max_body, max_texts, max_characters, max_waiting, timeout, on_ready
         As for `serve_model`.
-    cache_dir
-        As for `frozenbert.serve.service.load_service`.
-    **vectorizer
-        Further parameters of `DistilBertVectorizer`.
+    cache_dir, title
+        As for `frozenbert.serve.service.load_service`; the vectorizer's own cache does not count.
 
     Raises
     ------
@@ -156,7 +154,7 @@ def serve_encoder(
         If a parameter is not valid, the address is not free, or the encoder cannot be used.
     """
     _serve(
-        lambda **how: load_encoder_service(model_name, **how, cache_dir=cache_dir, **vectorizer),
+        lambda **how: load_encoder_service(vectorizer, **how, cache_dir=cache_dir, title=title),
         (host, port, allowed_hosts),
         Limits(max_body, max_texts, max_characters, timeout),
         max_waiting,

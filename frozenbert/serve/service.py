@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from .. import __version__
@@ -54,6 +54,12 @@ FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class _TextStep(Protocol):
+    """A transformer from texts to texts."""
+
+    def transform(self, X: list[str]) -> list[str]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Embedder:
     """A fitted vectorizer, and what comes before it in its model.
@@ -70,7 +76,7 @@ class Embedder:
 
     name: str
     vectorizer: DistilBertVectorizer
-    before: Sequence[Any] = ()
+    before: Sequence[_TextStep] = ()
 
     @property
     def n_features(self) -> int:
@@ -404,7 +410,7 @@ def load_service(
 
 
 def load_encoder_service(
-    model_name: str,
+    vectorizer: DistilBertVectorizer,
     *,
     limits: Limits | None = None,
     max_waiting: int = 1024,
@@ -412,18 +418,15 @@ def load_encoder_service(
     hosts: Sequence[str] = LOCAL_HOSTS,
     cache_dir: str | PathLike[str] | None = None,
     title: str | None = None,
-    **vectorizer: Any,
 ) -> Service:
     """Load an encoder and set it up for serving its vectors.
 
     Parameters
     ----------
-    model_name : str
-        As for `DistilBertVectorizer`.
+    vectorizer : DistilBertVectorizer
+        Names the encoder and what to compute; it is copied, and the copy is fitted.
     limits, max_waiting, token, hosts, cache_dir, title
-        As for `load_service`.
-    **vectorizer
-        Further parameters of `DistilBertVectorizer`.
+        As for `load_service`; the vectorizer's own `cache_dir` does not count.
 
     Returns
     -------
@@ -434,13 +437,13 @@ def load_encoder_service(
     frozenbert.InputError
         If the encoder does not exist or cannot be used, or a parameter is illegal.
     """
-    if vectorizer.get("precision") == "auto":
+    if vectorizer.precision == "auto":
         raise InputError(
             "there are no texts to compare precisions on: name one.",
             parameter="precision",
             value="auto",
         )
-    embed = DistilBertVectorizer(model_name, cache_dir=cache_dir, progress=False, **vectorizer)
+    embed = clone(vectorizer).set_params(cache_dir=cache_dir, progress=False)
     embed.fit_transform([FIRST_TEXT])
     return Service(embed, None, limits or Limits(), max_waiting, token, hosts, title)
 

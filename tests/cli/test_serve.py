@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from frozenbert import DistilBertVectorizer
 from frozenbert.serve.process import serve_encoder
 
 
@@ -14,7 +15,7 @@ from frozenbert.serve.process import serve_encoder
         (["--model", "a", "--encoder", "b"], "argument --encoder: not allowed with argument --mod"),
         (
             ["--model", "a", "--pooling", "mean"],
-            "--pooling: a saved model has its own setting; thi",
+            "--pooling: a saved model has its own setting; th",
         ),
         (["--model", "a", "--normalize"], "--normalize: a saved model has its own setting; this"),
         (["--encoder", "tiny", "--encoder-path", "b"], "--encoder-path b: is the place of a saved"),
@@ -47,4 +48,4 @@ def test_an_encoder_is_served_with_its_options(succeeds, tiny, monkeypatch):
 
 def test_limits_of_an_encoder_must_be_above_0(tiny):
     with pytest.raises(ValueError, match=r"max_texts=0: must be above 0\."):
-        serve_encoder(tiny, max_texts=0)
+        serve_encoder(DistilBertVectorizer(tiny), max_texts=0)

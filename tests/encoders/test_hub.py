@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frozenbert import DistilBertVectorizer
+from frozenbert import DistilBertVectorizer, load_model, make_text_classifier, save_model
 from frozenbert.encoders.hub import KNOWN_ENCODERS, find_known, on_hub
 from frozenbert.encoders.sources import PACKAGED_ENCODER, find_encoder
 from frozenbert.errors import EncoderNotFoundError, HubUnreachableError, InputError
@@ -111,6 +111,22 @@ def test_a_fitted_vectorizer_stays_with_its_commit(
     np.testing.assert_allclose(embed.transform(TEXTS), before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["model.joblib", "model.skops"])
+def test_a_saved_model_keeps_the_prompt(
+    hub_cache: Path, tiny: str, tmp_path: Path, form: str
+) -> None:
+    snapshot(hub_cache, tiny, E5.name, E5.revision)
+    model = make_text_classifier("e5-small-v2", C=0.1, cv=2, cache_dir=None)
+    model.set_params(embed__normalize=True, embed__truncate_dim=8)
+    model.fit(TEXTS * 4, ["good", "bad"] * 4)
+    save_model(model, tmp_path / "model.joblib")
+    loaded = load_model(tmp_path / form)
+    assert (loaded["embed"].prompt_, loaded["embed"].n_features_out_) == ("query: ", 8)
+    found, expected = loaded["embed"].transform(TEXTS), model["embed"].transform(TEXTS)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=0, atol=1e-5)
+
+
 def test_a_folder_declares_its_default_prompt(tiny: str, tmp_path: Path) -> None:
     folder = tmp_path / "some"
     shutil.copytree(tiny, folder)
@@ -165,3 +181,15 @@ def test_a_folder_may_have_a_known_name_in_another_case(
     shutil.copytree(tiny, tmp_path / "all-minilm-l6-v2")
     monkeypatch.chdir(tmp_path)
     assert find_encoder("all-minilm-l6-v2").source == "folder"
+
+
+def test_the_documentation_lists_the_short_names() -> None:
+    page = Path(__file__).parents[2] / "docs" / "guide" / "parameters.md"
+    table = page.read_text(encoding="utf-8").partition("## Encoders by a short name")[2]
+    rows = [line for line in table.partition("## Prompts")[0].splitlines() if line[:3] == "| `"]
+    expected = [
+        f"| `{short}` | `{known.name}` | {known.megabytes} MB | {known.licence} "
+        f"| {known.languages} |{f' `{known.prompt}` ' if known.prompt else ' '}|"
+        for short, known in KNOWN_ENCODERS.items()
+    ]
+    assert rows == expected

@@ -244,14 +244,17 @@ def test_a_model_without_a_vectorizer_has_no_vectors(tmp_path):
 
 
 def test_an_encoder_is_loaded_with_the_parameters_of_the_vectorizer(tiny):
-    service = load_encoder_service(tiny, pooling="mean", prompt="film ", normalize=True)
+    asked = DistilBertVectorizer(tiny, pooling="mean", prompt="film ", normalize=True)
+    service = load_encoder_service(asked)
+    assert service.embedder.vectorizer.cache_dir is None, "requests are not stored"
+    assert asked.cache_dir == "auto"
     assert (service.name, service.predicts) == ("tiny", False)
     found = service.embedder.embed(TEXTS)["vectors"]
     expected = fitted(tiny, pooling="mean").transform([f"film {text}" for text in TEXTS])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="precision='auto': there are no texts to compare"):
-        load_encoder_service(tiny, precision="auto")
+        load_encoder_service(DistilBertVectorizer(tiny, precision="auto"))
 
 
 @pytest.mark.slow

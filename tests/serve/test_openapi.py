@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from serving import LABELS, WordModel, serving
 
+from frozenbert import DistilBertVectorizer
+
 REPO = Path(__file__).parents[2]
 TOKEN = "a-token-of-enough-letters"
 
@@ -63,6 +65,20 @@ def test_labels_of_the_model_are_described(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_schemathesis_has_no_failures(tmp_path, token):
+    with serving(WordModel(), tmp_path / "films", token=token) as client:
+        assert "7 selected / 7 total" in run_schemathesis(client, tmp_path, token)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_schemathesis_has_no_failures_with_vectors(tmp_path, tiny, token):
+    embed = DistilBertVectorizer(tiny, cache_dir=None, progress=False).fit([""])
+    with serving(embed, None, token=token) as client:
+        assert "5 selected / 5 total" in run_schemathesis(client, tmp_path, token)
+
+
+def run_schemathesis(client, folder, token):
+    """Let schemathesis send requests by the description; return what it prints."""
     program = Path(sys.executable).with_name("schemathesis")
     if not program.exists():
         assert not os.environ.get("CI"), "CI must have schemathesis, which is in the extra dev"
@@ -70,16 +86,15 @@ def test_schemathesis_has_no_failures(tmp_path, token):
     options = ["--seed", "1", "--max-examples", "10", "--suppress-health-check", "all"]
     if token:
         options += ["--header", f"Authorization: Bearer {token}"]
-    with serving(WordModel(), tmp_path / "films", token=token) as client:
-        command = [program, "--config-file", REPO / "schemathesis.toml", "run"]
-        done = subprocess.run(
-            [*command, f"{client.origin}/openapi.json", *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+    command = [program, "--config-file", REPO / "schemathesis.toml", "run"]
+    done = subprocess.run(
+        [*command, f"{client.origin}/openapi.json", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
-    assert "7 selected / 7 total" in done.stdout
     assert "Coverage" in done.stdout
+    return done.stdout

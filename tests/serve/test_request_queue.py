@@ -56,6 +56,26 @@ def test_an_idle_model_is_asked_at_once(monkeypatch):
     assert [len(call) for call in model.calls] == [1] * 5
 
 
+def test_a_batch_has_texts_of_one_function():
+    model, other = Lengths(), Lengths()
+    asked = [(["a"], None), (["bb"], None), (["ccc"], other), (["dddd"], other), (["e"], None)]
+
+    async def run():
+        queue = RequestQueue(model)
+        async with queue.running():
+            model.go.clear()
+            first = asyncio.create_task(queue.ask(["first"]))
+            await until(lambda: model.calls)
+            rest = [asyncio.create_task(queue.ask(texts, by)) for texts, by in asked]
+            await until(lambda: queue.waiting == 5)
+            model.go.set()
+            return [(await task)["n"].tolist() for task in [first, *rest]]
+
+    assert asyncio.run(run()) == [[5], [1], [2], [3], [4], [1]]
+    assert model.calls == [["first"], ["a", "bb"], ["e"]]
+    assert other.calls == [["ccc", "dddd"]]
+
+
 def test_requests_collect_while_a_batch_is_computed():
     model = Lengths()
     model.go.clear()

@@ -8,7 +8,8 @@ $FROZENBERT_TOKEN.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from ...errors import InputError
 from ..arguments import add_cache, add_debug, add_model_or_encoder, age, port, positive, size
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from ...serve.service import Service
 
 __all__ = ["add_arguments", "run"]
+
+
+class _Serving(TypedDict):
+    """What `serve_model` and `serve_encoder` take both."""
+
+    host: str
+    port: int
+    allowed_hosts: list[str]
+    max_body: int
+    max_texts: int
+    max_characters: int
+    max_waiting: int
+    timeout: float
+    cache_dir: str | Path | None
+    title: str | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve a model or an encoder until SIGTERM or Ctrl-C."""
     from ..options import cache_dir
 
-    service: dict[str, Any] = {
+    serving: _Serving = {
         "host": arguments.host,
         "port": arguments.port,
         "allowed_hosts": arguments.allowed_host,
@@ -97,12 +113,12 @@ def run(arguments: argparse.Namespace) -> None:
         "cache_dir": None if arguments.cache_dir is None else cache_dir(arguments),
     }
     if arguments.model is None:
-        _serve_encoder(arguments, service)
+        _serve_encoder(arguments, serving)
     else:
-        _serve_model(arguments, service)
+        _serve_model(arguments, serving)
 
 
-def _serve_model(arguments: argparse.Namespace, service: dict[str, Any]) -> None:
+def _serve_model(arguments: argparse.Namespace, serving: _Serving) -> None:
     from ...persistence.models import SAFE, safest
     from ...serve.process import serve_model
     from ..options import SETTINGS
@@ -121,7 +137,7 @@ def _serve_model(arguments: argparse.Namespace, service: dict[str, Any]) -> None
 
     serve_model(
         path,
-        **service,
+        **serving,
         encoder_path=arguments.encoder_path,
         device=arguments.device,
         local_files_only=arguments.offline,
@@ -130,7 +146,8 @@ def _serve_model(arguments: argparse.Namespace, service: dict[str, Any]) -> None
     say("stopped", str(path))
 
 
-def _serve_encoder(arguments: argparse.Namespace, service: dict[str, Any]) -> None:
+def _serve_encoder(arguments: argparse.Namespace, serving: _Serving) -> None:
+    from ...embed import DistilBertVectorizer
     from ...serve.process import serve_encoder
     from ..options import encoder_settings
     from ..output import say, say_encoder
@@ -147,5 +164,5 @@ def _serve_encoder(arguments: argparse.Namespace, service: dict[str, Any]) -> No
         say("serving", f"{url}/v1 (Ctrl-C stops)")
 
     settings, _ = encoder_settings(arguments)
-    serve_encoder(**{**settings, **service}, on_ready=say_address)
+    serve_encoder(DistilBertVectorizer(**settings), **serving, on_ready=say_address)
     say("stopped", settings["model_name"])
