@@ -186,7 +186,10 @@ def _print_intervals(intervals: Mapping[str, Sequence[float]]) -> None:
     for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         if key in intervals:
             low, high = intervals[f"{key}_above_baseline"]
+            verdict = "no clear difference from the baseline"
+            if low > 0 or high < 0:
+                verdict = f"{'better' if low > 0 else 'worse'} than the baseline"
             print(
-                f"95 % of resampled test rows: {title} {intervals[key][0]:.4f} to "
-                f"{intervals[key][1]:.4f}, above the baseline by {low:+.4f} to {high:+.4f}"
+                f"95 % interval of the {title}: {intervals[key][0]:.4f} to "
+                f"{intervals[key][1]:.4f}; {verdict} ({low:+.4f} to {high:+.4f})"
             )

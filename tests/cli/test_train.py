@@ -73,7 +73,7 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         f"tiny + logistic regression  {metrics['accuracy']:.4f}  {metrics['macro_f1']:.4f}\n",
         "TF-IDF + logistic regression  1.0000  1.0000\n",
         f"calibration  Brier score {metrics['calibration']['brier']:.4f}, calibration error ",
-        f"95 % of resampled test rows: accuracy {metrics['intervals']['accuracy'][0]:.4f} to ",
+        f"95 % interval of the accuracy: {metrics['intervals']['accuracy'][0]:.4f} to ",
         "precision  recall  f1-score  support",
         "time  reading ",
         "vectors of the training texts ",
