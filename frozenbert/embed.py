@@ -313,7 +313,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         fitted_here = self._in_process().stores_all
         job = self._job(check_texts(X, self.missing), self._cache(), bounded=fitted_here)
         vectors, n_tokens = job.run(self._encoder, self._bar)
-        self._reading().add(n_tokens).warn(stacklevel=2)
+        self._reading().add(n_tokens).warn()
         return self._finish(vectors)
 
     @overload
@@ -397,7 +397,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 bar.refresh()
                 reading.add(n_tokens)
                 yield self._finish(vectors), n_tokens
-        reading.warn(stacklevel=2)
+        reading.warn()
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the columns' names, like `layer6_mean_0`.
@@ -694,7 +694,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         reading = self._reading().add(n_tokens)
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread
-        reading.warn(stacklevel=3)
+        reading.warn()
 
 
 def _quantization() -> str:

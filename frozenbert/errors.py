@@ -108,7 +108,32 @@ class FrozenbertWarning(UserWarning):
 
 
 class TruncationWarning(FrozenbertWarning):
-    """Some texts are longer than the encoder reads, and were cut."""
+    """Some texts are longer than the encoder reads, and were cut.
+
+    Parameters
+    ----------
+    message : str
+        Without a full stop.
+    remedy : str, optional
+        The value of `long_text` that would read them whole.
+
+    Examples
+    --------
+    >>> print(TruncationWarning("2 texts were cut", remedy="windows"))
+    2 texts were cut; long_text='windows' reads them whole.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def worded(self, remedy: str | None) -> str:
+        """Return the message with a remedy in another interface's words."""
+        return f"{self.message}{f'; {remedy} reads them whole' if remedy else ''}."
+
+    def __str__(self) -> str:
+        return self.worded(self.remedy and f"long_text={self.remedy!r}")
 
 
 class CacheWarning(FrozenbertWarning):

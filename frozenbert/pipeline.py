@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -28,7 +28,7 @@ from .heads.logistic import Head, make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import ClassWeight
 from .heads.words import WordScores
-from .utils.cleaning import clean_texts
+from .utils.cleaning import TextCleaner
 from .utils.steps import find_step
 from .utils.texts import check_texts
 
@@ -124,8 +124,7 @@ def _assemble(
             # From frames alone, FeatureUnion would store their Index, which has no safe form.
             words.set_output(transform="default")
     if clean:
-        cleaner = FunctionTransformer(clean_texts, kw_args={"missing": embed.missing})
-        model.steps.insert(0, ("clean", cleaner))
+        model.steps.insert(0, ("clean", TextCleaner(embed.missing)))
     return model
 
 

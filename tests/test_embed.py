@@ -465,7 +465,7 @@ def test_after_an_error_no_text_is_waited_for(tiny, monkeypatch, encoded):
 
 def test_truncated_texts_are_counted_with_a_warning(tiny):
     texts = ["short", "x " * 50, "y " * 60]
-    expected = r"2 of 3 texts are longer than max_length=40 tokens .*the longest has 62"
+    expected = r"2 of 3 texts are longer than 40 tokens .*the longest has 62"
     embed = DistilBertVectorizer(tiny)
     for call in (embed.fit, embed.fit_transform, embed.transform, embed.fit):
         with pytest.warns(TruncationWarning, match=expected) as caught:

@@ -138,7 +138,7 @@ def test_unread_tokens_are_counted(tiny: str) -> None:
     with pytest.warns(
         TruncationWarning,
         match=r"2 of 3 texts .* max_length=40 .* \(the longest has 100\): 40.0 % of all tokens are "
-        r"not read; long_text='windows' reads all",
+        r"not read; long_text='windows' reads them whole",
     ):
         cut = embed(tiny).fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))

@@ -191,7 +191,9 @@ def test_a_failed_save_leaves_the_old_model(model, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what the repository holds."""
+    """The wheel that $FROZENBERT_WHEEL names; else built from a copy of what is here."""
+    if built := os.environ.get("FROZENBERT_WHEEL"):
+        return Path(built)
     source = tmp_path_factory.mktemp("source")
     for name in ("frozenbert", "pyproject.toml", "README.md", "LICENSE", "embed.py", "pipeline.py"):
         target = source / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from ..reports.sidecar import describe_encoder, versions, write_json
 from ..tables.cells import texts_of
 from ..tables.columns import find_columns
 from ..tables.reading import read_blocks
-from ..tables.table import Table, quoted, table_format
+from ..tables.table import Spool, Table, TableFile, quoted, table_format
 from ..tables.writing import arrow_table
 from ..utils.files import check_can_write, sha256_of_file, writing
 from ..vectors.entries import LEFTOVERS_AFTER
@@ -302,7 +303,7 @@ def _describe(vectorizer: DistilBertVectorizer, checked: CheckedTable) -> _Facts
     return {
         "data": {
             "file": checked.first.path.name,
-            "sha256": sha256_of_file(checked.first.path),
+            "sha256": _sha256(checked.first.path),
             "text_column": checked.text_column,
             "asked": checked.options,
         },
@@ -310,6 +311,12 @@ def _describe(vectorizer: DistilBertVectorizer, checked: CheckedTable) -> _Facts
         "n_texts": checked.n_rows,
         "versions": versions(),
     }
+
+
+def _sha256(path: TableFile) -> str:
+    if not isinstance(path, Spool):
+        return sha256_of_file(path)
+    return hashlib.file_digest(path.open(), "sha256").hexdigest()
 
 
 def _with_defaults(**options: Unpack[ReadOptions]) -> ReadOptions:

@@ -24,6 +24,7 @@ __all__ = [
     "add_model_or_encoder",
     "add_n_jobs",
     "add_seed",
+    "add_streams",
     "add_table",
     "age",
     "folds",
@@ -76,6 +77,23 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the first row of a tsv or csv names the columns; default: guess, and print "
         "the guess",
+    )
+
+
+def add_streams(parser: argparse.ArgumentParser, *, what: str) -> None:
+    """Add the options of tables that come and go through pipes; `what` are those named `-`."""
+    streams = parser.add_argument_group(f"{what} (-)")
+    streams.add_argument(
+        "--format",
+        choices=("csv", "tsv", "jsonl"),
+        help="format of the rows; default: jsonl if the first byte of the input is {",
+    )
+    streams.add_argument(
+        "--max-stdin",
+        type=size,
+        default="2GB",
+        metavar="SIZE",
+        help="most bytes of standard input, which is stored in a temporary file; default: 2GB",
     )
 
 

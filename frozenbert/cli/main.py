@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TextIO
 
 from .. import __version__
-from ..errors import FrozenbertWarning, InputError, MissingLibraryError
+from ..errors import FrozenbertWarning, InputError, MissingLibraryError, TruncationWarning
 from ..utils.extras import EXTRAS, require
 from .arguments import Parser
 
@@ -36,7 +36,7 @@ OPTIONS = {
     "allowed_hosts": ("allowed_host",),
     "encoder": ("encoder", "encoder_path"),
     "local_files_only": ("offline",),
-    "max_bytes": ("max_size",),
+    "max_bytes": ("max_size", "max_stdin"),
     "model_name": ("encoder", "encoder_path"),
     "n_workers": ("workers",),
     "pool": ("unlabelled",),
@@ -68,9 +68,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         subparsers.add_parser(name, help=_about(_module(name)).splitlines()[0], add_help=False)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = parser.parse_args(arguments[:1])
     return run_command(known.command, arguments[1:], prog=f"frozenbert {known.command}")
+
+
+def _complete() -> None:
+    """Answer the shell, which asks how a command line goes on, if argcomplete is installed."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:
+        return
+    parser = Parser(prog="frozenbert")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name in COMMANDS:
+        command = _module(name)
+        about = _about(command).splitlines()[0]
+        command.add_arguments(subparsers.add_parser(name, help=about))
+    argcomplete.autocomplete(parser)
 
 
 def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -100,7 +117,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     try:
         with warnings.catch_warnings():
             if not arguments.debug:
-                warnings.showwarning = _print_warning
+                warnings.showwarning = _Warnings(arguments).show
             command.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -173,16 +190,39 @@ def _what_remains(name: str, arguments: argparse.Namespace) -> str:
     return "; vectors computed so far are kept"
 
 
-def _print_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning that a user can act on; `--debug` shows all others."""
-    from sklearn.exceptions import InconsistentVersionWarning
+class _Warnings:
+    """Prints each warning that a user can act on once; `--debug` shows all others.
 
-    if issubclass(category, FrozenbertWarning | InconsistentVersionWarning):
-        print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        Its options name what a warning proposes.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._printed: set[str] = set()
+
+    def show(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Print a warning; the parameters are those of `warnings.showwarning`."""
+        from sklearn.exceptions import InconsistentVersionWarning
+
+        if not issubclass(category, FrozenbertWarning | InconsistentVersionWarning):
+            return
+        text = str(message)
+        if isinstance(message, TruncationWarning):
+            # A fitted model has no such option: what it reads was chosen when it was trained.
+            has_option = message.remedy and "long_text" in self._arguments
+            text = message.worded(f"--long-text {message.remedy}" if has_option else None)
+        text = " ".join(text.split())
+        if text not in self._printed:
+            self._printed.add(text)
+            print(f"warning: {text}", file=sys.stderr)

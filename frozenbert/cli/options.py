@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,7 @@ def read_probabilities(
 
 def read_texts(
     arguments: argparse.Namespace,
-    path: str,
+    path: str | os.PathLike[str],
     expected: str | None,
     label_column: str | Sequence[str] | None = None,
 ) -> tuple[Table, str, list[str]]:
@@ -225,7 +226,7 @@ def read_texts(
     Parameters
     ----------
     arguments : argparse.Namespace
-    path : str
+    path : str, or path-like such as `frozenbert.tables.table.Spool`
     expected : str or None
         The column to use if the table has it and `--text-column` names no other.
     label_column : str or sequence of str, optional
@@ -245,7 +246,9 @@ def read_texts(
     return table, column, texts_of(table, column)
 
 
-def _read(arguments: argparse.Namespace, path: str, columns: Iterable[str | None]) -> Table:
+def _read(
+    arguments: argparse.Namespace, path: str | os.PathLike[str], columns: Iterable[str | None]
+) -> Table:
     return read_table(
         path,
         header=arguments.header,

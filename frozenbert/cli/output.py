@@ -76,12 +76,14 @@ def describe_table(
     usual = {"csv": ",", "tsv": "\t"}.get(table_format(table.path))
     if table.delimiter not in (None, usual):
         name = "tab" if table.delimiter == "\t" else f"'{table.delimiter}'"
-        guess = " (recognised; else --delimiter)" if table.delimiter_guessed else ""
+        guess = " (if that is wrong, use --delimiter)" if table.delimiter_guessed else ""
         parts.append(f"delimiter {name}{guess}")
     if table.header is not None:
         header = "first row is the header" if table.header else "no header"
-        option = "--no-header" if table.header else "--header"
-        parts.append(header + (f" (a guess; else {option})" if table.header_guessed else ""))
+        hint = "if it is data, use --no-header"
+        if not table.header:
+            hint = "if the first row names the columns, use --header"
+        parts.append(header + (f" ({hint})" if table.header_guessed else ""))
     parts.append(f"text in column {text_column!r}")
     if isinstance(label_column, str):
         parts.append(f"label in column {label_column!r}")
@@ -184,7 +186,10 @@ def _print_intervals(intervals: Mapping[str, Sequence[float]]) -> None:
     for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         if key in intervals:
             low, high = intervals[f"{key}_above_baseline"]
+            verdict = "no clear difference from the baseline"
+            if low > 0 or high < 0:
+                verdict = f"{'better' if low > 0 else 'worse'} than the baseline"
             print(
-                f"95 % of resampled test rows: {title} {intervals[key][0]:.4f} to "
-                f"{intervals[key][1]:.4f}, above the baseline by {low:+.4f} to {high:+.4f}"
+                f"95 % interval of the {title}: {intervals[key][0]:.4f} to "
+                f"{intervals[key][1]:.4f}; {verdict} ({low:+.4f} to {high:+.4f})"
             )

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -20,7 +19,7 @@ from ..encoders.sources import find_encoder
 from ..errors import InputError
 from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.recipe import Recipe
-from ..utils.cleaning import clean_texts
+from ..utils.cleaning import TextCleaner, clean_texts
 from ..utils.texts import check_texts
 from .averaging import MeanOfProbabilities
 from .cotraining import CoTraining
@@ -306,7 +305,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Return the model behind a step that cleans, if texts are cleaned."""
         if not self.clean:
             return model
-        return Pipeline([("clean", FunctionTransformer(clean_texts)), ("classify", model)])
+        return Pipeline([("clean", TextCleaner()), ("classify", model)])
 
     def models(self) -> dict[str, Any]:
         """Return the fitted models by name: "experts" and, with a pool, those taught on it.

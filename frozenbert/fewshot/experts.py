@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -171,7 +172,8 @@ class Experts(ClassifierMixin, BaseEstimator):
             cv=Folds(folds, shuffle=True, random_state=seed),
             scoring="neg_log_loss",
         )
-        with warnings.catch_warnings():
+        # The search hands the weights on to what it searches, also where users route metadata.
+        with warnings.catch_warnings(), config_context(enable_metadata_routing=False):
             # With a large C, few rows are separated without an error, and weights grow for ever.
             warnings.simplefilter("ignore", ConvergenceWarning)
             # The line search then fails; its warnings have no public class.

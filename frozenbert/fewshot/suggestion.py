@@ -1,8 +1,9 @@
-"""Choose which texts to label next."""
+"""Choose which texts to label next, and say why."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..errors import InputError
 
-__all__ = ["suggest", "uncertainty"]
+__all__ = ["reasons", "suggest", "uncertainty"]
 
+CLOSE = 0.2  # difference of the two highest probabilities below which two classes are close
 CANDIDATES = 10  # uncertain rows that are clustered for each row asked for
 
 
@@ -27,6 +29,42 @@ def uncertainty(probabilities: ArrayLike) -> np.ndarray:
     P = np.asarray(probabilities, dtype=np.float64)
     logs = np.log(np.where(P > 0, P, 1))
     return np.asarray(-(P * logs).sum(axis=1) / np.log(P.shape[1]) + 0.0)
+
+
+def reasons(probabilities: ArrayLike, classes: Sequence[object]) -> dict[str, list[object]]:
+    """Return what to tell somebody who labels suggested texts, as columns of a table.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_texts, n_classes)
+    classes : sequence
+
+    Returns
+    -------
+    dict of str to list
+        `guess`, the most probable class; its `probability`; and the `reason`.
+
+    Examples
+    --------
+    >>> for column in reasons([[0.5, 0.4, 0.1], [0.65, 0.2, 0.15]], ["a", "b", "c"]).values():
+    ...     print(column)
+    ['a', 'a']
+    [0.5, 0.65]
+    ["unsure: 'a' 50 %, 'b' 40 %", "less certain than others: 'a' 65 %, 'b' 20 %"]
+    """
+    P = np.asarray(probabilities, dtype=np.float64)
+    order = np.argsort(-P, axis=1, kind="stable")[:, :2]
+    columns: dict[str, list[object]] = {"guess": [], "probability": [], "reason": []}
+    for row, (first, second) in zip(P, order.tolist(), strict=True):
+        guess, other = (str(classes[place])[:60] for place in (first, second))
+        columns["guess"].append(classes[first])
+        columns["probability"].append(round(float(row[first]), 4))
+        is_close = row[first] - row[second] < CLOSE
+        columns["reason"].append(
+            f"{'unsure' if is_close else 'less certain than others'}: {guess!r} "
+            f"{100 * row[first]:.0f} %, {other!r} {100 * row[second]:.0f} %"
+        )
+    return columns
 
 
 def suggest(

@@ -50,7 +50,8 @@ TRUSTED = (
     "frozenbert.heads.words.NBLogisticRegression",
     "frozenbert.heads.words.WordScores",
     "frozenbert.pipeline.FineTunedClassifier",
-    "frozenbert.utils.cleaning.clean_texts",
+    "frozenbert.utils.cleaning.TextCleaner",
+    "frozenbert.utils.cleaning.clean_texts",  # of earlier models
     "numpy.float32",
     "numpy.float64",
     "sklearn.calibration.CalibratedClassifierCV",

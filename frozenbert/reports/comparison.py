@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .schema import Baseline, Metrics, Sidecar
+from .metrics import short
+from .schema import Baseline, ClassScore, Metrics, Sidecar
 from .sidecar import load_sidecar
 
 __all__ = ["compare_models"]
 
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1"}
+SCORERS = {"f1_macro": "macro_f1", "f1_micro": "micro_f1"}  # scikit-learn's names
+MOST_CLASSES = 20  # in the table of classes
+UNBALANCED = 2  # times as many test rows in the largest class as in the smallest
 
 
 @dataclass
@@ -22,27 +26,34 @@ class _Row:
     name: str
     scores: dict[str, float]
     intervals: Mapping[str, Sequence[float]]
+    per_class: Mapping[str, ClassScore]
     seconds: float | None = None
 
 
-def compare_models(folders: Sequence[str | Path]) -> list[str]:
+def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None) -> list[str]:
     """Return a table of models that were measured on the same rows, and a verdict.
 
     Parameters
     ----------
     folders : sequence of path-like
         Of trained models, with their `model.json`.
+    scoring : {"accuracy", "macro_f1", "micro_f1"}, optional
+        The score that decides. By default macro F1 if a text may have several labels, or if
+        the largest class has at least twice the test rows of the smallest; else accuracy, which
+        a model can have without ever answering a rare class. scikit-learn's names `f1_macro`
+        and `f1_micro` are accepted, too.
 
     Returns
     -------
     list of str
-        The table's lines, and the verdict in the last one.
+        The table's lines, the table of classes, classes that a model never recognises, and the
+        verdict in the last one.
 
     Raises
     ------
     InputError
-        If a folder contains no `model.json`, it is damaged or of another format, or the
-        models were measured on different rows.
+        If a folder contains no `model.json`, it is damaged or of another format, the models
+        were measured on different rows, or they have no such score.
     """
     sidecars = {str(folder): _read(folder) for folder in folders}
     _check_same_rows(sidecars)
@@ -52,7 +63,45 @@ def compare_models(folders: Sequence[str | Path]) -> list[str]:
     ]
     baseline = next(iter(sidecars.values()))["metrics"]["baseline"]
     rows.append(_row(baseline["name"], baseline))
-    key, second = ("macro_f1", "micro_f1") if "micro_f1" in baseline else ("accuracy", "macro_f1")
+    key, reason = _choose(rows, scoring)
+    return [
+        *_table(rows, key),
+        *_table_of_classes(rows),
+        "",
+        f"by       {TITLES[key]}{reason}",
+        *_missed(rows[:-1]),
+        _verdict(rows, key),
+    ]
+
+
+def _choose(rows: Sequence[_Row], scoring: str | None) -> tuple[str, str]:
+    """Return the score that decides, and why it is that one."""
+    known = [key for key in TITLES if all(key in row.scores for row in rows)]
+    if scoring is not None:
+        key = SCORERS.get(scoring, scoring)
+        if key not in known:
+            raise InputError(
+                f"one of {', '.join(known)}, which these models have.",
+                parameter="scoring",
+                value=scoring,
+            )
+        return key, ""
+    if "micro_f1" in known:
+        return "macro_f1", ": a text may have several labels"
+    counts = {name: score["support"] for name, score in rows[0].per_class.items()}
+    counts = {name: count for name, count in counts.items() if count}
+    if counts and max(counts.values()) >= UNBALANCED * min(counts.values()) and len(counts) > 1:
+        large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        return "macro_f1", (
+            f", in which all classes count the same: {large!r} has {counts[large]:,} test rows, "
+            f"{small!r} has {counts[small]:,}"
+        )
+    return "accuracy", ""
+
+
+def _table(rows: Sequence[_Row], key: str) -> list[str]:
+    others = ("macro_f1", "micro_f1", "accuracy")
+    second = next(name for name in others if name != key and name in rows[-1].scores)
     width = max(len(row.name) for row in rows)
     lines = [
         f"{'':{width}}  {TITLES[key]:>8}  {'95 %':16}  {TITLES[second]:>8}  seconds (fewer with "
@@ -66,12 +115,57 @@ def compare_models(folders: Sequence[str | Path]) -> list[str]:
             f"{row.name:{width}}  {row.scores[key]:8.4f}  {interval:16}  {row.scores[second]:8.4f}"
             f"{seconds}".rstrip()
         )
-    return [*lines, "", _verdict(rows, key)]
+    return lines
+
+
+def _table_of_classes(rows: Sequence[_Row]) -> list[str]:
+    """Return the F1 of each class, the classes with the most test rows first."""
+    names = sorted(rows[0].per_class, key=lambda name: -rows[0].per_class[name]["support"])
+    if not names:
+        return []
+    shown = {name: short(name) for name in names[:MOST_CLASSES]}
+    width = max(map(len, ["F1 of each class", *shown.values()]))
+    columns = [row for row in rows if row.per_class]
+    heads = [f"{row.name:>8}" for row in columns]
+    lines = ["", "  ".join([f"{'F1 of each class':{width}}", "rows", *heads])]
+    for name, label in shown.items():
+        cells = [
+            f"{row.per_class[name]['f1-score']:{len(head)}.4f}"
+            if name in row.per_class
+            else " " * len(head)
+            for row, head in zip(columns, heads, strict=True)
+        ]
+        count = rows[0].per_class[name]["support"]
+        lines.append("  ".join([f"{label:{width}}", f"{count:4}", *cells]).rstrip())
+    if len(names) > MOST_CLASSES:
+        lines.append(f"and {len(names) - MOST_CLASSES} more, with fewer rows; see the reports")
+    return lines
+
+
+def _missed(models: Sequence[_Row]) -> list[str]:
+    """Return a line for each model that recognises no row of some class."""
+    lines = []
+    for row in models:
+        missed = [
+            (score["support"], name)
+            for name, score in row.per_class.items()
+            if score["support"] and not score["recall"]
+        ]
+        if not missed:
+            continue
+        missed.sort(key=lambda one: -one[0])
+        named = ", ".join(f"{short(name)!r} ({count:,})" for count, name in missed[:5])
+        more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
+        lines.append(
+            f"missed   {row.name} recognises none of the test rows of {named}{more}: label more "
+            f"of them, or train with balanced class weights"
+        )
+    return lines
 
 
 def _row(name: str, metrics: Metrics | Baseline, seconds: float | None = None) -> _Row:
     scores = {key: float(value) for key, value in metrics.items() if key in TITLES}  # type: ignore[arg-type]
-    return _Row(name, scores, metrics["intervals"], seconds)
+    return _Row(name, scores, metrics["intervals"], metrics.get("per_class", {}), seconds)
 
 
 def _check_same_rows(sidecars: Mapping[str, Sidecar]) -> None:
@@ -85,6 +179,9 @@ def _check_same_rows(sidecars: Mapping[str, Sidecar]) -> None:
                 )
         if ("micro_f1" in sidecars[first]["metrics"]) != ("micro_f1" in sidecars[other]["metrics"]):
             raise InputError(f"{first} and {other}: one has classes, the other many labels.")
+        tasks = [sidecars[name]["metrics"].get("task", "classification") for name in (first, other)]
+        if tasks[0] != tasks[1]:
+            raise InputError(f"{first} and {other}: one is of {tasks[0]}, the other of {tasks[1]}.")
 
 
 def _rows_of(sidecar: Sidecar, part: str) -> tuple[object, ...]:
@@ -110,10 +207,10 @@ def _verdict(rows: Sequence[_Row], key: str) -> str:
 
     rivals = [row.name for row in rows if row is not best and may_be_as_good(row)]
     if not rivals:
-        return f"use      {best.name}: the best {TITLES[key]}, by more than chance explains"
+        return f"use      {best.name}: clearly the best {TITLES[key]} (95 % intervals)"
     return (
-        f"use      {best.name}: the best {TITLES[key]}; {', '.join(rivals)} may do as well on "
-        f"other rows"
+        f"use      {best.name}: the best {TITLES[key]}, without a clear difference from "
+        f"{', '.join(rivals)} (95 % intervals)"
     )
 
 
@@ -164,6 +261,15 @@ def _is_intervals(value: object) -> bool:
     )
 
 
+def _is_per_class(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(score, dict)
+        and all(_is_number(score.get(key)) for key in ("f1-score", "recall"))
+        and _is_count(score.get("support"))
+        for score in value.values()
+    )
+
+
 def _is_seconds(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
@@ -177,6 +283,7 @@ COUNT = (_is_count, "a whole number")
 TEXT = (_is_text, "a string")
 OBJECT = (_is_object, "an object")
 INTERVALS = (_is_intervals, "an object of pairs of finite numbers")
+PER_CLASS = (_is_per_class, "an object of scores for each class")
 COLUMN = (_is_column, "a column's name")
 
 # What a comparison reads from `model.json`. An object comes before its entries.
@@ -188,12 +295,15 @@ REQUIRED: dict[str, tuple[Callable[[object], bool], str]] = {
     "metrics.n_train": COUNT,
     "metrics.n_test": COUNT,
     "metrics.intervals": INTERVALS,
+    "metrics.per_class": PER_CLASS,
+    "metrics.task": TEXT,
     "metrics.baseline": OBJECT,
     "metrics.baseline.name": TEXT,
     "metrics.baseline.accuracy": NUMBER,
     "metrics.baseline.macro_f1": NUMBER,
     "metrics.baseline.micro_f1": NUMBER,
     "metrics.baseline.intervals": INTERVALS,
+    "metrics.baseline.per_class": PER_CLASS,
     "training": OBJECT,
     "training.sha256": TEXT,
     "training.text_column": COLUMN,
@@ -203,4 +313,11 @@ REQUIRED: dict[str, tuple[Callable[[object], bool], str]] = {
     "test.description": TEXT,
     "seconds": (_is_seconds, "an object of finite numbers"),
 }
-OPTIONAL = {"metrics.micro_f1", "metrics.baseline.micro_f1", "test.sha256"}
+OPTIONAL = {
+    "metrics.micro_f1",
+    "metrics.per_class",
+    "metrics.task",
+    "metrics.baseline.micro_f1",
+    "metrics.baseline.per_class",
+    "test.sha256",
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..errors import InputError
@@ -23,6 +24,7 @@ from .routes import (
     predict_texts,
     status_router,
 )
+from .schemas import ERRORS, TAGS
 from .service import Service
 
 try:
@@ -41,6 +43,10 @@ __all__ = ["make_app"]
 
 SWAGGER_UI = Path(fastapi_offline.__file__).parent / "static"
 EMBEDDINGS = "/v1/embeddings"
+BODIES = {
+    "/predict": '{"texts": ["a stirring film"]}, with a list of texts.',
+    "/explain": '{"text": "a stirring film"}, with one text.',
+}
 WITHOUT_TOKEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -61,6 +67,7 @@ def make_app(service: Service) -> FastAPI:
         service.predict,
         max_waiting=service.max_waiting,
         seconds=service.limits.seconds,
+        warm_up=service.warm_up,
         on_batch=lambda n_texts: counters.count_batch(n_texts),
     )
     counters = ServiceCounters(lambda: queue.waiting)
@@ -71,9 +78,16 @@ def make_app(service: Service) -> FastAPI:
             yield
 
     app = FastAPI(
-        title=f"frozenbert: {service.name}",
+        title=f"frozenbert: {service.title}",
         version=__version__,
         description=_describe(service),
+        openapi_tags=[
+            {"name": name, "description": TAGS[name]}
+            for router, _ in _routers(service)
+            for name in dict.fromkeys(map(str, router.tags))
+            if name != "status"
+        ]
+        + [{"name": "status", "description": TAGS["status"]}],
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -99,12 +113,23 @@ def make_app(service: Service) -> FastAPI:
     _add_guard(app, service, counters)
     # The description is built once; now it can name this model's labels, and this encoder.
     described = app.openapi()
+    _add_error_examples(described)
     if service.classes:
         label = described["components"]["schemas"]["TextRequest"]["properties"]["label"]
         label["anyOf"][0]["enum"] = [str(name) for name in service.classes]
     if service.embedder is not None:
         describe_embeddings(described["paths"][EMBEDDINGS]["post"], service.embedder)
     return app
+
+
+def _add_error_examples(described: dict[str, Any]) -> None:
+    """Give each error of the description an example of its answer."""
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if detail := ERRORS.get(int(status)):
+                    example = error_content(path, int(status), detail)
+                    response["content"]["application/json"]["example"] = example
 
 
 def _describe(service: Service) -> str:
@@ -164,7 +189,8 @@ def _add_error_answers(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return _error(request, 400, "the body is not valid JSON.")
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return _error(request, 422, f"{place or 'body'}: {first['msg']}.")
+        detail = f"{place or 'body'}: {first['msg']}.{_hint(request, first)}"
+        return _error(request, 422, detail)
 
     @app.exception_handler(InputError)
     async def input_error(request: Request, error: InputError) -> JSONResponse:
@@ -183,6 +209,19 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(AnswerTimeoutError)
     async def answer_timeout(request: Request, error: AnswerTimeoutError) -> JSONResponse:
         return _error(request, 504, str(error))
+
+
+def _hint(request: Request, error: Mapping[str, Any]) -> str:
+    """Return a sentence that shows what the body is, if that is what a client did not know."""
+    example = BODIES.get(request.url.path)
+    if example is None or "query" in error["loc"]:
+        return ""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    # A body of another type is bytes, and no object.
+    if error["type"].startswith("model_") and not kind.lower().endswith("json"):
+        was = f"and not {kind[:60]}" if kind else "which is missing"
+        return f" Send JSON with the header Content-Type: application/json, {was}: {example}"
+    return f" The body is {example}"
 
 
 def _error(

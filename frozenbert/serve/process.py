@@ -67,6 +67,7 @@ def serve_model(
     device: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    title: str | None = None,
     on_ready: Callable[[Service, str], None] | None = None,
 ) -> None:
     """Serve a saved model until SIGTERM or Ctrl-C.
@@ -93,7 +94,7 @@ def serve_model(
         Texts in the queue; beyond them requests are refused with 503.
     timeout : float, default=60.0
         Seconds for a body to arrive, and for the next 64 texts of an answer.
-    encoder_path, device, local_files_only, cache_dir
+    encoder_path, device, local_files_only, cache_dir, title
         As for `frozenbert.serve.service.load_service`.
     on_ready : callable, optional
         Receives the `Service` and its address, such as "http://127.0.0.1:8000", when the model
@@ -112,6 +113,7 @@ def serve_model(
             device=device,
             local_files_only=local_files_only,
             cache_dir=cache_dir,
+            title=title,
         ),
         (host, port, allowed_hosts),
         Limits(max_body, max_texts, max_characters, timeout),
@@ -132,6 +134,7 @@ def serve_encoder(
     max_waiting: int = 1024,
     timeout: float = 60.0,
     cache_dir: str | os.PathLike[str] | None = None,
+    title: str | None = None,
     on_ready: Callable[[Service, str], None] | None = None,
 ) -> None:
     """Serve the vectors of an encoder, without a classifier, until SIGTERM or Ctrl-C.
@@ -142,8 +145,8 @@ def serve_encoder(
         Names the encoder and what to compute, as in `DistilBertVectorizer("e5-small-v2")`.
     host, port, allowed_hosts, max_body, max_texts, max_characters, max_waiting, timeout, on_ready
         As for `serve_model`.
-    cache_dir
-        As for `frozenbert.serve.service.load_service`; the vectorizer's own does not count.
+    cache_dir, title
+        As for `frozenbert.serve.service.load_service`; the vectorizer's own cache does not count.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def serve_encoder(
         If a parameter is not valid, the address is not free, or the encoder cannot be used.
     """
     _serve(
-        lambda **how: load_encoder_service(vectorizer, **how, cache_dir=cache_dir),
+        lambda **how: load_encoder_service(vectorizer, **how, cache_dir=cache_dir, title=title),
         (host, port, allowed_hosts),
         Limits(max_body, max_texts, max_characters, timeout),
         max_waiting,

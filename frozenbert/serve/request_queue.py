@@ -70,6 +70,8 @@ class RequestQueue:
         Texts of a batch.
     seconds : float, default=60
         Time limit for each block of `BLOCK` texts.
+    warm_up : callable, optional
+        Is called in the thread of the queue before it takes requests.
     on_batch : callable, optional
         Receives the number of texts of each batch that the model has answered; called in the
         same thread.
@@ -96,6 +98,7 @@ class RequestQueue:
         max_waiting: int = 1024,
         max_batch: int = BLOCK,
         seconds: float = 60.0,
+        warm_up: Callable[[], None] | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self.max_waiting = max_waiting
@@ -105,6 +108,7 @@ class RequestQueue:
         self._n_requests = 0
         self._n_long = 0
         self._answer = answer
+        self._warm_up = warm_up
         self._on_batch = on_batch
         # Of the pieces, `waiting` and `_closing`. The event loop never waits for it for long.
         self._changed = threading.Condition()
@@ -113,12 +117,14 @@ class RequestQueue:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[RequestQueue]:
-        """Answer requests while the block runs; drain pending requests on exit."""
+        """Warm up, answer requests while the block runs, and drain pending requests on exit."""
         self._closing = False
         loop = asyncio.get_running_loop()
-        thread = threading.Thread(target=self._work, args=[loop], name="model")
+        is_warm: asyncio.Future[None] = loop.create_future()
+        thread = threading.Thread(target=self._work, args=[loop, is_warm], name="model")
         thread.start()
         try:
+            await is_warm
             yield self
             while self._n_requests:
                 await asyncio.sleep(POLL_SECONDS)
@@ -226,7 +232,14 @@ class RequestQueue:
 
     # In the thread of the model
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, is_warm: asyncio.Future[None]) -> None:
+        try:
+            if self._warm_up is not None:
+                self._warm_up()
+        except Exception as error:
+            loop.call_soon_threadsafe(is_warm.set_exception, error)
+            return
+        loop.call_soon_threadsafe(is_warm.set_result, None)
         while batch := self._next_batch():
             loop.call_soon_threadsafe(_resolve_all, self._outcomes(batch))
 

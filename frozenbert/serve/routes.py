@@ -128,9 +128,9 @@ Queue = Annotated[RequestQueue, Depends(_queue)]
 Counters = Annotated[ServiceCounters, Depends(_counters)]
 ExitStack = Annotated[contextlib.AsyncExitStack, Depends(_exit_stack)]
 
-model_router = APIRouter(responses=_ALWAYS)
-metrics_router = APIRouter(responses=_ALWAYS)
-status_router = APIRouter(responses=_ALWAYS)
+model_router = APIRouter(responses=_ALWAYS, tags=["predictions"])
+metrics_router = APIRouter(responses=_ALWAYS, tags=["status"])
+status_router = APIRouter(responses=_ALWAYS, tags=["status"])
 page_router = APIRouter(include_in_schema=False)
 
 
@@ -259,7 +259,20 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
 
 
 # Without schemas: a JSON schema cannot describe a table.
-_TABLE: dict[str, dict[str, object]] = {"text/csv": {}, "text/tab-separated-values": {}}
+_TABLE: dict[str, dict[str, object]] = {
+    "text/csv": {"example": "id,text\n1,a stirring film\n"},
+    "text/tab-separated-values": {"example": "id\ttext\n1\ta stirring film\n"},
+}
+_LABELLED: dict[str, dict[str, object]] = {
+    "text/csv": {
+        "example": '"id","text","prediction","proba_bad","proba_good"\n'
+        '"1","a stirring film","good",0.04,0.96\n'
+    },
+    "text/tab-separated-values": {
+        "example": '"id"\t"text"\t"prediction"\t"proba_bad"\t"proba_good"\n'
+        '"1"\t"a stirring film"\t"good"\t"0.04"\t"0.96"\n'
+    },
+}
 
 
 @model_router.post(
@@ -268,7 +281,7 @@ _TABLE: dict[str, dict[str, object]] = {"text/csv": {}, "text/tab-separated-valu
     openapi_extra={"requestBody": {"content": _TABLE, "required": True}},
     responses={
         **_ASKS_THE_MODEL,
-        200: {"content": _TABLE, "description": "The rows and their predictions."},
+        200: {"content": _LABELLED, "description": "The rows and their predictions."},
     },
 )
 async def predict_table(
@@ -364,7 +377,16 @@ async def readiness(queue: Queue) -> Readiness:
 @metrics_router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": "frozenbert_waiting_texts 0.0\n",
+                }
+            }
+        }
+    },
 )
 async def metrics(counters: Counters) -> Response:
     """Return counters for Prometheus."""

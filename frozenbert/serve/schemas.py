@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 try:
-    from pydantic import BaseModel, Field, JsonValue
+    from pydantic import BaseModel, ConfigDict, Field, JsonValue
 except ImportError as error:
     from ..errors import InputError
 
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
 __all__ = [
+    "ERRORS",
     "EXPLAINED_WORDS",
+    "TAGS",
     "Delimiter",
     "ErrorAnswer",
     "Explanation",
@@ -28,6 +30,29 @@ __all__ = [
 
 EXPLAINED_WORDS = 64
 
+TAGS = {
+    "predictions": "Labels of texts and tables, and what is known of the model.",
+    "vectors": "Vectors of texts, in the form of OpenAI's API.",
+    "status": "Whether the service is alive and ready, and its counters for Prometheus.",
+}
+# An answer for each status of an error.
+ERRORS = {
+    400: "the body is not valid JSON.",
+    401: "send the token: Authorization: Bearer ...",
+    403: "a browser sent this for another site's page.",
+    408: "the request did not arrive within 60 seconds.",
+    413: "the body has more than 10,000,000 bytes: send it in parts.",
+    422: 'texts: Field required. The body is {"texts": ["a stirring film"]}, with a list of texts.',
+    500: "internal error.",
+    503: "1,024 texts are waiting already: try again in a second.",
+    504: "no answer within 60 seconds.",
+}
+
+
+def _example(**content: JsonValue) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [content]})
+
+
 Label = bool | int | float | str
 Delimiter = Literal[",", ";", "\t", "|", "tab"]
 
@@ -35,12 +60,16 @@ Delimiter = Literal[",", ";", "\t", "|", "tab"]
 class TextsRequest(BaseModel):
     """The body of /predict."""
 
+    model_config = _example(texts=["a stirring film", "a dull film"])
+
     # fail_fast: an error for each of a million wrong texts would fill the memory.
     texts: Annotated[list[str], Field(min_length=1, fail_fast=True, examples=[["a stirring film"]])]
 
 
 class TextRequest(BaseModel):
     """The body of /explain."""
+
+    model_config = _example(text="a stirring film")
 
     text: str = Field(examples=["a stirring film"])
     label: str | None = Field(
@@ -50,6 +79,10 @@ class TextRequest(BaseModel):
 
 class PredictionAnswer(BaseModel):
     """The answer of /predict; all lists are in the order of the texts."""
+
+    model_config = _example(
+        labels=["bad", "good"], predictions=["good"], probabilities=[[0.04, 0.96]]
+    )
 
     labels: list[Label] = Field(description="All labels, in the order of the probabilities.")
     predictions: list[Label | list[Label]] = Field(
@@ -70,6 +103,18 @@ class WordWeight(BaseModel):
 
 class Explanation(BaseModel):
     """The answer of /explain."""
+
+    model_config = _example(
+        label="good",
+        probability=0.96,
+        words=[
+            {"word": "a", "start": 0, "weight": 0.01},
+            {"word": "stirring", "start": 2, "weight": 0.42},
+            {"word": "film", "start": 11, "weight": -0.02},
+        ],
+        n_words=3,
+        method="leave one word out: approximate, because words act together",
+    )
 
     label: Label
     probability: float
@@ -93,7 +138,30 @@ class RequestLimits(BaseModel):
 class ModelCard(BaseModel):
     """The answer of /model: what is known of the served model."""
 
-    name: str
+    model_config = _example(
+        name="movie_reviews",
+        title="Film reviews",
+        file="model.skops",
+        labels=["bad", "good"],
+        many_labels=False,
+        probabilities=True,
+        encoder={"name": "all-MiniLM-L6-v2", "pooling": ["mean"], "layers": [6]},
+        data="train.tsv",
+        tested_on="all of test.tsv",
+        figures={"accuracy": 0.81, "macro_f1": 0.81, "n_train": 6920, "n_test": 872},
+        created="2026-01-31T12:00:00+00:00",
+        frozenbert="0.1.0",
+        limits={
+            "body": 10_000_000,
+            "texts": 10_000,
+            "characters": 10_000,
+            "seconds": 60.0,
+            "explained_words": EXPLAINED_WORDS,
+        },
+    )
+
+    name: str = Field(description="The model's folder.")
+    title: str = Field(description="What the page is called.")
     file: str
     labels: list[Label]
     many_labels: bool = Field(description="Whether a text may have any number of labels.")
@@ -110,11 +178,15 @@ class ModelCard(BaseModel):
 class Health(BaseModel):
     """The answer of /healthz."""
 
+    model_config = _example(status="ok")
+
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
     """The answer of /readyz."""
+
+    model_config = _example(status="ok", waiting_texts=0)
 
     status: Literal["ok"] = "ok"
     waiting_texts: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -16,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from .. import __version__
 from ..embed import DistilBertVectorizer
-from ..errors import InputError
+from ..errors import InputError, TruncationWarning
 from ..heads.multilabel import MultiLabelClassifier
 from ..persistence.models import joblib_hash, load_model, safest
 from ..pipeline import column_names, predict
@@ -46,6 +47,8 @@ __all__ = [
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_COLUMNS = 1000
 FIRST_TEXT = "This first text loads the encoder."
+# Words of a text, and texts: the engines prepare themselves for each size when they first meet it.
+WARM_UP = ((4, 1), (10, 1), (24, 1), (60, 1), (150, 1), (12, 64))
 FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -182,6 +185,9 @@ class Service:
         What clients have to send as `Authorization: Bearer`.
     hosts : sequence of str
         Values of the Host header that are accepted; `*.example.org` accepts all subdomains.
+    title : str, optional
+        What the page and the description of the API are called. Default: `name` in the
+        `model.json`, else the model's folder, or the encoder.
 
     Attributes
     ----------
@@ -203,6 +209,7 @@ class Service:
     max_waiting: int = 1024
     token: str | None = None
     hosts: Sequence[str] = LOCAL_HOSTS
+    title: str | None = None
 
     def __post_init__(self) -> None:
         self.multi_label = find_step(self.model, MultiLabelClassifier) is not None
@@ -211,6 +218,9 @@ class Service:
             self.name = str(self.model.encoder_name_)
         else:
             self.name = self.path.absolute().parent.name
+        if self.title is None:
+            named = self._sidecar().get("name")
+            self.title = named if isinstance(named, str) and named.strip() else self.name
         self.embedder = find_embedder(self.model, self.name)
         self.started = int(time.time())
 
@@ -233,15 +243,38 @@ class Service:
         """Return the model's answers as columns with one value per text."""
         return predict(self.model, texts)
 
+    def warm_up(self) -> None:
+        """Answer texts of several sizes without the cache, so that the next answers are fast."""
+        answer = self.predict if self.predicts or self.embedder is None else self.embedder.embed
+        vectorizers = list(find_steps(self.model, DistilBertVectorizer))
+        if not vectorizers:
+            return
+        caches = [vectorizer.cache_dir for vectorizer in vectorizers]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            try:
+                for vectorizer in vectorizers:
+                    vectorizer.set_params(cache_dir=None)
+                for n_words, n_texts in WARM_UP:
+                    answer([f"{number} {'film ' * n_words}" for number in range(n_texts)])
+            finally:
+                for vectorizer, cache_dir in zip(vectorizers, caches, strict=True):
+                    vectorizer.set_params(cache_dir=cache_dir)
+
+    def _sidecar(self) -> Mapping[str, object]:
+        if self.path is None:
+            return {}
+        # A safe form that `save_model` did not write has no hash that a sidecar could name.
+        sidecar: Mapping[str, object] = read_sidecar(self.path, joblib_hash(self.path) or "")
+        return sidecar
+
     def card(self) -> ModelCard:
         """Return what is known of the model.
 
         Data and figures come from the `model.json` beside it, if that belongs to this model.
         """
         assert self.path is not None  # or there is no model
-        # A safe form that `save_model` did not write has no hash that a sidecar could name.
-        model_sha256 = joblib_hash(self.path) or ""
-        sidecar: Mapping[str, object] = read_sidecar(self.path, model_sha256)
+        sidecar = self._sidecar()
         metrics = _mapping(sidecar.get("metrics"))
         figures = {name: _number(metrics[name]) for name in FIGURES if name in metrics}
         if "baseline" in metrics:
@@ -251,6 +284,7 @@ class Service:
         return ModelCard.model_validate(
             {
                 "name": self.name,
+                "title": self.title,
                 "file": self.path.name,
                 "labels": self.classes,
                 "many_labels": self.multi_label,
@@ -319,6 +353,7 @@ def load_service(
     device: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | PathLike[str] | None = None,
+    title: str | None = None,
 ) -> Service:
     """Load a saved model and set it up for serving.
 
@@ -340,6 +375,8 @@ def load_service(
         Whether never to ask the hub.
     cache_dir : path-like, optional
         Folder in which vectors of requests are stored. Default: they are not stored.
+    title : str, optional
+        As for `Service`.
 
     Returns
     -------
@@ -369,7 +406,7 @@ def load_service(
             vectorizer.set_params(model_name=str(encoder_path))
         if device is not None:
             vectorizer.set_params(device=device)
-    service = Service(model, file, limits or Limits(), max_waiting, token, hosts)
+    service = Service(model, file, limits or Limits(), max_waiting, token, hosts, title)
     service.predict([FIRST_TEXT])
     return service
 
@@ -382,6 +419,7 @@ def load_encoder_service(
     token: str | None = None,
     hosts: Sequence[str] = LOCAL_HOSTS,
     cache_dir: str | PathLike[str] | None = None,
+    title: str | None = None,
 ) -> Service:
     """Load an encoder and set it up for serving its vectors.
 
@@ -389,7 +427,7 @@ def load_encoder_service(
     ----------
     vectorizer : DistilBertVectorizer
         Names the encoder and what to compute; it is copied, and the copy is fitted.
-    limits, max_waiting, token, hosts, cache_dir
+    limits, max_waiting, token, hosts, cache_dir, title
         As for `load_service`; the vectorizer's own `cache_dir` does not count.
 
     Returns
@@ -409,7 +447,7 @@ def load_encoder_service(
         )
     embed = clone(vectorizer).set_params(cache_dir=cache_dir, progress=False)
     embed.fit_transform([FIRST_TEXT])
-    return Service(embed, None, limits or Limits(), max_waiting, token, hosts)
+    return Service(embed, None, limits or Limits(), max_waiting, token, hosts, title)
 
 
 @dataclass(frozen=True, eq=False)

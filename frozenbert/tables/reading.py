@@ -15,7 +15,7 @@ from ..utils.extras import require
 from .columns import is_header
 from .delimiters import SAMPLE, check_delimiter, find_dialect
 from .records import RowReader, objects, transposed
-from .table import Table, TableFile, Upload, check_distinct, table_format
+from .table import Spool, Table, TableFile, Upload, check_distinct, table_format
 
 __all__ = ["read_blocks", "read_table"]
 
@@ -36,7 +36,7 @@ def read_table(
 
     Parameters
     ----------
-    path : str, path-like or frozenbert.tables.table.Upload
+    path : str, path-like, frozenbert.tables.table.Upload or frozenbert.tables.table.Spool
         A .tsv, .csv, .jsonl, .ndjson (each may be followed by .gz) or .parquet file.
     header : bool, optional
         Whether the first row of a tsv or csv file contains the columns' names. By default
@@ -144,7 +144,7 @@ def _blocks(
     delimiter: str | None,
     rows: int | None,
 ) -> Iterator[Table]:
-    path = path if isinstance(path, Upload) else Path(path)
+    path = path if isinstance(path, Upload | Spool) else Path(path)
     delimiter = check_delimiter(delimiter)
     match table_format(path):
         case "parquet":

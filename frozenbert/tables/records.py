@@ -10,11 +10,12 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import InputError
 from ..utils.files import check_is_no_device
-from .table import TableFile, Upload, quoted, type_name
+from .table import Spool, TableFile, Upload, quoted, type_name
 
 __all__ = [
     "Dialect",
@@ -44,10 +45,10 @@ def opened(path: TableFile) -> Iterator[BinaryIO]:
         or is damaged.
     """
     try:
-        if not isinstance(path, Upload):
+        if isinstance(path, Path):
             # Commands read a table several times, which a pipe does not allow.
             check_is_no_device(path)
-        with io.BytesIO(path.content) if isinstance(path, Upload) else open(path, "rb") as file:
+        with _open(path) as file:
             packed = str(path).lower().endswith(".gz")
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -60,6 +61,16 @@ def opened(path: TableFile) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: is a folder; name a file in it.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _open(path: TableFile) -> BinaryIO:
+    match path:
+        case Upload():
+            return io.BytesIO(path.content)
+        case Spool():
+            return path.open()
+        case _:
+            return open(path, "rb")
 
 
 def _lines(path: TableFile) -> Iterator[str]:

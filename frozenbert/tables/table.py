@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ..errors import InputError
 from ..utils.extras import require
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "Columns",
+    "Spool",
     "Table",
     "TableFile",
     "Upload",
@@ -36,6 +39,8 @@ _FORMATS = {
     **{f"{suffix}.gz": name for suffix, name in _TEXT_FORMATS.items()},
     ".parquet": "parquet",
 }
+_CHUNK = 2**20  # bytes
+_PACKED = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,131 @@ class Upload:
         return self.name
 
 
-TableFile = Path | Upload
+class Spool:
+    """A table that came through a pipe, in a temporary file that no other process can open.
+
+    The file has no name (on POSIX) and the mode 0600, and vanishes with this object. A table is
+    read several times, which a pipe does not allow.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    kind : {"csv", "tsv", "jsonl"}
+        The format of its content.
+    file : file
+        Opened for reading bytes, unbuffered.
+    """
+
+    def __init__(self, name: str, kind: str, file: IO[bytes]) -> None:
+        self.name = name
+        self.kind = kind
+        self._file = file
+
+    @classmethod
+    def of(
+        cls, stream: BinaryIO, kind: str | None = None, *, name: str, max_bytes: int | None = None
+    ) -> Spool:
+        r"""Read a stream to its end.
+
+        Parameters
+        ----------
+        stream : file
+            Opened for reading bytes.
+        kind : {"csv", "tsv", "jsonl"}, optional
+            Its format; by default "jsonl" if the first byte is `{`.
+        name : str
+        max_bytes : int, optional
+            The limit of its size.
+
+        Returns
+        -------
+        Spool
+
+        Raises
+        ------
+        InputError
+            If it is empty, larger than the limit, of unknown format, gzip or parquet, or there
+            is no room for it on disk.
+
+        Examples
+        --------
+        >>> spool = Spool.of(io.BytesIO(b'{"text": "fine"}\n'), name="standard input")
+        >>> spool.kind, spool.open().read()
+        ('jsonl', b'{"text": "fine"}\n')
+        """
+        first = stream.read(_CHUNK)
+        kind = kind or ("jsonl" if first.startswith(b"{") else None)
+        packed = next((what for magic, what in _PACKED.items() if first.startswith(magic)), None)
+        if not first:
+            raise InputError(f"{name}: is empty; it needs at least one row of data.")
+        if packed is not None:
+            raise InputError(f"{name}: is {packed}; write it to a file, and name that.")
+        if kind is None:
+            raise InputError(
+                f"name the format of {name}: csv, tsv or jsonl (the last alone is recognised: "
+                f"its first byte is {{).",
+                parameter="format",
+            )
+        size, chunk = 0, first
+        try:
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            while chunk:
+                size += len(chunk)
+                if max_bytes is not None and size > max_bytes:
+                    raise InputError(
+                        f"{name} has more than {max_bytes:,} bytes; raise this limit, or write the "
+                        f"table to a file and name that.",
+                        parameter="max_bytes",
+                    )
+                left = memoryview(chunk)
+                while left:
+                    left = left[file.write(left) :]
+                chunk = stream.read(_CHUNK)
+        except OSError as error:
+            raise InputError(
+                f"{name}: cannot be stored in {tempfile.gettempdir()} ({error.strerror or error}); "
+                f"make room there, or let TMPDIR name another folder."
+            ) from error
+        return cls(name, kind, file)
+
+    def open(self) -> BinaryIO:
+        """Return a new reader at the beginning; any number can read in turns."""
+        return io.BufferedReader(_SpoolReader(self._file))
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class _SpoolReader(io.RawIOBase):
+    """Reads a file that others read, too: it remembers its own place."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._shared = file
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._shared.seek(self._place)
+        self._place = self._shared.seek(offset, whence)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        self._shared.seek(self._place)
+        n: int = self._shared.readinto(buffer)  # type: ignore[attr-defined]
+        self._place += n
+        return n
+
+
+TableFile = Path | Upload | Spool
 Column: TypeAlias = "Sequence[Any] | np.ndarray"
 Columns: TypeAlias = "Mapping[str, Column] | pd.DataFrame"
 
@@ -70,7 +199,7 @@ class Table:
 
     Attributes
     ----------
-    path : pathlib.Path or frozenbert.tables.table.Upload
+    path : pathlib.Path, frozenbert.tables.table.Upload or frozenbert.tables.table.Spool
         The file, as the caller named it.
     columns : dict of str to list, or pandas.DataFrame
         The cells of each column; a DataFrame for parquet. Every cell of a tsv or csv file is
@@ -200,7 +329,7 @@ def table_format(path: str | os.PathLike[str]) -> str:
     Parameters
     ----------
     path : str or path-like
-        The file; it need not exist.
+        The file; it need not exist. A `Spool` knows its format.
 
     Returns
     -------
@@ -218,6 +347,8 @@ def table_format(path: str | os.PathLike[str]) -> str:
     >>> table_format("reviews.CSV.gz")
     'csv'
     """
+    if isinstance(path, Spool):
+        return path.kind
     name = Path(path).name.lower()
     for suffix, kind in _FORMATS.items():
         if name.endswith(suffix):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["arrow_table", "delimited_rows", "write_table"]
+__all__ = ["arrow_table", "delimited_rows", "write_rows", "write_table"]
 
 _NUMBERS = (int, float, complex, np.number, np.bool_)
 
@@ -48,7 +48,7 @@ def write_table(
 
     Parameters
     ----------
-    columns : mapping of str to list or array, or pandas.DataFrame
+    columns : mapping of str to list or array, pandas or polars DataFrame, or pyarrow.Table
         The cells of each column; an index is left out.
     path : str or path-like
         A .tsv, .csv, .jsonl, .ndjson (each may be followed by .gz) or .parquet file.
@@ -73,10 +73,8 @@ def write_table(
     """
     path = Path(path)
     kind = table_format(path)
-    delimiter = check_delimiter(delimiter) or ","
-    names = [str(name) for name in columns]
-    check_distinct(path, names)
-    by_name = dict(zip(names, (columns[name] for name in columns), strict=True))
+    by_name = _by_name(columns, path)
+    delimiter = check_delimiter(delimiter)
     if kind == "parquet":
         require("pandas", "pyarrow", purpose="a parquet file")
     try:
@@ -87,17 +85,66 @@ def write_table(
                 # Without name and time, equal tables make equal files.
                 packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
                 file = cast(IO[bytes], stack.enter_context(packed))
-            match kind:
-                case "parquet":
-                    _write_parquet(by_name, file, path)
-                case "jsonl":
-                    _write_jsonl(by_name, file)
-                case "tsv":
-                    _write_delimited(by_name, file, "\t", guessed=False)
-                case "csv":
-                    _write_delimited(by_name, file, delimiter, guessed=True)
+            if kind == "parquet":
+                _write_parquet(by_name, file, path)
+            else:
+                _write_text(by_name, file, kind, delimiter)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+def write_rows(
+    columns: Columns, file: IO[bytes], kind: str, *, delimiter: str | None = None
+) -> None:
+    r"""Write a table to an open file, which is closed, in the format of `write_table`.
+
+    Parameters
+    ----------
+    columns : mapping of str to list or array, or pandas.DataFrame
+    file : file
+        Opened for writing bytes.
+    kind : {"csv", "tsv", "jsonl"}
+    delimiter : str, optional
+        As for `write_table`.
+
+    Raises
+    ------
+    InputError
+        If two columns have one name, or the delimiter is not valid.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows"
+    >>> write_rows({"text": ["fine"]}, open(path, "wb"), "tsv")
+    >>> path.read_text()
+    'text\nfine\n'
+    """
+    _write_text(_by_name(columns, Path("the output")), file, kind, check_delimiter(delimiter))
+
+
+def _by_name(columns: Columns, path: TableFile) -> dict[str, Column]:
+    if hasattr(columns, "to_pydict"):  # of pyarrow
+        columns = cast(Columns, columns.to_pydict())
+    elif hasattr(columns, "get_columns"):  # of polars
+        columns = {column.name: column.to_list() for column in columns.get_columns()}
+    names = [str(name) for name in columns]
+    check_distinct(path, names)
+    return dict(zip(names, (columns[name] for name in columns), strict=True))
+
+
+def _write_text(
+    columns: Mapping[str, Column], file: IO[bytes], kind: str, delimiter: str | None
+) -> None:
+    match kind:
+        case "jsonl":
+            _write_jsonl(columns, file)
+        case "tsv":
+            _write_delimited(columns, file, "\t", guessed=False)
+        case _:
+            _write_delimited(columns, file, delimiter or ",", guessed=True)
 
 
 def _write_delimited(

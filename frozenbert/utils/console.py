@@ -1,15 +1,19 @@
-"""The console: whether anybody sees it, progress bars, errors on one line."""
+"""The console: whether anybody sees it, progress bars, errors on one line, users' lines."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["first_line", "is_watched", "progress_bar", "shows_bar"]
+__all__ = ["callers_level", "first_line", "is_watched", "progress_bar", "shows_bar"]
+
+# Packages that call this one for their users.
+CALLERS = ("frozenbert", "sklearn", "joblib")
 
 
 def is_watched() -> bool:
@@ -47,6 +51,27 @@ def shows_bar(show: bool | Literal["auto"]) -> bool:
         # A worker process would draw its bar over those of the others.
         return multiprocessing.parent_process() is None and is_watched()
     return show
+
+
+def callers_level() -> int:
+    """Return the `stacklevel` with which a warning names the user's line.
+
+    scikit-learn wraps `transform`, and calls it in files of its own, as often as Pipelines are
+    nested. Call it where `warnings.warn` is called.
+
+    Examples
+    --------
+    >>> callers_level()
+    1
+    """
+    packages = (sys.modules[name] for name in CALLERS if name in sys.modules)
+    folders = tuple(
+        os.path.dirname(package.__file__) + os.sep for package in packages if package.__file__
+    )
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(folders):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import TruncationWarning
+from ..utils.console import callers_level
 
 __all__ = ["Reading", "Results", "cut_and_normalize", "sample_rows", "text_keys"]
 
@@ -238,14 +239,15 @@ class Reading:
         """Share of all tokens that is left out, 0 to 1."""
         return self.n_unread / max(self.n_tokens, 1)
 
-    def warn(self, stacklevel: int) -> None:
+    def warn(self) -> None:
         """Issue a `TruncationWarning` with the counts if a text is not read whole."""
         if self.n_truncated:
-            other = "; long_text='windows' reads all" if self.long_text == "truncate" else ""
             warnings.warn(
-                f"{self.n_truncated} of {self.n_texts} texts are longer than "
-                f"max_length={self.max_length} tokens and were cut (the longest has "
-                f"{self.longest}): {100 * self.unread:.1f} % of all tokens are not read{other}.",
-                TruncationWarning,
-                stacklevel=stacklevel + 1,
+                TruncationWarning(
+                    f"{self.n_truncated} of {self.n_texts} texts are longer than "
+                    f"{self.max_length} tokens and were cut (the longest has {self.longest}): "
+                    f"{100 * self.unread:.1f} % of all tokens are not read",
+                    remedy="windows" if self.long_text == "truncate" else None,
+                ),
+                stacklevel=callers_level(),
             )

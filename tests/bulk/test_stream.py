@@ -253,7 +253,7 @@ def test_truncated_texts_are_counted_over_all_blocks(
     texts[3] = texts[28] = "film " * 50
     write_table(pd.DataFrame({"text": texts}), tmp_path / "x.csv")
     source = validate(tmp_path / "x.csv")
-    with pytest.warns(UserWarning, match=r"2 of 30 texts are longer than max_length=40") as caught:
+    with pytest.warns(UserWarning, match=r"2 of 30 texts are longer than 40 tokens") as caught:
         written = embed_table(embed, source, tmp_path / "x.npy", {})
     assert len(caught) == 1
     assert written.n_truncated == 2

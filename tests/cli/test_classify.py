@@ -30,7 +30,7 @@ def test_classify_adds_columns(succeeds, trained):
     probabilities = found[["proba_bad", "proba_good"]].to_numpy()
     assert probabilities == pytest.approx(model.predict_proba(frame["review"]), abs=1e-5)
     assert probabilities.sum(axis=1) == pytest.approx(1)
-    assert "data  new.csv: 9 rows, first row is the header (a guess; else --no-header)" in out
+    assert "data  new.csv: 9 rows, first row is the header (if it is data, use --no-header)" in out
     counts = found["prediction"].value_counts()
     assert all(f"{label}: {n}" in out for label, n in counts.items())
     assert "written  deep/out.csv\n" in out
@@ -108,7 +108,7 @@ def test_the_output_has_the_delimiter_of_the_input(succeeds, trained):
     frame.to_csv("new.csv", sep=";", index=False)
     options = ["--model", trained, "--data", "new.csv", "--out"]
     out = succeeds("classify", *options, "out.csv")
-    assert "delimiter ';' (recognised; else --delimiter)" in out
+    assert "delimiter ';' (if that is wrong, use --delimiter)" in out
     found = pd.read_csv("out.csv", sep=";")
     assert found.columns.tolist()[:3] == ["review", "note", "prediction"]
     assert found[["review", "note"]].equals(frame)

@@ -23,9 +23,9 @@ def test_a_delimiter_is_recognised_and_printed(succeeds, tiny, delimiter):
     options = ["--encoder", tiny, "--C", 0.1, "--cv", 2]
     out = succeeds("train", "--data", "x.csv", "--label-column", "label", *options)
     name = "tab" if delimiter == "\t" else f"'{delimiter}'"
-    assert f"48 rows, delimiter {name} (recognised; else --delimiter), first row" in out
+    assert f"48 rows, delimiter {name} (if that is wrong, use --delimiter), first row" in out
     out = succeeds("embed", "--data", "x.csv", "--encoder", tiny, "--out", "x.npy")
-    assert f"delimiter {name} (recognised" in out
+    assert f"delimiter {name} (if that is wrong" in out
     expected = DistilBertVectorizer(tiny, cache_dir=None).fit_transform(rows()["text"])
     np.testing.assert_allclose(np.load("x.npy"), expected, atol=1e-5)
 

@@ -70,7 +70,7 @@ def test_long_texts_are_counted_in_a_warning(run, tiny):
     options = ["--data", "x.tsv", "--text-column", "0", "--out", "x.npy", "--encoder", tiny]
     code, _, err = run("embed", *options)
     assert code == 0
-    says = "warning: 1 of 4 texts are longer than max_length=40 tokens and were cut (the longest"
+    says = "warning: 1 of 4 texts are longer than 40 tokens and were cut (the longest"
     assert err.startswith(says)
     assert err.count("\n") == 1
     assert json.loads(Path("x.json").read_text())["n_truncated"] == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,21 @@ def test_labels_that_the_terminal_cannot_show(monkeypatch, trained, tiny):
     written = stdout.buffer.getvalue().decode("latin-1")
     assert "\\u597d: 18" in written
     assert "ñ: 18" in written
+
+
+def test_completion_knows_all_commands_and_options(monkeypatch):
+    """What argcomplete gets, which asks by this variable of the environment."""
+    parsers = []
+    library = types.ModuleType("argcomplete")
+    library.autocomplete = parsers.append
+    monkeypatch.setitem(sys.modules, "argcomplete", library)
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    (parser,) = parsers
+    asked = parser.parse_args(["classify", "--model", "m", "--data", "-", "--format", "tsv"])
+    assert (asked.command, asked.format, asked.max_stdin) == ("classify", "tsv", 2_000_000_000)
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args([command, "--help"])
+        assert end.value.code == 0

@@ -61,7 +61,8 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     assert search["folds"] == 3
     assert search["best_score"] == max(search["mean_score"])
     for line in (
-        "data  train.tsv: 48 rows, no header (a guess; else --header), text in column '0', "
+        "data  train.tsv: 48 rows, no header (if the first row names the columns, use --header), "
+        "text in column '0', "
         "label in column '1'",
         "train  36 rows; ",
         "0: 18",
@@ -72,7 +73,7 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
         f"tiny + logistic regression  {metrics['accuracy']:.4f}  {metrics['macro_f1']:.4f}\n",
         "TF-IDF + logistic regression  1.0000  1.0000\n",
         f"calibration  Brier score {metrics['calibration']['brier']:.4f}, calibration error ",
-        f"95 % of resampled test rows: accuracy {metrics['intervals']['accuracy'][0]:.4f} to ",
+        f"95 % interval of the accuracy: {metrics['intervals']['accuracy'][0]:.4f} to ",
         "precision  recall  f1-score  support",
         "time  reading ",
         "vectors of the training texts ",
@@ -177,9 +178,9 @@ def test_out_is_named_after_the_data(succeeds, tiny):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["named.csv"], "first row is the header (a guess; else --no-header), text in column 'te"),
+        (["named.csv"], "is the header (if it is data, use --no-header), text in column 'te"),
         (["named.csv", "--header"], "first row is the header, text in column 'text'"),
-        (["train.tsv"], "no header (a guess; else --header), text in column '0'"),
+        (["train.tsv"], "if the first row names the columns, use --header), text in column '0'"),
         (["train.tsv", "--no-header"], "no header, text in column '0', label in column '1'"),
     ],
 )
@@ -226,7 +227,7 @@ def test_test_file(handed_over):
     assert handed.test_texts == rows(10)["text"].tolist()
     assert handed.test_labels == [0, 1] * 5
     assert "train  48 rows; 0: 24, 1: 24\n" in handed.out
-    says = "test  test.csv: 10 rows, first row is the header (a guess; else --no-header), text"
+    says = "test  test.csv: 10 rows, first row is the header (if it is data, use --no-header), text"
     assert says in handed.out
 
 

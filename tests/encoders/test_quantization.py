@@ -21,7 +21,7 @@ N_IDS, N_IN, N_OUT = 40, 24, 16
 IDS = np.arange(N_IDS, dtype=np.int64)[None]
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*longer than max_length:UserWarning", "ignore:.*no instructions:UserWarning"
+    "ignore:.*longer than .* tokens:UserWarning", "ignore:.*no instructions:UserWarning"
 )
 
 

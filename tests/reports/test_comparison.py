@@ -21,7 +21,11 @@ def sidecar(accuracy: float, low: float, high: float, **changes) -> dict:
     ends["accuracy_above_baseline"] = [low - 0.7, high - 0.7]
     baseline = {"name": "words", "accuracy": 0.7, "macro_f1": 0.7}
     baseline["intervals"] = {"accuracy": [0.68, 0.72], "macro_f1": [0.68, 0.72]}
+    score = {"precision": 0.8, "recall": 0.8, "f1-score": accuracy, "support": 5}
+    per_class = {"calm": dict(score), "hate": dict(score)}
+    baseline["per_class"] = {"calm": dict(score), "hate": dict(score)}
     metrics = {**figures, "intervals": ends, "baseline": baseline, "n_train": 9, "n_test": 5}
+    metrics |= {"per_class": per_class, "task": "classification"}
     columns = {"text_column": "text", "label_column": "label"}
     content = {
         "format": 1,
@@ -54,26 +58,78 @@ def test_the_better_one_is_named(models, capsys):
     assert "plain    0.8000  0.7800 to 0.8200    0.8000      3.0\n" in out
     assert "rich     0.9000  0.8800 to 0.9200    0.9000      3.0\n" in out
     assert "words    0.7000  0.6800 to 0.7200    0.7000\n" in out
-    assert out.endswith("use      rich: the best accuracy, by more than chance explains\n")
+    assert out.endswith("use      rich: clearly the best accuracy (95 % intervals)\n")
+
+
+def unbalanced(accuracy: float, macro: float, hate: float) -> dict:
+    """A model of 970 calm and 30 hateful test rows, with this recall of the latter."""
+    content = sidecar(accuracy, accuracy - 0.01, accuracy + 0.01)
+    metrics = content["metrics"]
+    metrics["macro_f1"] = macro
+    metrics["intervals"]["macro_f1"] = [macro - 0.01, macro + 0.01]
+    metrics["intervals"]["macro_f1_above_baseline"] = [macro - 0.71, macro - 0.69]
+    metrics["per_class"]["calm"] |= {"support": 970}
+    metrics["per_class"]["hate"] |= {"support": 30, "recall": hate, "f1-score": hate}
+    return content
+
+
+def test_unbalanced_classes_are_compared_by_macro_f1(models, capsys):
+    folders = models(deaf=unbalanced(0.97, 0.74, 0.0), fair=unbalanced(0.95, 0.80, 0.5))
+    assert main(["compare", *folders]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "macro F1, in which all classes count the same: 'calm' has 970 test rows, 'hate' has 30"
+        in out
+    )
+    assert (
+        "missed   deaf recognises none of the test rows of 'hate' (30): label more of them" in out
+    )
+    assert "missed   fair" not in out
+    assert out.endswith("use      fair: clearly the best macro F1 (95 % intervals)\n")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["F1", "of", "each", "class", "rows", "deaf", "fair", "words"] in lines
+    assert ["hate", "30", "0.0000", "0.5000", "0.9700"] in lines
+    for name in ("macro_f1", "f1_macro"):
+        assert main(["compare", *folders, "--scoring", name]) == 0
+        assert "use      fair" in capsys.readouterr().out
+    assert main(["compare", *folders, "--scoring", "accuracy"]) == 0
+    assert "use      deaf" in capsys.readouterr().out
+    assert main(["compare", *folders, "--scoring", "micro_f1"]) == 2
+    says = "frozenbert compare: --scoring micro_f1: one of accuracy, macro_f1, which these models"
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_many_classes_are_not_all_listed(models, capsys):
+    many = sidecar(0.8, 0.78, 0.82)
+    score = many["metrics"]["per_class"]["calm"]
+    many["metrics"]["per_class"] = {f"class {n}": {**score, "support": n + 9} for n in range(30)}
+    assert main(["compare", *models(many=many)]) == 0
+    out = capsys.readouterr().out
+    assert "class 29" in out
+    assert "class 9 " not in out
+    assert "and 10 more, with fewer rows" in out
 
 
 def test_what_may_be_chance_is_said(models, capsys):
     folders = models(plain=sidecar(0.8, 0.78, 0.82), rich=sidecar(0.81, 0.79, 0.83))
     assert main(["compare", *folders]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("use      rich: the best accuracy; plain may do as well")
+    says = (
+        "use      rich: the best accuracy, without a clear difference from plain (95 % intervals)"
+    )
+    assert last == says
 
 
 def test_one_test_row_has_no_interval(models, capsys):
     one = sidecar(1.0, 0, 0)
     one["metrics"]["intervals"] = one["metrics"]["baseline"]["intervals"] = {}
     assert main(["compare", *models(one=one)]) == 0
-    assert "words may do as well" in capsys.readouterr().out
+    assert "without a clear difference from words" in capsys.readouterr().out
 
 
 def test_the_baseline_may_be_the_best(models, capsys):
     assert main(["compare", *models(plain=sidecar(0.6, 0.58, 0.62))]) == 0
-    assert "use      words: the best accuracy" in capsys.readouterr().out
+    assert "use      words: clearly the best accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -82,6 +138,8 @@ def test_the_baseline_may_be_the_best(models, capsys):
         (sidecar(0.8, 0.7, 0.9, training={"sha256": "b", "text_column": 0, "label_column": 1}),
          "one and two were not measured on the same rows (training)"),
         (sidecar(0.8, 0.7, 0.9, test={"description": "all of x"}), "the same rows (test)"),
+        ({**sidecar(0.8, 0.7, 0.9), "metrics": {**sidecar(0.8, 0.7, 0.9)["metrics"],
+          "task": "regression"}}, "one is of classification, the other of regression"),
         ({"metrics": {}}, "two/model.json: saved by an earlier layout, train again"),
         ({"format": 1, "metrics": {}}, "two/model.json: damaged ('metrics.accuracy' is missing)"),
         ({"format": 2}, "two/model.json: has format 2, and this version of frozenbert reads"),

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from serving import LABELS, WordModel, serving, wait_for, wait_until
 
-from frozenbert import make_text_classifier
+from frozenbert import make_text_classifier, save_model
 from frozenbert.cli.main import main
+from frozenbert.encoders.encoder import Encoder
+from frozenbert.persistence.models import joblib_hash
 from frozenbert.pipeline import predict
 from frozenbert.serve.guard import Limits
+from frozenbert.serve.service import WARM_UP
 from frozenbert.tables.reading import read_table
 
 PAGE = Path(__file__).parents[2] / "frozenbert" / "serve" / "page"
@@ -295,6 +298,27 @@ def test_requests_that_are_wrong(model, tmp_path, body, status, says):
         assert client.predict("fine").status == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "says"),
+    [
+        ("/predict", b'{"texts": ["a film"]}', None, "which is missing: {\"texts\": [\"a stirring"),
+        ("/predict", b'{"texts": ["a film"]}', "application/x-www-form-urlencoded",
+         "Content-Type: application/json, and not application/x-www-form-urlencoded: {"),
+        ("/predict", b'{"text": "a film"}', "application/json",
+         'texts: Field required. The body is {"texts": ["a stirring film"]}, with a list of '),
+        ("/predict", b'{"texts": "a film"}', "application/json",
+         'texts: Input should be a valid list. The body is {"texts": ["a stirring film"]}'),
+        ("/explain", b'{"text": "a film"}', None, "which is missing: {\"text\": \"a stirring"),
+        ("/explain", b'{"texts": ["a film"]}', "application/json",
+         'text: Field required. The body is {"text": "a stirring film"}, with one text.'),
+    ],
+)  # fmt: skip
+def test_a_wrong_body_is_answered_with_the_right_one(client, path, body, kind, says):
+    answer = client("POST", path, body, {} if kind is None else {"Content-Type": kind})
+    assert answer.status == 422
+    assert says in answer.json["detail"]
+
+
 def test_of_many_wrong_texts_one_is_named(client):
     begun = time.perf_counter()
     answer = client("POST", "/predict", {"texts": [1] * 1_000_000})
@@ -517,6 +541,52 @@ def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
     Path("films/model.json").write_text(json.dumps({**sidecar, "model_sha256": "0" * 64}))
     with serving(WordModel(), tmp_path / "films") as client:
         assert client("GET", "/model").json["figures"] == {}
+
+
+def test_the_title(tiny, tmp_path):
+    """It is the one given, else the name in `model.json`, else the folder's."""
+    texts, labels = ["good film", "bad film"] * 4, ["good", "bad"] * 4
+    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None).fit(texts, labels)
+    folder = tmp_path / "films"
+    save_model(model, folder / "model.joblib")
+    sidecar = {"format": 1, "model_sha256": joblib_hash(folder / "model.joblib")}
+    for named, given, expected in (
+        ({}, None, "films"),
+        ({"name": "Reviews of films"}, None, "Reviews of films"),
+        ({"name": 3}, None, "films"),
+        ({"name": "Reviews of films"}, "Our films", "Our films"),
+    ):
+        (folder / "model.json").write_text(json.dumps(sidecar | named))
+        with serving(model, folder, title=given) as client:
+            card = client("GET", "/model").json
+            described = client("GET", "/openapi.json").json
+        assert (card["title"], card["name"]) == (expected, "films")
+        assert described["info"]["title"] == f"frozenbert: {expected}"
+
+
+def test_the_service_warms_up_without_its_cache(tiny, tmp_path, monkeypatch):
+    texts, labels = ["good film", "bad film"] * 4, ["good", "bad"] * 4
+    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None).fit(texts, labels)
+    cache = tmp_path / "cache"
+    model.set_params(embed__cache_dir=cache)
+    batches = []
+
+    def encode(*arguments, **settings):
+        batches.append(1)
+        return original(*arguments, **settings)
+
+    original = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", encode)
+    with serving(model, tmp_path / "films") as client:
+        counters = client("GET", "/metrics").body.decode()  # answered when it is warm
+        n_before = len(batches)
+        assert not list(cache.rglob("*.npy"))
+        assert client.predict("a good film").status == 200
+    assert n_before >= len(WARM_UP)
+    assert len(batches) == n_before + 1
+    assert "texts_total 0.0" in counters
+    assert model.named_steps["embed"].cache_dir == cache
+    assert list(cache.rglob("*.npy"))
 
 
 def test_counters_for_prometheus(client):

@@ -56,6 +56,32 @@ def test_errors_are_described(tmp_path, token):
             assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
 
 
+def test_every_call_and_answer_has_an_example(tmp_path, tiny):
+    embed = DistilBertVectorizer(tiny, cache_dir=None).fit([""])
+    described = []
+    for model, folder in ((WordModel(), tmp_path), (embed, None)):
+        with serving(model, folder, token=TOKEN) as client:
+            described.append(client("GET", "/openapi.json").json)
+    for content in described:
+        schemas = content["components"]["schemas"]
+        tags = {tag["name"] for tag in content["tags"]}
+        used = set()
+        for path, operations in content["paths"].items():
+            for operation in operations.values():
+                used |= set(operation["tags"])
+                parts = [operation["requestBody"]] if "requestBody" in operation else []
+                for part in [*parts, *operation["responses"].values()]:
+                    for media in part["content"].values():
+                        schema = media.get("schema", {})
+                        schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+                        assert "example" in media or schema.get("examples"), (path, part)
+                    assert part.get("description") or part in parts
+        assert used == tags
+    error = described[1]["paths"]["/v1/embeddings"]["post"]["responses"]["503"]
+    example = error["content"]["application/json"]["example"]
+    assert "are waiting already" in example["error"]["message"]
+
+
 def test_labels_of_the_model_are_described(tmp_path):
     with serving(WordModel(), tmp_path) as client:
         schemas = client("GET", "/openapi.json").json["components"]["schemas"]

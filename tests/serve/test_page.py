@@ -127,6 +127,9 @@ def test_a_table_is_labelled_and_downloaded(page, tmp_path, way):
     link = page.get_by_role("link", name="Download rows-labelled.csv")
     link.wait_for()
     assert page.locator("#table-answer").inner_text() == "150 rows labelled."
+    if way != "paste":
+        assert page.locator("#chosen").inner_text() == "rows.csv"
+    assert page.locator("#file").bounding_box()["width"] <= 1  # or it says "No file chosen"
     with page.expect_download() as download:
         link.click()
     labelled = list(csv.DictReader(download.value.path().open(newline="", encoding="utf-8")))

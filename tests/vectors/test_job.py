@@ -450,6 +450,6 @@ def test_fit_loads_no_weights(tiny: str, cache: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Encoder, "__init__", fail)
     monkeypatch.setattr("frozenbert.embed.load_encoder", fail)
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than max_length=40"):
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 40 tokens"):
         embed = make(tiny, cache).fit(["a good film", "x " * 50])
     assert embed.n_truncated_ == 1

@@ -6,10 +6,14 @@ Loading a .joblib file runs the code in it; loading a .skops file does not.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...utils.extras import require
-from ..arguments import add_cache, add_debug, add_model, add_table
+from ..arguments import add_cache, add_debug, add_model, add_streams, add_table
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,73 +21,105 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", metavar="FILE", help="table of texts to label")
-    what.add_argument("--text", help="a single text; its label is printed")
+    what.add_argument(
+        "--data", metavar="FILE", help="table of texts to label; -: standard input, see --format"
+    )
+    what.add_argument(
+        "--text",
+        action="append",
+        help="a text; its label is printed; given several times: a column for each",
+    )
     parser.add_argument(
-        "--out", metavar="FILE", help="table to write: the rows of --data with their labels"
+        "--out",
+        metavar="FILE",
+        help="table to write: the rows of --data with their labels; -: standard output, with "
+        "everything else on stderr",
     )
     add_debug(parser)
     add_model(parser)
     add_table(parser)
+    add_streams(parser, what="standard input and output")
     add_cache(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Label the rows of a table, or one text."""
+    """Label the rows of a table, or texts."""
     from ...persistence.models import load_model
-    from ...tables.table import table_format
-    from ..options import cache_dir, check_output, move_here
+    from ..options import cache_dir, move_here
+    from ..streams import check_formats, rows_on_stdout
 
+    _check(arguments)
+    check_formats(arguments)
+    with rows_on_stdout(arguments):
+        model = load_model(arguments.model)
+        model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
+        move_here(model, arguments, cache_dir(arguments))
+        if arguments.text is not None:
+            _label_texts(model, arguments.text)
+        else:
+            _label_table(model, arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise `InputError` if the input does not exist, or the output cannot be written."""
+    from ...tables.table import table_format
+    from ..options import check_output
+    from ..streams import check_exists, is_stdin, is_stdout
+
+    check_exists(arguments, "data")
     if arguments.data is not None and arguments.out is None:
         raise InputError("name the file to write; --data requires it.", parameter="out")
-    if arguments.out is not None:
-        if arguments.data is None:
-            raise InputError("requires --data; the label of --text is printed.", parameter="out")
-        if "parquet" in (table_format(arguments.out), table_format(arguments.data)):
-            require("pandas", "pyarrow", purpose="a parquet file")
+    if arguments.out is not None and arguments.data is None:
+        raise InputError("requires --data; the label of --text is printed.", parameter="out")
+    streams = ((arguments.data, is_stdin), (arguments.out, is_stdout))
+    files = [name for name, is_stream in streams if name is not None and not is_stream(name)]
+    if "parquet" in [table_format(name) for name in files]:
+        require("pandas", "pyarrow", purpose="a parquet file")
+    if arguments.out is not None and not is_stdout(arguments.out):
         check_output(arguments, "out")
-    model = load_model(arguments.model)
-    model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
-    move_here(model, arguments, cache_dir(arguments))
-    if arguments.text is not None:
-        _label_text(model, arguments.text)
-    else:
-        _label_table(model, arguments)
 
 
-def _label_text(model: object, text: str) -> None:
+def _label_texts(model: BaseEstimator, texts: list[str]) -> None:
+    """Print the labels and probabilities, a column for each text."""
     from ...pipeline import predict
     from ...reports.metrics import short
 
-    for name, column in predict(model, [text]).items():
-        value = f"{column[0]:.4f}" if name.startswith("proba_") else short(column[0])
-        print(f"{short(name)}\t{value}")
+    for name, column in predict(model, texts).items():
+        cells = [f"{x:.4f}" if name.startswith("proba_") else short(x) for x in column]
+        print(short(name), *cells, sep="\t")
 
 
-def _label_table(model: object, arguments: argparse.Namespace) -> None:
+def _label_table(model: BaseEstimator, arguments: argparse.Namespace) -> None:
     from ...pipeline import column_names, predict
     from ...tables.table import table_format
     from ...tables.writing import write_table
     from ..options import label_columns, read_texts
     from ..output import count, describe_table, say
+    from ..streams import is_stdout, open_data, stdout_format, write_stdout
 
+    source = open_data(arguments)
+    on_stdout = is_stdout(arguments.out)
+    kind = stdout_format(arguments, source) if on_stdout else table_format(arguments.out)
     table, text_column, texts = read_texts(
-        arguments, arguments.data, _column_trained_on(arguments.model), label_columns(arguments)
+        arguments, source, _column_trained_on(arguments.model), label_columns(arguments)
     )
     for name in column_names(model):
         if name in table.columns:
             raise InputError(
-                f"{arguments.data}: column {name!r} exists already, and the predictions would "
+                f"{source}: column {name!r} exists already, and the predictions would "
                 f"overwrite it; rename it."
             )
     found = predict(model, texts)
-    cells = {name: table.columns[name] for name in table.columns}
+    cells = {name: table.columns[name] for name in table.columns} | found
     # The tabs of a tsv belong to its format, and not into a csv.
     delimiter = table.delimiter if table_format(table.path) == "csv" else None
-    write_table(cells | found, arguments.out, delimiter=delimiter)
     say("data", describe_table(table, text_column))
     flags = {name: flags for name, flags in found.items() if name.startswith("prediction_")}
     say("labels", count(flags or found["prediction"]))
+    if on_stdout:
+        write_stdout(cells, kind, delimiter)
+        return
+    write_table(cells, arguments.out, delimiter=delimiter)
     say("written", str(arguments.out))
 
 

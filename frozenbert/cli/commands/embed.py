@@ -8,13 +8,22 @@ import glob
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from ...errors import InputError, TruncationWarning
-from ..arguments import add_cache, add_cluster, add_debug, add_encoder, add_limit, add_table
+from ..arguments import (
+    add_cache,
+    add_cluster,
+    add_debug,
+    add_encoder,
+    add_limit,
+    add_streams,
+    add_table,
+)
 
 if TYPE_CHECKING:
     from ...bulk.stream import CheckedTable, EmbedResult
@@ -41,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="FILE",
-        help="table of texts; or a pattern for several: 'in/*.csv'",
+        help="table of texts; or a pattern for several: 'in/*.csv'; -: standard input, see "
+        "--format",
     )
     parser.add_argument(
         "--out",
@@ -53,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limit(parser)
     add_debug(parser)
     add_table(parser)
+    add_streams(parser, what="standard input")
     add_encoder(parser)
     add_cache(parser)
     add_cluster(parser)
@@ -61,10 +72,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the vectors of a table, or of many."""
     from ...bulk.stream import FORMATS
+    from ..streams import check_formats, is_stdin, is_stdout
 
+    if is_stdout(arguments.out):
+        raise InputError(
+            "vectors are written to files alone: name a .npy or a .parquet.",
+            parameter="out",
+            value=arguments.out,
+        )
+    check_formats(arguments)
     out = Path(arguments.out)
     paths = _tables(arguments.data)
     is_file = out.suffix.lower() in FORMATS
+    if is_stdin(arguments.data) and not is_file:
+        raise InputError(
+            f"standard input is one table, whose vectors need a file that ends in "
+            f"{' or '.join(FORMATS)}.",
+            parameter="out",
+            value=out,
+        )
+    if is_stdin(arguments.data) and (arguments.workers or arguments.scheduler):
+        raise InputError(
+            "a cluster reads files, and not standard input.",
+            parameter="data",
+            value=arguments.data,
+        )
     if paths or arguments.workers or arguments.scheduler or (out.is_dir() and not is_file):
         _embed_many(arguments, paths or [Path(arguments.data)], out)
     elif is_file:
@@ -79,13 +111,45 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _tables(data: str) -> list[Path] | None:
-    """Return the tables that a pattern names, or None if it names one file."""
-    if Path(data).exists() or not glob.has_magic(data):
+    """Return the tables that a pattern names, or None if it names one file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    from ..streams import is_stdin
+
+    if is_stdin(data):
         return None
+    if Path(data).is_dir():
+        raise InputError(
+            f"is a folder; name its tables by a pattern, in quotes: "
+            f"'{Path(data) / '*'}{_usual_ending(Path(data))}'.",
+            parameter="data",
+            value=data,
+        )
+    if Path(data).exists():
+        return None
+    if not glob.has_magic(data):
+        raise InputError("there is no such file.", parameter="data", value=data)
     paths = sorted(Path(name) for name in glob.glob(data, recursive=True))
     if not paths:
         raise InputError("no file has such a name.", parameter="data", value=data)
     return paths
+
+
+def _usual_ending(folder: Path) -> str:
+    """Return the ending that most tables of a folder have, or ".csv" if it has none."""
+    from ...tables.table import table_format
+
+    endings = Counter[str]()
+    for path in folder.iterdir():
+        with contextlib.suppress(InputError):
+            table_format(path)
+            packed = path.suffix.lower() == ".gz"
+            endings["".join(path.suffixes[-2:] if packed else path.suffixes[-1:])] += 1
+    return endings.most_common(1)[0][0] if endings else ".csv"
 
 
 def _columns(arguments: argparse.Namespace) -> _Columns:
@@ -104,6 +168,7 @@ def _embed_one(arguments: argparse.Namespace, out: Path) -> None:
     from ...embed import DistilBertVectorizer
     from ..options import check_output, encoder_settings
     from ..output import describe_speed, describe_table, say, say_encoder
+    from ..streams import open_data
 
     is_array, beside = out.suffix.lower() == ".npy", out.with_suffix(".json")
     check_output(arguments, "out", out, *([beside] if is_array else []))
@@ -115,7 +180,10 @@ def _embed_one(arguments: argparse.Namespace, out: Path) -> None:
             value=out,
         )
     source = validate(
-        arguments.data, limit=arguments.limit, for_parquet=not is_array, **_columns(arguments)
+        open_data(arguments),
+        limit=arguments.limit,
+        for_parquet=not is_array,
+        **_columns(arguments),
     )
     say("data", describe_table(source.first, source.text_column, None, source.n_rows))
     settings, notice = encoder_settings(arguments)

@@ -92,7 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     out = Path(arguments.out)
     rows, pool, test_rows = _read(arguments, out)
-    classifier = _fit(arguments, rows, pool, out)
+    texts = list(pool)
+    classifier = _fit(arguments, rows, texts, out)
     vectorizer = find_step(classifier.student_, DistilBertVectorizer)
     say_encoder(vectorizer)
     facts: dict[str, object] = {
@@ -118,16 +119,21 @@ def run(arguments: argparse.Namespace) -> None:
     say("written", describe_files(out))
 
 
-def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, list[str], Rows | None]:
-    """Return the labelled rows, the pool without texts of the other tables, and the test rows."""
+def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, dict[str, int], Rows | None]:
+    """Return the labelled rows, the pool without texts of the other tables, and the test rows.
+
+    The pool has the number of each text's first row, counted from 1 below the header.
+    """
     import numpy as np
 
     from ...fewshot.pool import check_labelled, remove_known, warn_of_overlap
     from ...utils.cleaning import clean_texts
     from ..options import read_rows, read_test_rows, read_texts
     from ..output import count, describe_table, say
+    from ..streams import check_exists
 
     clean = arguments.clean
+    check_exists(arguments, "data", "unlabelled", "test")
     _check_outputs(arguments, out)
     rows = read_rows(arguments, arguments.data)
     if not isinstance(rows.labels, np.ndarray):
@@ -140,6 +146,7 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, list[str], Ro
     say("labels", count(rows.labels))
     table, column, texts = read_texts(arguments, arguments.unlabelled, rows.text_column)
     say("pool", describe_table(table, column))
+    places = dict(zip(reversed(texts), range(len(texts), 0, -1), strict=True))
     pool = remove_known(
         list(dict.fromkeys(texts)),
         rows.texts,
@@ -161,7 +168,7 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, list[str], Ro
             value=arguments.unlabelled,
         )
     say("pool", f"{len(pool):,} texts")
-    return rows, pool, test_rows
+    return rows, {text: places[text] for text in pool}, test_rows
 
 
 def _check_outputs(arguments: argparse.Namespace, out: Path) -> None:
@@ -233,27 +240,31 @@ def _write_tables(
     arguments: argparse.Namespace,
     classifier: FewShotClassifier,
     rows: Rows,
-    pool: list[str],
+    pool: dict[str, int],
     out: Path,
 ) -> None:
     """Write the texts to label next, and the pool's probabilities, if they are asked for."""
     import pandas as pd
 
+    from ...fewshot.suggestion import reasons
     from ...tables.writing import write_table
     from ..output import say
 
     if arguments.suggest:
         chosen = classifier.suggest(arguments.suggest, arguments.seed)
-        texts = [pool[i] for i in chosen]
-        frame = pd.DataFrame({rows.text_column: texts, str(rows.label_column): ""})
-        write_table(frame, out / SUGGESTIONS)
+        texts = [list(pool)[i] for i in chosen]
+        why = reasons(classifier.pool_probabilities_[chosen], classifier.classes_.tolist())
+        asked = {rows.text_column: texts, str(rows.label_column): [""] * len(texts)}
+        more = {"row": [pool[text] for text in texts], **why}
+        more = {f"{name}_" if name in asked else name: cells for name, cells in more.items()}
+        write_table(asked | more, out / SUGGESTIONS)
         say("suggest", f"{len(texts):,} texts to label next: {out / SUGGESTIONS}")
     if arguments.soft_labels is not None:
         probabilities = {
             f"proba_{label}": classifier.pool_probabilities_[:, place]
             for place, label in enumerate(classifier.classes_)
         }
-        frame = pd.DataFrame({rows.text_column: pool, **probabilities})
+        frame = pd.DataFrame({rows.text_column: list(pool), **probabilities})
         write_table(frame, arguments.soft_labels)
         say("pool", f"with the teacher's probabilities: {arguments.soft_labels}")
 

@@ -93,7 +93,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ...utils.files import check_can_write
     from ..options import check_not_an_input, encoder_name
     from ..output import describe_epoch, describe_files, say
+    from ..streams import check_exists
 
+    check_exists(arguments, "data", "valid")
     out = Path(arguments.out)
     check_can_write(out / "config.json")
     check_not_an_input(arguments, "out", out)

@@ -32,6 +32,7 @@ class _Serving(TypedDict):
     max_waiting: int
     timeout: float
     cache_dir: str | Path | None
+    title: str | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="another name that clients use for the service (in the Host header)",
+    )
+    parser.add_argument(
+        "--title",
+        metavar="TEXT",
+        help="title of the page; default: the name in model.json, else the model's folder",
     )
     add_debug(parser)
     limits = parser.add_argument_group("limits")
@@ -103,6 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         "max_characters": arguments.max_characters,
         "max_waiting": arguments.max_waiting,
         "timeout": arguments.timeout,
+        "title": arguments.title,
         "cache_dir": None if arguments.cache_dir is None else cache_dir(arguments),
     }
     if arguments.model is None:

@@ -106,8 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
     from ...training import check_classes, save_training, train
     from ..options import encoder_settings, read_rows
     from ..output import count, describe_files, describe_table, print_training, say
+    from ..streams import check_exists
 
     started = time.perf_counter()
+    check_exists(arguments, "data", "test")
     out = _folder(arguments)
     rows = read_rows(arguments, arguments.data)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))

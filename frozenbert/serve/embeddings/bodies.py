@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from ...errors import InputError
 
 try:
-    from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
     from pydantic_core import PydanticCustomError
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
@@ -37,6 +37,12 @@ def _as_texts(value: object) -> list[str]:
 
 class EmbeddingsRequest(BaseModel):
     """The body of /v1/embeddings."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"input": ["a stirring film"], "model": "all-MiniLM-L6-v2"}]
+        }
+    )
 
     input: Annotated[
         list[str],
@@ -76,6 +82,19 @@ class _Usage(BaseModel):
 class EmbeddingsAnswer(BaseModel):
     """The answer of /v1/embeddings."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "list",
+                    "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}],
+                    "model": "all-MiniLM-L6-v2",
+                    "usage": {"prompt_tokens": 5, "total_tokens": 5},
+                }
+            ]
+        }
+    )
+
     object: Literal["list"]
     data: list[_Embedding] = Field(description="In the order of the input.")
     model: str
@@ -93,6 +112,24 @@ class ServedName(BaseModel):
 
 class ModelsAnswer(BaseModel):
     """The answer of /v1/models."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "list",
+                    "data": [
+                        {
+                            "id": "all-MiniLM-L6-v2",
+                            "object": "model",
+                            "created": 1_767_225_600,
+                            "owned_by": "frozenbert",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
 
     object: Literal["list"] = "list"
     data: list[ServedName]

@@ -70,7 +70,7 @@ _ASKS_THE_ENCODER = _errors(
     }
 )
 
-embeddings_router = APIRouter(prefix="/v1", responses=_ALWAYS)
+embeddings_router = APIRouter(prefix="/v1", responses=_ALWAYS, tags=["vectors"])
 
 
 @embeddings_router.post("/embeddings", response_model=EmbeddingsAnswer, responses=_ASKS_THE_ENCODER)
@@ -121,6 +121,7 @@ def describe_embeddings(operation: dict[str, object], embedder: Embedder) -> Non
     body = EmbeddingsRequest.model_json_schema()
     fields = body["properties"]
     fields["model"]["enum"] = [embedder.name]
+    body["examples"] = [{"input": ["a stirring film", "a dull film"], "model": embedder.name}]
     least = 1 if embedder.can_be_cut else embedder.n_features
     fields["dimensions"]["anyOf"][0] |= {"minimum": least, "maximum": embedder.n_features}
     content = {"application/json": {"schema": body}}

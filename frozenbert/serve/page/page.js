@@ -204,6 +204,7 @@ async function label(file) {
   link.hidden = true;
   if (link.href) URL.revokeObjectURL(link.href);
   say(at("table-answer"), "");
+  at("chosen").textContent = file.name;
   at("done").textContent = "Sending …";
   at("progress").removeAttribute("value");
   at("work").hidden = false;
@@ -294,8 +295,8 @@ async function start() {
   at("door").hidden = true;
   at("main").hidden = false;
   say(at("about"), "Text classification with a frozen encoder.");
-  document.title = `${card.name}: frozenbert`;
-  at("name").textContent = card.name;
+  document.title = `${card.title}: frozenbert`;
+  at("name").textContent = card.title;
   const { encoder, figures } = card;
   const labels = card.labels.map(String);
   const count = (n) => n?.toLocaleString("en");
