@@ -150,7 +150,7 @@ def _notes(cells: list[Cell]) -> list[str]:
         notes.append("‡ Vectors were stored before: the time is too short.")
     between = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     notes.append(f"Measured {between} on {'; '.join(machines)}; commits {', '.join(commits)}.")
-    return ["  \n".join(notes)]
+    return [f"- {note}" for note in notes]
 
 
 def replace(path: Path, table: str) -> None:
