@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,18 @@ def _busy_seconds() -> float | None:
     return (user + nice + system + sum(others[:2])) / os.sysconf("SC_CLK_TCK")
 
 
-def _chosen(legal: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser of names between commas; `sst2` is all that begin with `sst2-`, too."""
+def _chosen(legal: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names between commas; one that is none is all that begin with it.
+
+    `sst2` is `sst2-2000` and `sst2-6920`.
+    """
 
     def names(value: str) -> list[str]:
         found: dict[str, None] = {}
         for given in value.split(","):
-            matching = [name for name in legal if name == given or name.startswith(f"{given}-")]
+            matching = [given]
+            if given not in legal:
+                matching = [name for name in legal if name.startswith(f"{given}-")]
             if not matching:
                 raise ValueError(given)
             found |= dict.fromkeys(matching)

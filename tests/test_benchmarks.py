@@ -218,6 +218,16 @@ def test_an_unknown_cell_is_one_line(option):
     assert re.fullmatch(rf"accuracy\.py: argument {option}: .*sst3.*\n", done.stderr)
 
 
+def test_the_part_before_a_hyphen_is_several_cells(monkeypatch):
+    names = module("accuracy", monkeypatch)._chosen(
+        ["skrub", "skrub-linear", "setfit-8", "setfit-64"]
+    )
+    assert names("setfit") == ["setfit-8", "setfit-64"]
+    assert names("setfit-64,skrub,setfit") == ["setfit-64", "skrub", "setfit-8"]
+    with pytest.raises(ValueError, match="set"):
+        names("set")
+
+
 def module(name, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module(name)
