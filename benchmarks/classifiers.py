@@ -322,7 +322,7 @@ WAYS: dict[str, Way] = {
     "st": Way("sentence-transformers, logistic regression", sentence_transformers),
     "skrub": Way("skrub: `TextEncoder` in `tabular_pipeline`", skrub),
     "skrub-linear": Way(
-        "skrub: the same, all components, logistic regression", partial(skrub, linear=True)
+        "skrub: `TextEncoder` with all components, logistic regression", partial(skrub, linear=True)
     ),
     "setfit-all": Way("SetFit, all rows that fit 30 minutes", setfit),
     "plain": Way("frozenbert, plain", partial(ours, **PLAIN), ours=True),
