@@ -48,8 +48,10 @@ def to_markdown(cells: list[Cell]) -> str:
         for figure in task.figures if measured else ():
             lines += [f"### {task.title}: {figure}", "", *_table(measured, figure), ""]
             lost += _lost(data, measured, figure)
+        if not any(WAYS[cell["way"]].ours for cell in measured):
+            lost.append(f"- {data}: not known, because no row of frozenbert is measured yet.")
     lines += ["### Where frozenbert loses", ""]
-    lines += lost or ["Nowhere, in these cells."]
+    lines += lost or ["Nowhere, in these rows."]
     lines += ["", *_notes(cells)]
     return "\n".join(lines)
 

@@ -308,11 +308,14 @@ def test_the_table_says_where_frozenbert_loses(monkeypatch):
     assert "- sst2-2000, accuracy: SetFit, all rows that fit 30 minutes is 15.0 points" in text
     assert "above frozenbert, plain: more than chance explains." in text
 
+    assert "- tweets: not known, because no row of frozenbert is measured yet." in text
+
     # The rows a class are compared with each other only.
+    monkeypatch.setattr(table, "TASKS", {"sst2-2000": table.TASKS["sst2-2000"]})
     text = table.to_markdown([cells[0], made_cell("setfit-8", better)])
-    assert "Nowhere, in these cells." in text
+    assert "Nowhere, in these rows." in text
     text = table.to_markdown([made_cell("setfit-all", worse), made_cell("plain", better)])
-    assert "Nowhere, in these cells." in text
+    assert "Nowhere, in these rows." in text
 
 
 def test_the_table_refuses_cells_of_different_rows(monkeypatch):
