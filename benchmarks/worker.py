@@ -38,6 +38,9 @@ PACKAGES = (
     "skrub",
     "embetter",
     "fastembed",
+    "setfit",
+    "fasttext-numpy2-wheel",
+    "scipy",
 )
 
 

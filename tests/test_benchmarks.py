@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import math
 import os
 import re
 import statistics
@@ -12,6 +14,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -96,9 +99,10 @@ def test_the_environments_are_pinned_exactly(name):
         assert pinned["torch"].specifier.contains("2.13.0")
 
 
-def test_the_environment_has_what_the_package_needs():
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-accuracy.txt"])
+def test_the_environment_has_what_the_package_needs(name):
     project = tomllib.loads((BENCHMARKS.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    lines = (BENCHMARKS / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (BENCHMARKS / name).read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins}
     for needed in map(Requirement, project["project"]["dependencies"]):
@@ -195,7 +199,7 @@ def test_precision_report(tmp_path, tiny, packaged):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["accuracy.py", "fewshot.py", "finetune.py"])
+@pytest.mark.parametrize("script", ["ablation.py", "accuracy.py", "fewshot.py", "finetune.py"])
 def test_missing_texts_are_one_line(script):
     done = run(script)
     assert (done.returncode, done.stdout) == (2, "")
@@ -203,12 +207,191 @@ def test_missing_texts_are_one_line(script):
 
 
 def test_an_unknown_measurement_is_one_line():
-    done = run("accuracy.py", "--only", "sst3")
+    done = run("ablation.py", "--only", "sst3")
     assert done.returncode == 2
-    assert (
-        "--only sst3: of sst2, calibration, imdb, windows, windows-and-words, emotions"
-        in done.stderr
+    assert "--only sst3: of calibration, imdb, windows, windows-and-words" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--only", "--way"])
+def test_an_unknown_cell_is_one_line(option):
+    done = run("accuracy.py", option, "sst3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"accuracy\.py: argument {option}: .*sst3.*\n", done.stderr)
+
+
+def test_the_part_before_a_hyphen_is_several_cells(monkeypatch):
+    names = module("accuracy", monkeypatch)._chosen(
+        ["skrub", "skrub-linear", "setfit-8", "setfit-64"]
     )
+    assert names("setfit") == ["setfit-8", "setfit-64"]
+    assert names("setfit-64,skrub,setfit") == ["setfit-64", "skrub", "setfit-8"]
+    with pytest.raises(ValueError, match="set"):
+        names("set")
+
+
+def module(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
+@pytest.mark.slow
+def test_cells_are_measured_once_and_one_that_fails_stops_no_other(tmp_path, packaged):
+    folder = tmp_path / "texts" / "sst2"
+    folder.mkdir(parents=True)
+    words = ("dull", "moving")
+    for name, n in (("train", 60), ("dev", 20)):
+        rows = [f"a {words[i % 2]} film, number {i} of {name}\t{i % 2}" for i in range(n)]
+        (folder / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    results = tmp_path / "results"
+    options = ["--only", "sst2-2000", "--out", str(results)]
+
+    # The project's own environment has no SetFit.
+    done = run("accuracy.py", *options, "--way", "setfit-8,tfidf", texts=str(folder.parent))
+    assert done.returncode == 1
+    assert "sst2-2000, setfit-8: failed: ModuleNotFoundError: No module named" in done.stderr
+    (file,) = results.iterdir()
+    assert file.name == "sst2-2000.tfidf.json"
+    cell = json.loads(file.read_text(encoding="utf-8"))
+    assert (cell["n_train"], cell["n_test"]) == (60, 20)
+    assert cell["figures"] == {"accuracy": 1.0}
+    assert cell["right"] == ["fffff0"]
+    assert cell["resampled"]["accuracy"].split() == ["1.0000"] * 1000
+    assert cell["peak_mb"] > 50
+    assert cell["machine"]["cores"] >= 1
+    assert cell["versions"]["scikit-learn"]
+
+    done = run("accuracy.py", *options, "--way", "tfidf,plain", texts=str(folder.parent))
+    assert done.returncode == 0, done.stderr
+    assert "sst2-2000, tfidf: measured before" in done.stderr
+    assert json.loads(file.read_text(encoding="utf-8")) == cell
+    plain = json.loads((results / "sst2-2000.plain.json").read_text(encoding="utf-8"))
+    assert plain["rows"] == cell["rows"]
+    assert f"**{plain['figures']['accuracy']:.3f}**" in done.stdout
+    assert "TF-IDF, logistic regression" in done.stdout
+
+    done = run("accuracy.py", *options, "--way", "tfidf", "--again", texts=str(folder.parent))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text(encoding="utf-8"))["date"] > cell["date"]
+
+
+def made_cell(way, right, *, data="sst2-2000", rows="a", seconds=3.0, others=0.0):
+    """Return a cell whose test rows are right where `right` is 1."""
+    drawn = np.random.default_rng(0).integers(len(right), size=(1000, len(right)))
+    machine = {"cpu": "C", "cores": 2, "instructions": ["avx2"], "commit": "abc1234"}
+    return {
+        "data": data,
+        "way": way,
+        "rows": rows,
+        "date": "2026-11-23T12:00:00+00:00",
+        "figures": {"accuracy": float(np.mean(right))},
+        "resampled": {"accuracy": " ".join(f"{v:.4f}" for v in right[drawn].mean(axis=1))},
+        "seconds": seconds,
+        "cores_of_others": others,
+        "stored_vectors": False,
+        "peak_mb": 100.0,
+        "machine": machine,
+    }
+
+
+def test_the_table_says_where_frozenbert_loses(monkeypatch):
+    table = module("accuracy_table", monkeypatch)
+    better, worse = np.arange(100) >= 5, np.arange(100) >= 20
+    cells = [made_cell("plain", worse), made_cell("setfit-all", better, others=1.0)]
+    text = table.to_markdown(cells)
+    first, second = (line for line in text.splitlines() if "0.950" in line or "0.800" in line)
+    assert first.startswith("| SetFit, all rows that fit 30 minutes | **0.950** | 0.9")
+    assert first.endswith("|  |  | 3† | 100 |")
+    assert second.startswith("| **frozenbert, plain** | 0.800 |")
+    # Of 100 rows, 15 are right for one alone: 15 points, with a standard deviation of 3.6.
+    low, high = map(float, re.search(r"\| 15\.0 \| ([\d.]+) to ([\d.]+) \| 3 \|", second).groups())
+    assert 6 < low < 10
+    assert 20 < high < 24
+    assert "- sst2-2000, accuracy: SetFit, all rows that fit 30 minutes is 15.0 points" in text
+    assert "above frozenbert, plain: more than chance explains." in text
+
+    assert "- tweets: not known, because no row of frozenbert is measured yet." in text
+
+    # The rows a class are compared with each other only.
+    monkeypatch.setattr(table, "TASKS", {"sst2-2000": table.TASKS["sst2-2000"]})
+    text = table.to_markdown([cells[0], made_cell("setfit-8", better)])
+    assert "Nowhere, in these rows." in text
+    text = table.to_markdown([made_cell("setfit-all", worse), made_cell("plain", better)])
+    assert "Nowhere, in these rows." in text
+
+
+def test_the_table_refuses_cells_of_different_rows(monkeypatch):
+    table = module("accuracy_table", monkeypatch)
+    right = np.ones(10)
+    cells = [made_cell("plain", right), made_cell("tfidf", right, rows="b")]
+    with pytest.raises(table.InputError, match="sst2-2000: cells of different rows"):
+        table.to_markdown(cells)
+    with pytest.raises(table.InputError, match="no cell is measured yet"):
+        table.to_markdown([])
+
+
+def test_the_table_is_written_between_marks(tmp_path, monkeypatch):
+    table = module("accuracy_table", monkeypatch)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{table.BEGIN}\nold\n{table.END}\n\nafter\n", encoding="utf-8")
+    table.replace(page, "| new |")
+    expected = f"before\n\n{table.BEGIN}\n\n| new |\n\n{table.END}\n\nafter\n"
+    assert page.read_text(encoding="utf-8") == expected
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(table.InputError, match="needs one line"):
+        table.replace(page, "| new |")
+
+
+def test_the_page_has_the_table_of_the_committed_cells(monkeypatch):
+    table = module("accuracy_table", monkeypatch)
+    cells = table.read(BENCHMARKS / "results" / "accuracy")
+    page = (BENCHMARKS.parent / "docs" / "results" / "accuracy.md").read_text(encoding="utf-8")
+    between = page.split(table.BEGIN)[1].split(table.END)[0]
+    assert between.strip() == table.to_markdown(cells)
+
+
+def test_a_cell_has_its_resamples_and_the_rows_that_are_right(monkeypatch):
+    cell = module("cell", monkeypatch)
+    answer = module("classifiers", monkeypatch).Answer
+    truth = np.arange(60) % 3
+    half = np.where(np.arange(60) < 30, truth, (truth + 1) % 3)
+    found = cell._scores(answer([truth, half]), truth, ("accuracy", "macro F1"))
+    assert found["figures"]["accuracy"] == pytest.approx(0.75)
+    assert [draw["accuracy"] for draw in found["draws"]] == [1.0, 0.5]
+    assert found["right"] == ["f" * 15 + "0", "f" * 7 + "c" + "0" * 8]
+    resampled = np.array(found["resampled"]["accuracy"].split(), dtype=float)
+    assert len(resampled) == 1000
+    # The mean of two draws, of which one is right in half of the rows.
+    assert resampled.std() == pytest.approx(0.5 * 0.5 / 60**0.5, rel=0.15)
+    assert resampled.mean() == pytest.approx(0.75, abs=0.01)
+    flags = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
+    wrong = np.array([[1, 0], [1, 0], [0, 0], [0, 1]])
+    found = cell._scores(answer([wrong]), flags, ("macro F1", "micro F1"))
+    assert found["figures"] == pytest.approx({"macro F1": (1 + 2 / 3) / 2, "micro F1": 6 / 7})
+    assert found["right"] == ["b0"]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_pairs_of_an_epoch_are_counted(many, monkeypatch):
+    classifiers = module("classifiers", monkeypatch)
+    y = np.random.default_rng(0).integers(0, 2, size=(23, 4)) if many else np.arange(23) % 5
+    pairs = itertools.combinations_with_replacement(y.tolist(), 2)
+    like = [any(map(min, zip(a, b, strict=True))) if many else a == b for a, b in pairs]
+    more = max(sum(like), len(like) - sum(like))
+    assert classifiers._setfit_steps(y) == math.ceil(2 * more / 16)
+
+
+def test_the_split_is_fixed_stratified_and_has_no_row_twice(monkeypatch):
+    real = module("real", monkeypatch)
+    texts, y = [f"text {i}" for i in range(100)], np.array(["a"] * 80 + ["b"] * 20)
+    load = real._in_fifths(lambda folder: (texts, y))
+    split = load(Path())
+    assert load(Path()).fingerprint() == split.fingerprint()
+    assert sorted(split.texts + split.test_texts) == sorted(texts)
+    assert np.bincount(split.test_y).tolist() == [16, 4]
+    few = real._in_fifths(lambda folder: (texts, y), 30)(Path())
+    assert few.texts == split.texts[:30]
+    assert few.test_texts == split.test_texts
+    assert few.fingerprint() != split.fingerprint()
 
 
 @pytest.mark.slow
