@@ -24,9 +24,9 @@ from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
 from .heads.folds import CV
-from .heads.logistic import Head, make_head
+from .heads.logistic import Head, check_choice, make_head
 from .heads.multilabel import MultiLabelClassifier
-from .heads.scoring import ClassWeight
+from .heads.scoring import ClassWeight, is_auto
 from .heads.words import WordScores
 from .utils.cleaning import clean_texts
 from .utils.steps import find_step
@@ -38,15 +38,16 @@ __all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predi
 def make_text_classifier(
     model_name: str = "distilbert-base-uncased",
     *,
-    search: str = "head",
-    with_tfidf: bool = False,
+    recipe: str = "auto",
+    search: str = "auto",
+    with_tfidf: bool | str = "auto",
     clean: bool = False,
     multi_label: bool = False,
-    calibrate: str | None = None,
-    class_weight: ClassWeight = None,
+    calibrate: str | None = "auto",
+    class_weight: ClassWeight = "auto",
     C: Sequence[float] | float | None = None,
-    cv: CV | None = 5,
-    scoring: str | None = None,
+    cv: CV | None = "auto",
+    scoring: str | None = "auto",
     random_state: int | None = 0,
     n_jobs: int | None = None,
     **vectorizer: Any,
@@ -57,17 +58,33 @@ def make_text_classifier(
     ----------
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
-    search : {"head", "features"}, default="head"
+    recipe : {"auto", "plain"}, default="auto"
+        What decides the parameters below that are "auto". With "auto" the training rows do,
+        when the model is fitted, by out-of-fold scores. With "plain" they are "head", False,
+        None, None, 5 and None: vectors, scaling, and a logistic regression with a search for C.
+    search : {"auto", "head", "features"}, default="auto"
         What cross-validation chooses: C; or layers, pooling and C together. For "features" the
         vectorizer computes all layers, with the poolings "cls" and "mean", unless told
-        otherwise; each text still goes through the encoder once.
-    with_tfidf : bool, default=False
+        otherwise; each text still goes through the encoder once. "auto" is "features".
+    with_tfidf : bool or "auto", default="auto"
         Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
+        "auto" uses the better of vectors, words and both.
     clean : bool, default=False
         Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
     multi_label : bool, default=False
         Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
-    calibrate, class_weight, C, cv, scoring, random_state, n_jobs
+    calibrate : {"auto", "sigmoid", "isotonic"} or None, default="auto"
+        How probabilities are calibrated. "auto" calibrates if that lowers the log loss.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        As in scikit-learn. "auto" compares balanced weights if classes are unbalanced.
+    C : sequence of float, float or None, default=None
+        Inverse strengths of regularisation to try. None tries 20 values.
+    cv : int, splitter, iterable of splits or "auto", default="auto"
+        Folds. "auto" makes 5, fewer if a class has fewer rows, and 3 of more than 20,000 rows.
+    scoring : str or None, default="auto"
+        The name of a scikit-learn scorer. "auto" is the average precision of many labels;
+        macro F1 if the largest class has over 5 times the rows of the smallest; else accuracy.
+    random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
@@ -77,15 +94,24 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
-        step is `clean`.
+        step is `clean`. What the rows decided is in `model["classify"].ladder_`.
 
     Examples
     --------
-    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None, cv=2, C=[0.01, 0.1])
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
     >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
     >>> model.fit(texts, ["good", "good", "bad", "bad"]).predict(["so boring"]).tolist()
     ['bad']
     """
+    check_choice("recipe", recipe, ("auto", "plain"))
+    if recipe == "plain":
+        search = "head" if is_auto(search) else search
+        with_tfidf = False if is_auto(with_tfidf) else with_tfidf
+        calibrate = None if is_auto(calibrate) else calibrate
+        class_weight = None if is_auto(class_weight) else class_weight
+        cv = 5 if is_auto(cv) else cv
+        scoring = None if is_auto(scoring) else scoring
+    search = "features" if is_auto(search) else search
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
     shared: dict[str, Any] = {

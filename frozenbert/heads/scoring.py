@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +21,13 @@ __all__ = [
     "LABELS_SCORER",
     "ClassWeight",
     "as_labels",
+    "auto_scoring",
     "check_class_weight",
     "check_discrete",
     "check_scorer_name",
     "check_scoring",
+    "is_auto",
+    "is_unbalanced",
     "mean_average_precision",
     "weight_key",
 ]
@@ -60,6 +63,49 @@ def mean_average_precision(y_true: np.ndarray, y_score: np.ndarray) -> float:
 LABELS_SCORER = make_scorer(
     mean_average_precision, response_method=("decision_function", "predict_proba")
 )
+
+
+UNBALANCED = 5  # times as many rows in the largest class as in the smallest
+
+
+def is_unbalanced(y: ArrayLike) -> bool:
+    """Tell whether the largest class has over 5 times the rows of the smallest.
+
+    Examples
+    --------
+    >>> is_unbalanced(["a"] * 5 + ["b"]), is_unbalanced(["a"] * 6 + ["b"])
+    (False, True)
+    """
+    _, counts = np.unique(np.asarray(y), return_counts=True)
+    return bool(counts.max() > UNBALANCED * counts.min())
+
+
+def is_auto(given: object) -> bool:
+    """Tell whether a parameter leaves a choice to the rows."""
+    return isinstance(given, str) and given == "auto"
+
+
+def auto_scoring(y: np.ndarray) -> str | Callable[..., float]:
+    """Return the scorer that suits the labels.
+
+    Parameters
+    ----------
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+    Returns
+    -------
+    str or scorer
+        The mean average precision of many labels; macro F1 of unbalanced classes; else
+        accuracy.
+
+    Examples
+    --------
+    >>> auto_scoring(np.array(["a"] * 100 + ["b"]))
+    'f1_macro'
+    """
+    if y.ndim == 2:
+        return LABELS_SCORER
+    return "f1_macro" if is_unbalanced(y) else "accuracy"
 
 
 def check_scorer_name(scoring: str | None) -> None:

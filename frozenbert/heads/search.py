@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .folds import (
+    AutoFolds,
     FoldPath,
     Splits,
     cv_splits,
@@ -32,7 +33,14 @@ from .folds import (
     limit_train_rows,
     warn_many_classes,
 )
-from .scoring import ClassWeight, as_labels, check_class_weight, check_discrete
+from .scoring import (
+    ClassWeight,
+    as_labels,
+    auto_scoring,
+    check_class_weight,
+    check_discrete,
+    is_auto,
+)
 from .selection import SelectVectors, feature_sets, take_columns, vector_layout
 
 if TYPE_CHECKING:
@@ -45,7 +53,9 @@ __all__ = [
     "HeadSearch",
     "base_search",
     "class_weight_of",
+    "fitted_grid",
     "fitted_search",
+    "resolve_search",
     "search_routing",
     "tuned_estimator",
 ]
@@ -228,6 +238,12 @@ def fitted_search(head: Any) -> FeatureSearch | GridSearchCV:
     return head
 
 
+def fitted_grid(head: Any) -> GridSearchCV:
+    """Return the fitted search for C within a fitted head."""
+    search = fitted_search(head)
+    return search.search_ if isinstance(search, FeatureSearch) else search
+
+
 def tuned_estimator(head: Any) -> Any:
     """Return a fitted head's best estimator, before calibration and thresholds."""
     return fitted_search(head).best_estimator_
@@ -238,6 +254,33 @@ def class_weight_of(search: GridSearchCV) -> ClassWeight:
     estimator = search.estimator
     weight: ClassWeight = getattr(getattr(estimator, "estimator", estimator), "class_weight", None)
     return weight
+
+
+def resolve_search(search: Any, y: np.ndarray) -> Any:
+    """Return an unfitted copy of a search in which the rows have decided what is "auto".
+
+    Parameters
+    ----------
+    search : GridSearchCV or FeatureSearch
+        Its `cv` may be `AutoFolds`; its `scoring`, and the class weights of its classifier,
+        "auto".
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+    Returns
+    -------
+    estimator
+        Of the same type. Class weights that are "auto" become None: they are compared later,
+        on out-of-fold scores.
+    """
+    resolved = clone(search)
+    grid = base_search(resolved)
+    if isinstance(grid.cv, AutoFolds):
+        grid.cv = grid.cv.for_rows(y)
+    if is_auto(grid.scoring):
+        grid.scoring = auto_scoring(y)
+    if is_auto(class_weight_of(grid)):
+        getattr(grid.estimator, "estimator", grid.estimator).class_weight = None
+    return resolved
 
 
 class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
