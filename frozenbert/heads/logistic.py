@@ -24,6 +24,10 @@ Head: TypeAlias = HeadSearch | FeatureSearch | StackedSearch | MultiLabelClassif
 # the score no longer rose on any data set that was tried.
 C_VALUES = tuple(float(c) for c in np.logspace(-5, 1, 20))
 
+# The time that recipe="auto" gives to layers and pooling, in searches of the plain recipe. Words
+# and votes take about as long again on many classes.
+PLAIN_SEARCHES = 1.5
+
 CALIBRATIONS = ("sigmoid", "isotonic")
 
 
@@ -104,11 +108,13 @@ def make_head(
     head: HeadSearch | FeatureSearch = HeadSearch(
         estimator, {name: grid}, cv=folds, scoring=scoring or default, n_jobs=n_jobs
     )
+    is_any_auto = any(
+        is_auto(given) for given in (cv, scoring, class_weight, calibrate, with_words)
+    )
     if search == "features":
-        head = FeatureSearch(head)
+        head = FeatureSearch(head, limit=PLAIN_SEARCHES if is_any_auto else None)
     if multi_label:
         return MultiLabelClassifier(head, with_words=with_words, calibrate=calibrate)
-    is_any_auto = any(is_auto(given) for given in (cv, scoring, class_weight))
     if with_words or calibrate is not None or is_any_auto:
         return StackedSearch(head, with_words=with_words, calibrate=calibrate)
     return head

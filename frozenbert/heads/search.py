@@ -41,7 +41,7 @@ from .scoring import (
     check_discrete,
     is_auto,
 )
-from .selection import SelectVectors, feature_sets, take_columns, vector_layout
+from .selection import SelectVectors, feature_sets, plan_rounds, take_columns, vector_layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,12 +65,6 @@ CVResults: TypeAlias = dict[str, Any]  # columns of scikit-learn's `cv_results_`
 # While features are compared, steps of half a decade are enough: the score is flat near its top.
 FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
 FEATURE_ROWS = 4000  # with more training rows, the order of the features hardly changes
-
-# With many sets of features and rows, the first round compares all sets on few rows and every
-# second C; the best ones go on. On folds of SST-2's training rows the set that is best on 4,000
-# rows is also the best on 1,000.
-SCREENING_ROWS = 1000
-SCREENED_SETS = 6
 
 
 class FeatureScore(TypedDict):
@@ -295,9 +289,15 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         splitter. With more than 2,000 there is a round before, on 1,000 rows (ten of each
         class, if that is more), and the best six sets of features go on. C is then chosen on
         all rows.
+    limit : float or None, default=None
+        The most work: as many times that of a search for C on one layer, or a minute's,
+        whichever is more. A search that would exceed it compares features on fewer rows and
+        values of C, and leaves out the widest. None is no limit.
 
     Attributes
     ----------
+    left_out_ : str or None
+        What `limit` left out.
     features_ : list of dict
         The features compared: `layers`, `pooling`, the best `C`, its `score`, the standard
         deviation `std` of the score over the folds, and the `train_rows` of a fold: those of
@@ -338,9 +338,19 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     (2,)
     """
 
-    def __init__(self, search: GridSearchCV, *, train_rows: int = FEATURE_ROWS) -> None:
+    limit: float | None = None  # models saved before have none
+    left_out_: str | None
+
+    def __init__(
+        self,
+        search: GridSearchCV,
+        *,
+        train_rows: int = FEATURE_ROWS,
+        limit: float | None = None,
+    ) -> None:
         self.search = search
         self.train_rows = train_rows
+        self.limit = limit
 
     def fit(self, X: pd.DataFrame, y: ArrayLike, **params: Any) -> FeatureSearch:
         """Search.
@@ -377,21 +387,22 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         seed = int(seed) if isinstance(seed, numbers.Integral) else 0
         results: list[CVResults] = []
         dropped: list[FeatureScore] = []
-        n_rows = min(self.train_rows, *(len(y[train]) for train, _ in splits))
-        few = max(SCREENING_ROWS, 10 * len(np.unique(y)))
-        if n_rows > 2 * few and len(sets) > SCREENED_SETS:
-            parts = limit_train_rows(splits, y, few, seed)
-            self._compare(arrays, names, y, sets, compared[::2], parts, results)
-            ranked = sorted(self.features_, key=lambda feature: -feature["score"])
-            dropped = ranked[SCREENED_SETS:]
-            sets = [(one["layers"], one["pooling"]) for one in ranked[:SCREENED_SETS]]
-        parts = limit_train_rows(splits, y, self.train_rows, seed)
-        self._compare(arrays, names, y, sets, compared, parts, results)
+        plan = plan_rounds(
+            sets, names, y, compared, len(values), splits, self.train_rows, self.limit
+        )
+        sets, self.left_out_ = plan.sets, plan.left_out
+        for most, tried, rows in plan.rounds:
+            if results:
+                ranked = sorted(self.features_, key=lambda feature: -feature["score"])
+                dropped += ranked[most:]
+                sets = [(one["layers"], one["pooling"]) for one in ranked[:most]]
+            parts = limit_train_rows(splits, y, rows, seed)
+            self._compare(arrays, names, y, sets, tried, parts, results)
         best = max(self.features_, key=lambda feature: feature["score"])
         self.features_ += dropped
-        # Beyond the ends of what was compared, all values are still to be tried.
-        low = best["C"] / 5 if best["C"] > min(compared) else 0
-        high = best["C"] * 5 if best["C"] < max(compared) else float("inf")
+        # Beyond the ends of what was compared, all values are still to be tried, if time allows.
+        low = best["C"] / 5 if best["C"] > min(compared) or plan.left_out else 0
+        high = best["C"] * 5 if best["C"] < max(compared) or plan.left_out else float("inf")
         near = [C for C in values if low <= C <= high] or values
         select = SelectVectors(best["layers"], best["pooling"]).fit(X)
         self.search_ = clone(self.search).set_params(param_grid={self._name(): near})

@@ -35,6 +35,7 @@ from .folds import (
 from .scoring import as_labels, is_auto, is_unbalanced, weight_key
 from .search import (
     CVResults,
+    FeatureSearch,
     HeadSearch,
     base_search,
     class_weight_of,
@@ -44,6 +45,7 @@ from .search import (
     search_routing,
     tuned_estimator,
 )
+from .selection import SelectVectors, take_columns
 from .votes.choice import Choice, Predict, choose
 from .votes.decisions import DecisionClassifier
 from .votes.ladder import Ladder, LadderStep
@@ -65,6 +67,7 @@ __all__ = [
 
 
 MIN_TO_CALIBRATE = 10  # rows of the rarest class
+MOST_TO_CALIBRATE = 20  # classes; the comparison fits dozens of classifiers of scores
 MIN_FOR_ISOTONIC = 1000  # rows; with fewer, isotonic regression overfits
 
 
@@ -97,6 +100,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         `log_loss`, whether it is `kept`, and a `note` if it was left out.
     """
 
+    _held_out_proba: np.ndarray | None = None
     search_: Any
     parts_: str
     calibration_: str | None
@@ -115,16 +119,38 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """Compare what is to be decided; set `parts_`, `calibration_` and `ladder_`."""
         scorer = fitted_grid(self.search_).scorer_
         ladder = Ladder(y, held_out.splits, scorer)
+        if held_out.last_layer is not None:
+            p = DecisionClassifier().fit(y, y).predict_proba(held_out.last_layer)
+            ladder.add("vectors of the last layer", p)
         given = None if self.with_words == "auto" else held_out.parts[-1]
         methods = self._calibrations(ladder, held_out, y)
         choice = choose(
             ladder, predict, held_out.parts, balance=balance, calibrations=methods, given=given
         )
+        if note := getattr(self.search_, "left_out_", None):
+            ladder.note("vectors", note)
         self.parts_ = choice.part
         if self.calibrate == "auto":
             self.calibration_ = choice.calibration
         self.ladder_ = ladder.steps
+        self._held_out_proba = choice.probabilities
         return choice
+
+    def held_out_proba(self) -> np.ndarray | None:
+        """Return the training rows' out-of-fold probabilities, or None.
+
+        They are there until the head is saved, if out-of-fold scores decided anything.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n_samples, n_classes), or None
+        """
+        return self._held_out_proba
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__()}
+        state.pop("_held_out_proba", None)
+        return state
 
     def _calibrations(self, ladder: Ladder, held_out: OutOfFold, y: np.ndarray) -> tuple[str, ...]:
         """Return the calibrations to compare."""
@@ -142,6 +168,9 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             ladder.leave_out(
                 "calibration", f"the rarest class has {rows} rows, under {MIN_TO_CALIBRATE}"
             )
+            return ()
+        if y.ndim == 1 and len(np.unique(y)) > MOST_TO_CALIBRATE:
+            ladder.leave_out("calibration", f"over {MOST_TO_CALIBRATE} classes would take too long")
             return ()
         return ("sigmoid",) if len(y) < MIN_FOR_ISOTONIC else ("sigmoid", "isotonic")
 
@@ -181,7 +210,8 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = out_of_fold(self.search_, vectors, y, "decision_function", splits)
         folds = score_folds(self.search_, scores, y, groups)
         of_words = None if words is None else _columns(words)
-        return OutOfFold(_columns(scores), of_words, splits, folds)
+        last = last_layer_scores(self.search_, vectors, y, splits) if self.decides else None
+        return OutOfFold(_columns(scores), of_words, splits, folds, last)
 
     @staticmethod
     def _count_word_columns(y: np.ndarray) -> int:
@@ -296,12 +326,15 @@ class OutOfFold:
     splits : list of (numpy.ndarray, numpy.ndarray)
     folds : splitter
         For classifiers of the scores.
+    last_layer : numpy.ndarray of shape (n_samples, n_scores), or None
+        Of vectors of the last layer alone.
     """
 
     vectors: np.ndarray
     words: np.ndarray | None
     splits: Splits
     folds: StratifiedKFold | PredefinedSplit
+    last_layer: np.ndarray | None = None
 
     def of(self, part: str) -> np.ndarray:
         """Return the columns of "vectors", of "words", or of both for "vote"."""
@@ -455,6 +488,32 @@ class StackedSearch(OutOfFoldHead):
         if self.with_words or self.decides:
             return np.asarray(self.plain_.predict_proba(self._scores(X)))
         return np.asarray(tuned_estimator(self.search_).predict_proba(X))
+
+
+def last_layer_scores(search: Any, X: Any, y: np.ndarray, splits: Splits) -> np.ndarray | None:
+    """Return out-of-fold scores of the last layer's vectors, or None if no layers were compared.
+
+    Parameters
+    ----------
+    search : FeatureSearch or GridSearchCV
+        Fitted.
+    X : pandas.DataFrame of shape (n_samples, n_features)
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+    splits : list of (numpy.ndarray, numpy.ndarray)
+    """
+    if not isinstance(search, FeatureSearch) or y.ndim == 2:
+        return None
+    last = max(max(one["layers"]) for one in search.features_)
+    alone = [one for one in search.features_ if one["layers"] == (last,)]
+    if not alone:
+        return None
+    best = max(alone, key=lambda one: one["score"])
+    columns = SelectVectors(best["layers"], best["pooling"]).fit(X[:1]).columns_
+    (name,), values = search.search.param_grid, next(iter(search.search.param_grid.values()))
+    near = [C for C in values if best["C"] / 5 <= C <= best["C"] * 5] or values
+    grid = clone(search.search).set_params(param_grid={name: near}, cv=splits)
+    grid.fit(take_columns(np.asarray(X), columns), y)
+    return out_of_fold(grid, take_columns(np.asarray(X), columns), y, "decision_function", splits)
 
 
 def cross_val_proba(

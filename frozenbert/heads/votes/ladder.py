@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from ..folds import Splits
 from .decisions import DecisionClassifier, log_odds
 
-__all__ = ["Ladder", "LadderStep"]
+__all__ = ["Ladder", "LadderStep", "describe_ladder"]
 
 
 class LadderStep(TypedDict):
@@ -97,8 +97,50 @@ class Ladder:
         }
         self.steps.append(left_out)
 
+    def note(self, step: str, note: str) -> None:
+        """Add a note to a step."""
+        for one in self.steps:
+            if one["step"] == step:
+                one["note"] = note
+
     def _log_loss(self, probabilities: np.ndarray) -> float:
         if self.y.ndim == 1:
             return float(log_loss(self.y, probabilities, labels=self._classifier.classes_))
         columns = zip(self.y.T, probabilities.T, strict=True)
         return float(np.mean([log_loss(flags, p, labels=[0, 1]) for flags, p in columns]))
+
+
+def describe_ladder(steps: Sequence[LadderStep], scoring: str) -> str:
+    """Return one line: what was chosen, its score, and what each part adds.
+
+    Parameters
+    ----------
+    steps : sequence of LadderStep
+    scoring : str
+        Name of the score.
+
+    Examples
+    --------
+    >>> steps = [
+    ...     {"step": "words", "score": 0.7, "log_loss": 0.5, "kept": False},
+    ...     {"step": "vectors", "score": 0.8, "log_loss": 0.4, "kept": True},
+    ...     {"step": "vote of vectors and words", "score": 0.79, "log_loss": 0.4, "kept": False},
+    ... ]
+    >>> print(describe_ladder(steps, "accuracy"))
+    vectors alone, accuracy 0.8000 out of fold (vote of vectors and words -0.0100, words -0.1000)
+    """
+    scored = {one["step"]: one["score"] for one in steps if one["score"] is not None}
+    kept = [one["step"] for one in steps if one["kept"]]
+    final = scored[kept[-1]]
+    parts = [name for name in ("vote of vectors and words", "words", "vectors") if name in scored]
+    chosen = next(name for name in parts if name in kept)
+    more = [name for name in kept if name not in parts]
+    others = [f"{name} {scored[name] - final:+.4f}" for name in parts if name != chosen]
+    alone = "" if chosen.startswith("vote") or len(parts) == 1 else " alone"
+    with_more = f" with {' and '.join(more)}" if more else ""
+    line = f"{chosen}{alone}{with_more}, {scoring} {final:.4f} out of fold"
+    if others:
+        line += f" ({', '.join(others)})"
+    if chosen == "words" and len(parts) > 1:
+        line += ". The encoder adds nothing to the words on these rows"
+    return line
