@@ -12,7 +12,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from ..errors import InputError
 from .folds import CV, make_folds
 from .multilabel import MultiLabelClassifier
-from .scoring import LABELS_SCORER, ClassWeight, check_scorer_name, is_auto
+from .scoring import LABELS_SCORER, ClassWeight, auto_scorer, check_scorer_name, is_auto
 from .search import FeatureSearch, HeadSearch
 from .stacking import StackedSearch
 
@@ -104,9 +104,10 @@ def make_head(
     grid = _c_values(C, multi_label)
     estimator, name = _logistic(class_weight, multi_label)
     default = LABELS_SCORER if multi_label else None
+    scorer = auto_scorer if is_auto(scoring) else scoring or default
     folds = make_folds(cv, random_state)
     head: HeadSearch | FeatureSearch = HeadSearch(
-        estimator, {name: grid}, cv=folds, scoring=scoring or default, n_jobs=n_jobs
+        estimator, {name: grid}, cv=folds, scoring=scorer, n_jobs=n_jobs
     )
     is_any_auto = any(
         is_auto(given) for given in (cv, scoring, class_weight, calibrate, with_words)

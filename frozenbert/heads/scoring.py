@@ -21,6 +21,7 @@ __all__ = [
     "LABELS_SCORER",
     "ClassWeight",
     "as_labels",
+    "auto_scorer",
     "auto_scoring",
     "check_class_weight",
     "check_discrete",
@@ -106,6 +107,20 @@ def auto_scoring(y: np.ndarray) -> str | Callable[..., float]:
     if y.ndim == 2:
         return LABELS_SCORER
     return "f1_macro" if is_unbalanced(y) else "accuracy"
+
+
+def auto_scorer(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> float:
+    """Return the score that suits the labels of these rows, as from a scorer of scikit-learn.
+
+    A search whose `scoring` this is uses the scorer that suits all its training rows.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Fitted.
+    X, y : array-like
+    """
+    return float(get_scorer(auto_scoring(np.asarray(y)))(estimator, X, y))
 
 
 def check_scorer_name(scoring: str | None) -> None:

@@ -36,6 +36,7 @@ from .folds import (
 from .scoring import (
     ClassWeight,
     as_labels,
+    auto_scorer,
     auto_scoring,
     check_class_weight,
     check_discrete,
@@ -256,8 +257,8 @@ def resolve_search(search: Any, y: np.ndarray) -> Any:
     Parameters
     ----------
     search : GridSearchCV or FeatureSearch
-        Its `cv` may be `AutoFolds`; its `scoring`, and the class weights of its classifier,
-        "auto".
+        Its `cv` may be `AutoFolds`, its `scoring` `auto_scorer`, and the class weights of its
+        classifier "auto".
     y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
 
     Returns
@@ -270,7 +271,7 @@ def resolve_search(search: Any, y: np.ndarray) -> Any:
     grid = base_search(resolved)
     if isinstance(grid.cv, AutoFolds):
         grid.cv = grid.cv.for_rows(y)
-    if is_auto(grid.scoring):
+    if grid.scoring is auto_scorer:
         grid.scoring = auto_scoring(y)
     if is_auto(class_weight_of(grid)):
         getattr(grid.estimator, "estimator", grid.estimator).class_weight = None
@@ -391,12 +392,12 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             sets, names, y, compared, len(values), splits, self.train_rows, self.limit
         )
         sets, self.left_out_ = plan.sets, plan.left_out
-        for most, tried, rows in plan.rounds:
+        for most, tried, rows, n_folds in plan.rounds:
             if results:
                 ranked = sorted(self.features_, key=lambda feature: -feature["score"])
                 dropped += ranked[most:]
                 sets = [(one["layers"], one["pooling"]) for one in ranked[:most]]
-            parts = limit_train_rows(splits, y, rows, seed)
+            parts = limit_train_rows(splits[:n_folds], y, rows, seed)
             self._compare(arrays, names, y, sets, tried, parts, results)
         best = max(self.features_, key=lambda feature: feature["score"])
         self.features_ += dropped

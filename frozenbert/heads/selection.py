@@ -43,7 +43,8 @@ SCREENED_SETS = 6
 
 # The rows × columns of all fits that take about a minute on one core. The models of several
 # classes share the reading of the columns: each after the first adds a quarter.
-MINUTE = 3e9
+MINUTE = 7e9
+START = 3  # a path of C takes as long as this many more values, because the first fit is cold
 NEAR = 5  # values of C that the best features are tuned with, at least
 
 # As the vectorizer names them; a FeatureUnion prefixes the name of its part.
@@ -259,11 +260,12 @@ def feature_sets(
 
 
 class Round(NamedTuple):
-    """A round of a comparison: the number of sets, the values of C, the rows to train on."""
+    """A round of a comparison: number of sets, values of C, training rows, number of folds."""
 
     n_sets: int
     values: list[float]
     rows: int
+    folds: int
 
 
 class Plan(NamedTuple):
@@ -302,36 +304,41 @@ def plan_rounds(
     limit : float or None
         As of `FeatureSearch`.
     """
-    all_rows = min(len(y[train]) for train, _ in splits)
+    all_rows, folds = min(len(y[train]) for train, _ in splits), len(splits)
     few = max(SCREENING_ROWS, 10 * len(np.unique(y)))
     screened = min(most_rows, all_rows) > 2 * few and len(sets) > SCREENED_SETS
-    screening = [Round(len(sets), values[::2], few)] if screened else []
-    rounds = [*screening, Round(SCREENED_SETS if screened else len(sets), values, most_rows)]
+    screening = [Round(len(sets), values[::2], few, folds)] if screened else []
+    rounds = [*screening, Round(SCREENED_SETS if screened else len(sets), values, most_rows, folds)]
     if limit is None:
         return Plan(sets, rounds)
     widths = {one: len(SelectVectors(*one).fit(X).columns_) for one in sets}
     n_models = y.shape[1] if y.ndim == 2 else len(np.unique(y))
-    share = len(splits) * (1 if n_models == 2 and y.ndim == 1 else (3 + n_models) / 4)
-    allowed = max(limit * all_rows * min(widths.values()) * n_values * share, MINUTE)
+    share = 1 if n_models == 2 and y.ndim == 1 else (3 + n_models) / 4
+    plain = share * all_rows * min(widths.values()) * (n_values + START) * folds
+    allowed = max(limit * plain, MINUTE)
 
     def work(sets: list[FeatureSet], rounds: list[Round]) -> float:
         widest = sorted((widths[one] for one in sets), reverse=True)
         compared = sum(
-            sum(widest[:most]) * min(rows, all_rows) * len(tried) for most, tried, rows in rounds
+            sum(widest[: one.n_sets])
+            * min(one.rows, all_rows)
+            * (len(one.values) + START)
+            * one.folds
+            for one in rounds
         )
-        return share * (compared + widest[0] * all_rows * NEAR)
+        return share * (compared + widest[0] * all_rows * (NEAR + START) * folds)
 
     if work(sets, rounds) <= allowed:
         return Plan(sets, rounds)
     note = f"layers and pooling were compared on {few:,} rows, to save time"
-    rounds = [*screening, Round(SCREENED_SETS // 2, values[1::2], 2 * few)]
+    rounds = [*screening, Round(SCREENED_SETS // 2, values[1::2], 2 * few, folds)]
     if screened and work(sets, rounds) <= allowed:
         return Plan(sets, rounds, note)
-    rounds, left = [Round(len(sets), values[2::2] or values, few)], sets
+    rounds, left = [Round(len(sets), values[2::2] or values, few, min(2, folds))], sets
     while len(left) > 1 and work(left, rounds) > allowed:
         widest = max(widths[one] for one in left)
         narrower = [one for one in left if widths[one] < widest]
-        left = narrower or [sets[-1] if widths[sets[-1]] == widest else left[-1]]
+        left = narrower or left[-1:]
     if len(left) < len(sets):
         note += f"; {len(sets) - len(left)} of {len(sets)} choices, of many columns, were left out"
     return Plan(left, rounds, note)

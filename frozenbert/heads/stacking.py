@@ -123,10 +123,12 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             p = DecisionClassifier().fit(y, y).predict_proba(held_out.last_layer)
             ladder.add("vectors of the last layer", p)
         given = None if self.with_words == "auto" else held_out.parts[-1]
-        methods = self._calibrations(ladder, held_out, y)
+        methods, why_not = self._calibrations(held_out, y)
         choice = choose(
             ladder, predict, held_out.parts, balance=balance, calibrations=methods, given=given
         )
+        if why_not:
+            ladder.leave_out("calibration", why_not)
         if note := getattr(self.search_, "left_out_", None):
             ladder.note("vectors", note)
         self.parts_ = choice.part
@@ -152,27 +154,21 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         state.pop("_held_out_proba", None)
         return state
 
-    def _calibrations(self, ladder: Ladder, held_out: OutOfFold, y: np.ndarray) -> tuple[str, ...]:
-        """Return the calibrations to compare."""
+    def _calibrations(self, held_out: OutOfFold, y: np.ndarray) -> tuple[list[str], str]:
+        """Return the calibrations to compare; or none, and why not."""
         if self.calibrate != "auto":
-            return ()
-        weight = class_weight_of(base_search(self.search_))
-        if weight is not None:
-            ladder.leave_out("calibration", "it would undo the class weights")
-            return ()
+            return [], ""
+        if class_weight_of(base_search(self.search_)) is not None:
+            return [], "it would undo the class weights"
         if not isinstance(held_out.folds, StratifiedKFold):
-            ladder.leave_out("calibration", "it needs stratified folds")
-            return ()
-        rows = MIN_TO_CALIBRATE if y.ndim == 2 else int(np.unique(y, return_counts=True)[1].min())
-        if rows < MIN_TO_CALIBRATE:
-            ladder.leave_out(
-                "calibration", f"the rarest class has {rows} rows, under {MIN_TO_CALIBRATE}"
-            )
-            return ()
-        if y.ndim == 1 and len(np.unique(y)) > MOST_TO_CALIBRATE:
-            ladder.leave_out("calibration", f"over {MOST_TO_CALIBRATE} classes would take too long")
-            return ()
-        return ("sigmoid",) if len(y) < MIN_FOR_ISOTONIC else ("sigmoid", "isotonic")
+            return [], "it needs stratified folds"
+        if y.ndim == 1:
+            classes, counts = np.unique(y, return_counts=True)
+            if counts.min() < MIN_TO_CALIBRATE:
+                return [], f"the rarest class has {counts.min()} rows, under {MIN_TO_CALIBRATE}"
+            if len(classes) > MOST_TO_CALIBRATE:
+                return [], f"{len(classes)} classes would take too long"
+        return ["sigmoid"] if len(y) < MIN_FOR_ISOTONIC else ["sigmoid", "isotonic"], ""
 
     def _warn_of_never_answered(self, labels: list[Any]) -> None:
         """Set `never_answered_`, and warn if it is not empty."""
