@@ -65,7 +65,8 @@ help:
 	@echo "    make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 
 demo: set-up reviews
-	$(BIN)/python pipeline.py --data $(REVIEWS)/train.tsv --test $(REVIEWS)/test.tsv $(ARGS)
+	$(BIN)/python pipeline.py --data $(REVIEWS)/train.tsv --test $(REVIEWS)/test.tsv \
+		--out artifacts/movie_reviews $(ARGS)
 
 test: lint docs reviews
 	$(PYTEST) -m "not slow"

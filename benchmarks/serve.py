@@ -93,7 +93,9 @@ def _make(case: str, scratch: Path) -> Path:
         make_encoder(name, scratch)
     texts, _ = make_texts("sentences", 400)
     y = ["long" if len(text) > np.median([len(t) for t in texts]) else "short" for text in texts]
-    model = make_text_classifier(str(encoder), C=0.01, progress=False, cache_dir=None, **settings)
+    model = make_text_classifier(
+        str(encoder), recipe="plain", C=0.01, progress=False, cache_dir=None, **settings
+    )
     save_model(model.fit(texts, y), scratch / case / "model.joblib")
     if len(model.steps) == 3 and hasattr(model[-1], "coef_"):
         np.savez(
