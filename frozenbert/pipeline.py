@@ -74,7 +74,7 @@ def make_text_classifier(
     multi_label : bool, default=False
         Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
     calibrate : {"auto", "sigmoid", "isotonic"} or None, default="auto"
-        How probabilities are calibrated. "auto" calibrates if that lowers the log loss.
+        How probabilities are calibrated. "auto" calibrates if that helps.
     class_weight : dict, "balanced", "auto" or None, default="auto"
         As in scikit-learn. "auto" compares balanced weights if classes are unbalanced.
     C : sequence of float, float or None, default=None

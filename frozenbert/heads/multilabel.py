@@ -155,7 +155,7 @@ class MultiLabelClassifier(OutOfFoldHead):
         rarer = min(_rarer(flag[train]) for train, _ in held_out.splits)
         if rarer == 0:
             return np.full(len(flag), flag.mean())
-        classifier: Any = score_classifier(self.search_)
+        classifier: BaseEstimator = score_classifier(self.search_)
         if calibration is not None and rarer >= folds.get_n_splits():
             classifier = calibrated(calibration, classifier, folds)
         return cross_val_proba(classifier, scores, flag, held_out.splits)[:, 1]
@@ -175,7 +175,7 @@ class MultiLabelClassifier(OutOfFoldHead):
             result = "all texts get the same answer" if constant else "its threshold stays 0.5"
             warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 4)
             return self._uncalibrated(y).fit(scores, y)
-        estimator: Any = score_classifier(self.search_)
+        estimator: BaseEstimator = score_classifier(self.search_)
         if self.calibration_ is not None:
             # Calibrated within each training part, whose rows a PredefinedSplit does not know.
             inner = folds if isinstance(folds, StratifiedKFold) else Folds(folds.get_n_splits())
@@ -216,7 +216,7 @@ class MultiLabelClassifier(OutOfFoldHead):
         check_is_fitted(self)
         return self._proba(X, self.plain_)
 
-    def _proba(self, X: Any, estimators: Sequence[Any]) -> np.ndarray:
+    def _proba(self, X: Any, estimators: Sequence[BaseEstimator]) -> np.ndarray:
         scores = self._scores(X)
         columns = []
         for place, estimator in enumerate(estimators):
@@ -260,7 +260,10 @@ def _rarer(y: np.ndarray) -> int:
 
 
 def _is_constant_in_a_fold(
-    estimator: Any, scores: np.ndarray, y: np.ndarray, folds: StratifiedKFold | PredefinedSplit
+    estimator: BaseEstimator,
+    scores: np.ndarray,
+    y: np.ndarray,
+    folds: StratifiedKFold | PredefinedSplit,
 ) -> bool:
     """Tell whether all rows of a test part get the same out-of-fold probability."""
     p = cross_val_predict(clone(estimator), scores, y, cv=folds, method="predict_proba")[:, 1]

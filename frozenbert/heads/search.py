@@ -219,27 +219,27 @@ class HeadSearch(GridSearchCV):
         return state
 
 
-def base_search(head: Any) -> GridSearchCV:
+def base_search(head: BaseEstimator) -> GridSearchCV:
     """Return the search for C that is within a head from `make_head`."""
     while not isinstance(head, GridSearchCV):
         head = head.search
     return head
 
 
-def fitted_search(head: Any) -> FeatureSearch | GridSearchCV:
+def fitted_search(head: BaseEstimator) -> FeatureSearch | GridSearchCV:
     """Return the `FeatureSearch`, or else the `GridSearchCV`, within a fitted head."""
     while hasattr(head, "search_") and not isinstance(head, FeatureSearch):
         head = head.search_
     return head
 
 
-def fitted_grid(head: Any) -> GridSearchCV:
+def fitted_grid(head: BaseEstimator) -> GridSearchCV:
     """Return the fitted search for C within a fitted head."""
     search = fitted_search(head)
     return search.search_ if isinstance(search, FeatureSearch) else search
 
 
-def tuned_estimator(head: Any) -> Any:
+def tuned_estimator(head: BaseEstimator) -> BaseEstimator:
     """Return a fitted head's best estimator, before calibration and thresholds."""
     return fitted_search(head).best_estimator_
 
@@ -251,7 +251,7 @@ def class_weight_of(search: GridSearchCV) -> ClassWeight:
     return weight
 
 
-def resolve_search(search: Any, y: np.ndarray) -> Any:
+def resolve_search(search: BaseEstimator, y: np.ndarray) -> BaseEstimator:
     """Return an unfitted copy of a search in which the rows have decided what is "auto".
 
     Parameters
@@ -532,7 +532,7 @@ def _objects(values: Sequence[object]) -> np.ndarray:
     return array
 
 
-def search_routing(estimator: Any) -> MetadataRouter:
+def search_routing(estimator: BaseEstimator) -> MetadataRouter:
     """Return the routing of an estimator whose `fit` fits its `search`."""
     return MetadataRouter(owner=estimator).add(
         search=estimator.search, method_mapping=MethodMapping().add(caller="fit", callee="fit")

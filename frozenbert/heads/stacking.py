@@ -83,7 +83,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         out-of-fold scores decide whether vectors, words or both are used.
     calibrate : {"auto", "sigmoid", "isotonic"} or None, default=None
         How probabilities are calibrated, out of fold. "auto" calibrates if that lowers the
-        log loss out of fold and not the score.
+        log loss out of fold by a hundredth, and not the score.
 
     Attributes
     ----------
@@ -101,13 +101,13 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """
 
     _held_out_proba: np.ndarray | None = None
-    search_: Any
+    search_: BaseEstimator
     parts_: str
     calibration_: str | None
     ladder_: list[LadderStep]
 
     def __init__(
-        self, search: Any, *, with_words: bool | str = False, calibrate: str | None = None
+        self, search: BaseEstimator, *, with_words: bool | str = False, calibrate: str | None = None
     ) -> None:
         self.search = search
         self.with_words = with_words
@@ -149,7 +149,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return self._held_out_proba
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = {**super().__getstate__()}
         state.pop("_held_out_proba", None)
         return state
@@ -170,7 +170,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 return [], f"{len(classes)} classes would take too long"
         return ["sigmoid"] if len(y) < MIN_FOR_ISOTONIC else ["sigmoid", "isotonic"], ""
 
-    def _warn_of_never_answered(self, labels: list[Any]) -> None:
+    def _warn_of_never_answered(self, labels: list[object]) -> None:
         """Set `never_answered_`, and warn if it is not empty."""
         self.never_answered_ = labels
         if labels:
@@ -252,7 +252,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return search_routing(self)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         if "search_" in state and "parts_" not in state:  # saved before there was a choice
             part = "vote" if state["with_words"] else "vectors"
             state = {**state, "parts_": part, "calibration_": state["calibrate"]}
@@ -426,7 +426,7 @@ class StackedSearch(OutOfFoldHead):
         def predict(
             part: str, *, balanced: bool = False, calibration: str | None = None
         ) -> np.ndarray:
-            classifier: Any = self._score_classifier(part, balanced)
+            classifier: BaseEstimator = self._score_classifier(part, balanced)
             if calibration is not None:
                 classifier = calibrated(calibration, classifier, held_out.folds)
             return cross_val_proba(classifier, held_out.of(part), y, held_out.splits)
@@ -486,7 +486,9 @@ class StackedSearch(OutOfFoldHead):
         return np.asarray(tuned_estimator(self.search_).predict_proba(X))
 
 
-def last_layer_scores(search: Any, X: Any, y: np.ndarray, splits: Splits) -> np.ndarray | None:
+def last_layer_scores(
+    search: BaseEstimator, X: Any, y: np.ndarray, splits: Splits
+) -> np.ndarray | None:
     """Return out-of-fold scores of the last layer's vectors, or None if no layers were compared.
 
     Parameters
@@ -522,13 +524,13 @@ def cross_val_proba(
     return np.asarray(cross_val_predict(estimator, X, y, cv=splits, method="predict_proba"))
 
 
-def score_classifier(search: Any) -> LogisticRegression:
+def score_classifier(search: BaseEstimator) -> LogisticRegression:
     """Return a classifier of a few scores, hardly regularised."""
     return LogisticRegression(max_iter=1000, class_weight=class_weight_of(base_search(search)))
 
 
 def score_folds(
-    search: Any, scores: np.ndarray, y: np.ndarray, groups: ArrayLike | None
+    search: BaseEstimator, scores: np.ndarray, y: np.ndarray, groups: ArrayLike | None
 ) -> StratifiedKFold | PredefinedSplit:
     """Return the splitter for classifiers of scores, which is saved with them."""
     splitter = check_cv(base_search(search).cv, y, classifier=True)
@@ -545,7 +547,9 @@ def calibrated(
     return CalibratedClassifierCV(classifier, method=method, cv=folds, ensemble=False)
 
 
-def out_of_fold_splits(head: Any, X: Any, y: np.ndarray, groups: ArrayLike | None = None) -> Splits:
+def out_of_fold_splits(
+    head: BaseEstimator, X: Any, y: np.ndarray, groups: ArrayLike | None = None
+) -> Splits:
     """Return the splits of a head's `cv`, after checking that predictions can be made of them.
 
     Parameters
@@ -594,7 +598,7 @@ def _check_class_in_folds(splits: Splits, y: np.ndarray, stratified: bool) -> No
 
 
 def out_of_fold(
-    head: Any, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
+    head: BaseEstimator, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
 ) -> np.ndarray:
     """Predict each row by a fitted head's best estimator, trained on the other folds.
 

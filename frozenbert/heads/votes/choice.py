@@ -12,6 +12,8 @@ from .ladder import Ladder, LadderStep
 
 __all__ = ["Choice", "Predict", "choose"]
 
+LESS = 0.99  # calibration has to lower the log loss by a hundredth
+
 STEPS = {"words": "words", "vectors": "vectors", "vote": "vote of vectors and words"}
 
 
@@ -66,8 +68,8 @@ def choose(
     balance : bool
         Whether balanced class weights are compared: by the score.
     calibrations : sequence of str
-        Those to compare, if class weights are not balanced: by the log loss. The score must
-        not become lower.
+        Those to compare, if class weights are not balanced: by the log loss, which has to
+        become lower by a hundredth. The score must not become lower.
     given : str or None, default=None
         A part that is chosen whatever its score is.
 
@@ -91,7 +93,7 @@ def choose(
     for method in calibrations:
         p = predict(best, calibration=method)
         tried = ladder.add(f"calibration ({method})", p)
-        if _log_loss(tried) < _log_loss(step) and _score(tried) >= _score(step):
+        if _log_loss(tried) < LESS * _log_loss(step) and _score(tried) >= _score(step):
             for other in ladder.steps:
                 other["kept"] &= not other["step"].startswith("calibration")
             tried["kept"] = True
