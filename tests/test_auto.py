@@ -48,18 +48,13 @@ def same_model(one, other):
     numbers = [
         [h.plain_.coef_ if hasattr(h.plain_, "coef_") else np.empty(0) for h in heads],
         [h.search_.best_estimator_[-1].coef_ for h in heads],
-        [[step["score"] for step in h.ladder_] for h in heads],
-        [
-            find_step(m, WordScores).words_["classify"].best_estimator_.coef_
-            for m in (first, second)
-        ],
-        [c["proba_good"] for c in columns],
+        [[step["score"] or 0.0 for step in h.ladder_] for h in heads],
+        [one.best_estimator_.coef_ for one in words],
+        [one["proba_good"] for one in columns],
     ]
     kinds = [(h.parts_, h.calibration_, repr(h.best_params_)) for h in heads]
     return kinds[0] == kinds[1] and all(
-        np.shape(a) == np.shape(b)
-        and np.allclose(np.asarray(a, float), np.asarray(b, float), atol=1e-6)
-        for a, b in numbers
+        np.shape(a) == np.shape(b) and np.allclose(a, b, atol=1e-6) for a, b in numbers
     )
 
 
