@@ -63,28 +63,17 @@ def make_text_classifier(
         when the model is fitted, by out-of-fold scores. With "plain" they are "head", False,
         None, None, 5 and None: vectors, scaling, and a logistic regression with a search for C.
     search : {"auto", "head", "features"}, default="auto"
-        What cross-validation chooses: C; or layers, pooling and C together. For "features" the
-        vectorizer computes all layers, with the poolings "cls" and "mean", unless told
-        otherwise; each text still goes through the encoder once. "auto" is "features".
+        What cross-validation chooses: C; or layers, pooling and C together ("auto"). For
+        "features" the vectorizer computes all layers, with the poolings "cls" and "mean",
+        unless told otherwise; each text still goes through the encoder once.
     with_tfidf : bool or "auto", default="auto"
         Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
-        "auto" uses the better of vectors, words and both.
+        "auto" uses the best of vectors, words and both.
     clean : bool, default=False
         Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
     multi_label : bool, default=False
         Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
-    calibrate : {"auto", "sigmoid", "isotonic"} or None, default="auto"
-        How probabilities are calibrated. "auto" calibrates if that helps.
-    class_weight : dict, "balanced", "auto" or None, default="auto"
-        As in scikit-learn. "auto" compares balanced weights if classes are unbalanced.
-    C : sequence of float, float or None, default=None
-        Inverse strengths of regularisation to try. None tries 20 values.
-    cv : int, splitter, iterable of splits or "auto", default="auto"
-        Folds. "auto" makes 5, fewer if a class has fewer rows, and 3 of more than 20,000 rows.
-    scoring : str or None, default="auto"
-        The name of a scikit-learn scorer. "auto" is the average precision of many labels;
-        macro F1 if the largest class has over 5 times the rows of the smallest; else accuracy.
-    random_state, n_jobs
+    calibrate, class_weight, C, cv, scoring, random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
@@ -104,21 +93,18 @@ def make_text_classifier(
     ['bad']
     """
     check_choice("recipe", recipe, ("auto", "plain"))
-    if recipe == "plain":
-        search = "head" if is_auto(search) else search
-        with_tfidf = False if is_auto(with_tfidf) else with_tfidf
-        calibrate = None if is_auto(calibrate) else calibrate
-        class_weight = None if is_auto(class_weight) else class_weight
-        cv = 5 if is_auto(cv) else cv
-        scoring = None if is_auto(scoring) else scoring
-    search = "features" if is_auto(search) else search
+    plain = recipe == "plain"
+    if is_auto(search):
+        search = "head" if plain else "features"
+    with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
+    calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
     shared: dict[str, Any] = {
         "multi_label": multi_label,
-        "class_weight": class_weight,
-        "cv": cv,
-        "scoring": scoring,
+        "class_weight": None if plain and is_auto(class_weight) else class_weight,
+        "cv": 5 if plain and is_auto(cv) else cv,
+        "scoring": None if plain and is_auto(scoring) else scoring,
         "random_state": random_state,
         "n_jobs": n_jobs,
     }

@@ -54,23 +54,21 @@ def make_head(
     search : {"head", "features"}, default="head"
         "features" chooses layers and pooling too, by `FeatureSearch`.
     with_words : bool or "auto", default=False
-        Whether the last columns are scores of words, as for `StackedSearch`. With "auto" they
-        are, and out-of-fold scores decide whether vectors, words or both are used.
+        Whether the last columns are scores of words, as for `StackedSearch`.
     calibrate : {"auto", "sigmoid", "isotonic"} or None, default=None
-        How probabilities are calibrated, out of fold. "auto" calibrates if that helps.
+        How probabilities are calibrated, out of fold; "auto": if that helps.
     multi_label : bool, default=False
         Whether a text may have any number of labels, as for `MultiLabelClassifier`.
     class_weight : dict, "balanced", "auto" or None, default=None
-        As in scikit-learn: a weight for each class, or weights inversely proportional to the
-        classes' frequencies. With many labels, a dict weighs 0 and 1 of each label. "auto"
+        As in scikit-learn; with many labels, a dict weighs 0 and 1 of each label. "auto"
         compares balanced weights of unbalanced classes out of fold.
     cv : int, "auto", splitter or iterable of splits, default=5
         As in scikit-learn. A number makes stratified, shuffled folds; "auto" makes 5 of
         them, fewer if a class has fewer rows, and 3 of more than 20,000 rows.
     scoring : str or None, default=None
-        The name of a scikit-learn scorer. None is accuracy, and with many labels their mean
-        average precision. "auto" is the same, but macro F1 if the largest class has over
-        5 times the rows of the smallest.
+        The name of a scikit-learn scorer. None is accuracy, or the average precision of many
+        labels; "auto" too, but macro F1 if the largest class has over 5 times the rows of the
+        smallest.
     random_state : int or None, default=0
         Shuffles the folds.
     n_jobs : int or None, default=None
@@ -96,22 +94,19 @@ def make_head(
     """
     check_choice("search", search, ("head", "features"))
     check_choice("calibrate", calibrate, (None, "auto", *CALIBRATIONS))
-    if with_words not in (True, False):
-        check_choice("with_words", with_words, (True, False, "auto"))
+    check_choice("with_words", with_words, (True, False, "auto"))
     _check_class_weight(class_weight, calibrate)
-    if not is_auto(scoring):
-        check_scorer_name(scoring)
+    check_scorer_name(scoring)
     grid = _c_values(C, multi_label)
     estimator, name = _logistic(class_weight, multi_label)
-    default = LABELS_SCORER if multi_label else None
-    scorer = auto_scorer if is_auto(scoring) else scoring or default
+    scorer = (
+        auto_scorer if is_auto(scoring) else scoring or (LABELS_SCORER if multi_label else None)
+    )
     folds = make_folds(cv, random_state)
     head: HeadSearch | FeatureSearch = HeadSearch(
         estimator, {name: grid}, cv=folds, scoring=scorer, n_jobs=n_jobs
     )
-    is_any_auto = any(
-        is_auto(given) for given in (cv, scoring, class_weight, calibrate, with_words)
-    )
+    is_any_auto = "auto" in filter(is_auto, (cv, scoring, class_weight, calibrate, with_words))
     if search == "features":
         head = FeatureSearch(head, limit=PLAIN_SEARCHES if is_any_auto else None)
     if multi_label:

@@ -124,8 +124,8 @@ def auto_scorer(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> float:
 
 
 def check_scorer_name(scoring: str | None) -> None:
-    """Raise `InputError` unless this is the name of a scikit-learn scorer, or None."""
-    if scoring is not None and scoring not in get_scorer_names():
+    """Raise `InputError` unless this is the name of a scikit-learn scorer, "auto" or None."""
+    if scoring not in (None, "auto") and scoring not in get_scorer_names():
         raise InputError(
             "a scikit-learn scorer's name: accuracy, balanced_accuracy, f1_macro, neg_log_loss, "
             "roc_auc, ... (sklearn.metrics.get_scorer_names() lists all).",
