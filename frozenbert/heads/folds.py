@@ -198,7 +198,8 @@ def make_folds(cv: CV | None, random_state: int | None = 0) -> Splitter | Splits
     ----------
     cv : int, splitter, iterable of splits or None
         As scikit-learn's `cv`. A number makes that many stratified, shuffled `Folds`; None
-        makes 5; "auto" makes `AutoFolds`.
+        makes 5; "auto" makes `AutoFolds`: 5, fewer if a class has fewer rows, and 3 of more
+        than 20,000 rows.
     random_state : int or None, default=0
         Shuffles the folds that a number makes.
 

@@ -63,8 +63,7 @@ def make_head(
         As in scikit-learn; with many labels, a dict weighs 0 and 1 of each label. "auto"
         compares balanced weights of unbalanced classes out of fold.
     cv : int, "auto", splitter or iterable of splits, default=5
-        As in scikit-learn. A number makes stratified, shuffled folds; "auto" makes 5 of
-        them, fewer if a class has fewer rows, and 3 of more than 20,000 rows.
+        As for `frozenbert.heads.folds.make_folds`.
     scoring : str or None, default=None
         The name of a scikit-learn scorer. None is accuracy, or the average precision of many
         labels; "auto" too, but macro F1 if the largest class has over 5 times the rows of the
@@ -99,12 +98,10 @@ def make_head(
     check_scorer_name(scoring)
     grid = _c_values(C, multi_label)
     estimator, name = _logistic(class_weight, multi_label)
-    scorer = (
-        auto_scorer if is_auto(scoring) else scoring or (LABELS_SCORER if multi_label else None)
-    )
-    folds = make_folds(cv, random_state)
+    scorer = LABELS_SCORER if scoring is None and multi_label else scoring
+    scorer = auto_scorer if is_auto(scorer) else scorer
     head: HeadSearch | FeatureSearch = HeadSearch(
-        estimator, {name: grid}, cv=folds, scoring=scorer, n_jobs=n_jobs
+        estimator, {name: grid}, cv=make_folds(cv, random_state), scoring=scorer, n_jobs=n_jobs
     )
     is_any_auto = "auto" in filter(is_auto, (cv, scoring, class_weight, calibrate, with_words))
     if search == "features":
