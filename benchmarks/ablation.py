@@ -150,7 +150,9 @@ WAYS = {
 
 
 def _make(options: Any, **settings: Any) -> Any:
-    return make_text_classifier(options.model, cache_dir=CACHE, progress=False, **settings)
+    return make_text_classifier(
+        options.model, recipe="plain", cache_dir=CACHE, progress=False, **settings
+    )
 
 
 def _answers(model: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:

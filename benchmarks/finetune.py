@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = {}
     frozen = {}
     for name, settings in HEADS.items():
-        model = make_text_classifier(PACKAGED_ENCODER, progress=False, **settings).fit(texts, y)
+        model = make_text_classifier(
+            PACKAGED_ENCODER, recipe="plain", progress=False, **settings
+        ).fit(texts, y)
         frozen[name] = model.predict(dev)
     best = max(frozen, key=lambda name: float(np.mean(frozen[name] == dev_y)))
     for name, answers in frozen.items():
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds = time.perf_counter() - begun
             for name, settings in HEADS.items():
                 model = make_text_classifier(
-                    str(out), cache_dir=scratch, progress=False, **settings
+                    str(out), recipe="plain", cache_dir=scratch, progress=False, **settings
                 )
                 answers = model.fit(texts, y).predict(dev)
                 row = _row(f"fine-tuned, {name}", seed, answers, frozen[best], dev_y)

@@ -142,7 +142,12 @@ def searched(name: str, folder: Path) -> dict[str, Any]:
         texts, labels, held_out = parts[0], parts[2], (parts[1], parts[3])
     with tempfile.TemporaryDirectory() as cache:
         model = make_text_classifier(
-            PACKAGED_ENCODER, search="features", with_tfidf=True, cache_dir=cache, progress=False
+            PACKAGED_ENCODER,
+            recipe="plain",
+            search="features",
+            with_tfidf=True,
+            cache_dir=cache,
+            progress=False,
         )
         embed = model["features"].transformer_list[0][1]["embed"]
         vectors = embed.fit_transform(texts)  # into the cache

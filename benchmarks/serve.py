@@ -29,6 +29,7 @@ from report import write_figures
 
 from frozenbert import load_model, make_text_classifier, save_model
 from frozenbert.cli.arguments import Parser, positive
+from frozenbert.heads.search import tuned_estimator
 from frozenbert.pipeline import predict
 
 HERE = Path(__file__).resolve().parent
@@ -93,15 +94,18 @@ def _make(case: str, scratch: Path) -> Path:
         make_encoder(name, scratch)
     texts, _ = make_texts("sentences", 400)
     y = ["long" if len(text) > np.median([len(t) for t in texts]) else "short" for text in texts]
-    model = make_text_classifier(str(encoder), C=0.01, progress=False, cache_dir=None, **settings)
+    model = make_text_classifier(
+        str(encoder), recipe="plain", C=0.01, progress=False, cache_dir=None, **settings
+    )
     save_model(model.fit(texts, y), scratch / case / "model.joblib")
-    if len(model.steps) == 3 and hasattr(model[-1], "coef_"):
+    head = tuned_estimator(model[-1])
+    if len(model.steps) == 3 and hasattr(head, "coef_"):
         np.savez(
             scratch / case / "head.npz",
             mean=model[1].mean_,
             scale=model[1].scale_,
-            coef=model[-1].coef_,
-            intercept=model[-1].intercept_,
+            coef=head.coef_,
+            intercept=head.intercept_,
             classes=model.classes_,
         )
     return scratch / case

@@ -141,7 +141,12 @@ def _make(work: Path, options: Any) -> tuple[dict[str, str], dict[str, str]]:
             continue
         folder = work / precision
         model = make_text_classifier(
-            PACKAGED_ENCODER, C=[0.01, 0.1], cv=2, precision=precision, progress=False
+            PACKAGED_ENCODER,
+            recipe="plain",
+            C=[0.01, 0.1],
+            cv=2,
+            precision=precision,
+            progress=False,
         ).fit(texts, y)
         save_model(model, folder / "model.joblib")
         target = work / f"export-{precision}"

@@ -16,6 +16,7 @@ __all__ = [
     "LabelWarning",
     "LeakageWarning",
     "MissingLibraryError",
+    "NeverAnsweredWarning",
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
@@ -146,6 +147,10 @@ class PrecisionWarning(FrozenbertWarning):
 
 class RareClassWarning(FrozenbertWarning):
     """A class or label has too few rows for what was asked."""
+
+
+class NeverAnsweredWarning(FrozenbertWarning):
+    """A classifier predicts a class for none of the training rows, out of fold."""
 
 
 class LabelWarning(FrozenbertWarning):

@@ -24,9 +24,9 @@ from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
 from .heads.folds import CV
-from .heads.logistic import Head, make_head
+from .heads.logistic import Head, check_choice, make_head
 from .heads.multilabel import MultiLabelClassifier
-from .heads.scoring import ClassWeight
+from .heads.scoring import ClassWeight, is_auto
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
 from .utils.steps import find_step
@@ -38,15 +38,16 @@ __all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predi
 def make_text_classifier(
     model_name: str = "distilbert-base-uncased",
     *,
-    search: str = "head",
-    with_tfidf: bool = False,
+    recipe: str = "auto",
+    search: str = "auto",
+    with_tfidf: bool | str = "auto",
     clean: bool = False,
     multi_label: bool = False,
-    calibrate: str | None = None,
-    class_weight: ClassWeight = None,
+    calibrate: str | None = "auto",
+    class_weight: ClassWeight = "auto",
     C: Sequence[float] | float | None = None,
-    cv: CV | None = 5,
-    scoring: str | None = None,
+    cv: CV | None = "auto",
+    scoring: str | None = "auto",
     random_state: int | None = 0,
     n_jobs: int | None = None,
     **vectorizer: Any,
@@ -57,12 +58,17 @@ def make_text_classifier(
     ----------
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
-    search : {"head", "features"}, default="head"
-        What cross-validation chooses: C; or layers, pooling and C together. For "features" the
-        vectorizer computes all layers, with the poolings "cls" and "mean", unless told
-        otherwise; each text still goes through the encoder once.
-    with_tfidf : bool, default=False
+    recipe : {"auto", "plain"}, default="auto"
+        What decides the parameters below that are "auto". With "auto" the training rows do,
+        when the model is fitted, by out-of-fold scores. With "plain" they are "head", False,
+        None, None, 5 and None: vectors, scaling, and a logistic regression with a search for C.
+    search : {"auto", "head", "features"}, default="auto"
+        What cross-validation chooses: C; or layers, pooling and C together ("auto"). For
+        "features" the vectorizer computes all layers, with the poolings "cls" and "mean",
+        unless told otherwise; each text still goes through the encoder once.
+    with_tfidf : bool or "auto", default="auto"
         Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
+        "auto" uses the best of vectors, words and both.
     clean : bool, default=False
         Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
     multi_label : bool, default=False
@@ -77,22 +83,28 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
-        step is `clean`.
+        step is `clean`. What the rows decided is in `model["classify"].ladder_`.
 
     Examples
     --------
-    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None, cv=2, C=[0.01, 0.1])
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
     >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
     >>> model.fit(texts, ["good", "good", "bad", "bad"]).predict(["so boring"]).tolist()
     ['bad']
     """
+    check_choice("recipe", recipe, ("auto", "plain"))
+    plain = recipe == "plain"
+    if is_auto(search):
+        search = "head" if plain else "features"
+    with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
+    calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
     shared: dict[str, Any] = {
         "multi_label": multi_label,
-        "class_weight": class_weight,
-        "cv": cv,
-        "scoring": scoring,
+        "class_weight": None if plain and is_auto(class_weight) else class_weight,
+        "cv": 5 if plain and is_auto(cv) else cv,
+        "scoring": None if plain and is_auto(scoring) else scoring,
         "random_state": random_state,
         "n_jobs": n_jobs,
     }

@@ -21,18 +21,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import config_context
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, train_test_split
+from sklearn.model_selection import StratifiedKFold, check_cv, train_test_split
 from sklearn.pipeline import Pipeline
 
 from .embed import DistilBertVectorizer
 from .errors import InputError, LeakageWarning, TruncationWarning
 from .finetune.encoder_folder import n_trained_on
-from .heads.folds import Folds, Splits
+from .heads.folds import AutoFolds, Folds, Splits
 from .heads.logistic import Head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import check_class_weight, check_scoring
-from .heads.search import FeatureSearch, base_search, class_weight_of, fitted_search
+from .heads.search import (
+    FeatureSearch,
+    base_search,
+    class_weight_of,
+    fitted_grid,
+    fitted_search,
+    resolve_search,
+)
 from .heads.stacking import OutOfFoldHead, out_of_fold, out_of_fold_splits
+from .heads.votes.ladder import describe_ladder
 from .heads.words import WordScores, make_words_baseline
 from .persistence.models import MODEL, SAFE, save_model
 from .reports.agreement import mean_cosine
@@ -60,7 +68,7 @@ from .reports.sidecar import FORMAT, describe_encoder, versions
 from .utils.files import sha256_of_file
 from .utils.steps import find_step
 
-__all__ = ["Training", "check_classes", "hold_out", "save_training", "train"]
+__all__ = ["Training", "check_classes", "hold_out", "save_training", "train", "uses_words"]
 
 AGREEMENT_ON = 256  # test texts on which a reduced precision is compared with float32
 
@@ -232,9 +240,9 @@ def train(
     Raises
     ------
     InputError
-        If there is only one class, a class has fewer rows than folds, the scoring does not
-        suit the labels, no text contains a word, or out-of-fold predictions are needed and
-        the test parts of `cv` are no partition of the rows.
+        If there is only one class, a class has fewer rows than folds (with `cv="auto"`: one
+        row), the scoring does not suit the labels, no text contains a word, or out-of-fold
+        predictions are needed and the test parts of `cv` are no partition of the rows.
     """
     rows = _Rows.of(model, texts, labels, test_texts, test_labels, groups)
     splits = _check(model, rows, examples)
@@ -304,8 +312,14 @@ def _check(model: Pipeline, rows: _Rows, examples: bool) -> Splits | None:
     """Raise `InputError` if the training cannot succeed; return the splits, if they are needed."""
     head = _head(model)
     search = base_search(head)
+    is_auto = isinstance(search.cv, AutoFolds)
     splitter = check_cv(search.cv, rows.truth, classifier=True)
-    check_classes(rows.labels, splitter.n_splits if isinstance(splitter, StratifiedKFold) else 1)
+    if is_auto:
+        check_classes(rows.labels, 2)
+    else:
+        stratified = isinstance(splitter, StratifiedKFold)
+        check_classes(rows.labels, splitter.n_splits if stratified else 1)
+    search = resolve_search(search, rows.truth)
     check_scoring(search.scoring, rows.labels)
     check_class_weight(class_weight_of(search), rows.truth)
     if not any(re.search(r"\w", text) for text in rows.seen):
@@ -366,14 +380,14 @@ def _predict(model: Pipeline, rows: _Rows, clock: _Clock) -> Outcome:
         rows.test_truth, head.predict(features), head.classes_.tolist(), probabilities
     )
     clock.lap("vectors and labels of the test texts")
-    if isinstance(head, OutOfFoldHead) and head.calibrate:
+    if isinstance(head, OutOfFoldHead) and head.calibration_:
         outcome.uncalibrated = head.uncalibrated_proba(features)
     return outcome
 
 
 def _baseline(model: Pipeline, rows: _Rows, clock: _Clock) -> tuple[Baseline, np.ndarray]:
     """Fit the baseline with the model's folds; return its scores and predictions."""
-    search = base_search(_head(model))
+    search = fitted_grid(_head(model))
     baseline = make_words_baseline(
         cv=search.cv,
         scoring=search.scoring if isinstance(search.scoring, str) else None,
@@ -427,8 +441,7 @@ def _metrics(
 
 
 def _describe_search(head: Head) -> SearchSummary:
-    search = fitted_search(head)
-    grid: GridSearchCV = search.search_ if isinstance(search, FeatureSearch) else search
+    search, grid = fitted_search(head), fitted_grid(head)
     (name,) = grid.param_grid
     results, best = grid.cv_results_, grid.best_index_
     default = "accuracy" if grid.scoring is None else "average precision"
@@ -449,6 +462,10 @@ def _describe_search(head: Head) -> SearchSummary:
             {**result, "layers": [*result["layers"]], "pooling": [*result["pooling"]]}
             for result in search.features_
         ]
+    if steps := getattr(head, "ladder_", None):
+        summary["ladder"] = steps
+        summary["chosen"] = describe_ladder(steps, summary["scoring"])
+        summary["never_answered"] = [str(label) for label in head.never_answered_]
     return summary
 
 
@@ -497,8 +514,10 @@ def _collect_examples(
     outcome.mistakes = mistakes(
         rows.test_texts, rows.test_truth, outcome.y_pred, outcome.probabilities, classes
     )
-    vectors = head.split(features)[0] if isinstance(head, OutOfFoldHead) else features
-    p = out_of_fold(head, vectors, rows.truth, "predict_proba", splits)
+    p = head.held_out_proba() if isinstance(head, OutOfFoldHead) else None
+    if p is None:
+        vectors = head.split(features)[0] if isinstance(head, OutOfFoldHead) else features
+        p = out_of_fold(head, vectors, rows.truth, "predict_proba", splits)
     outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes)
 
 
@@ -592,20 +611,28 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
     }
 
 
+def uses_words(model: Pipeline) -> bool:
+    """Tell whether scores of words have a part in a fitted classifier's answers."""
+    head = _head(model)
+    return isinstance(head, OutOfFoldHead) and head.parts_ != "vectors"
+
+
 def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
     head = _head(model)
-    grid = base_search(head)
+    grid = fitted_grid(head)
     seed, weight = getattr(grid.cv, "random_state", None), class_weight_of(grid)
     if isinstance(weight, Mapping):
         weight = {str(label): float(value) for label, value in weight.items()}
+    weight = getattr(head, "class_weight_", None) or weight
     return {
+        "recipe": "auto" if "ladder" in search else "plain",
         "cv": search["folds"],
         "seed": seed if isinstance(seed, int) else None,
         "C": search["best_C"],
         "search": "features" if "features" in search else "head",
-        "with_tfidf": find_step(model, WordScores) is not None,
+        "with_tfidf": uses_words(model),
         "clean": "clean" in model.named_steps,
         "multi_label": isinstance(head, MultiLabelClassifier),
-        "calibrate": head.calibrate if isinstance(head, OutOfFoldHead) else None,
+        "calibrate": head.calibration_ if isinstance(head, OutOfFoldHead) else None,
         "class_weight": weight,
     }

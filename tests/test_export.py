@@ -40,7 +40,7 @@ HEAVY = ["torch", "transformers", "pandas", "pyarrow", "matplotlib", "huggingfac
 
 def save(encoder: str, folder: Path, **settings: object) -> Path:
     settings = {"C": [0.01, 0.1], "cv": 2, "cache_dir": None, **settings}
-    model = make_text_classifier(encoder, **settings).fit(TEXTS, LABELS)
+    model = make_text_classifier(encoder, recipe="plain", **settings).fit(TEXTS, LABELS)
     save_model(model, folder / "model.joblib")
     return folder
 

@@ -43,7 +43,7 @@ def encoder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(encoder: Path):
-    model = make_text_classifier(str(encoder), C=[0.01, 0.1], cv=2)
+    model = make_text_classifier(str(encoder), recipe="plain", C=[0.01, 0.1], cv=2)
     return model.fit(TEXTS, LABELS)
 
 
@@ -224,7 +224,7 @@ def test_the_wheel_holds_frozenbert_alone(wheel):
 @pytest.mark.slow
 def test_the_wheel_in_a_clean_environment(wheel, tmp_path, packaged):
     """Install it as a stranger would, and predict there what is predicted here."""
-    model = make_text_classifier(packaged, C=[0.01, 0.1], cv=2).fit(TEXTS, LABELS)
+    model = make_text_classifier(packaged, recipe="plain", C=[0.01, 0.1], cv=2).fit(TEXTS, LABELS)
     path = save_model(model, tmp_path / "model" / "model.joblib")
     expected = {"labels": model.predict(NEW).tolist(), "proba": model.predict_proba(NEW).tolist()}
 
@@ -287,7 +287,7 @@ def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def exported(packaged: str, tmp_path: Path) -> Path:
-    model = make_text_classifier(packaged, C=[0.01, 0.1], cv=2).fit(TEXTS, LABELS)
+    model = make_text_classifier(packaged, recipe="plain", C=[0.01, 0.1], cv=2).fit(TEXTS, LABELS)
     save_model(model, tmp_path / "model" / "model.joblib")
     return export_model(tmp_path / "model", tmp_path / "exported")
 

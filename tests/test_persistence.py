@@ -252,7 +252,18 @@ def test_training_anew_leaves_one_pair(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = "".join(f"{t}\t{y}\n" for t, y in zip(TEXTS, LABELS, strict=True))
     Path("train.tsv").write_text(rows, encoding="utf-8")
-    base = ["train", "--data", "train.tsv", "--model", tiny, "--out", "m", "--cv", "2"]
+    base = [
+        "train",
+        "--recipe=plain",
+        "--data",
+        "train.tsv",
+        "--model",
+        tiny,
+        "--out",
+        "m",
+        "--cv",
+        "2",
+    ]
     base += ["--text-column", "0", "--label-column", "1"]
     hashes = set()
     for C in ("0.1", "0.001"):

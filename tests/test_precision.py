@@ -287,7 +287,9 @@ def test_many_columns_and_classes_are_no_wait():
 
 @pytest.mark.usefixtures("close")
 def test_a_model_predicts_in_its_precision_on_every_cpu(tiny, tmp_path, monkeypatch):
-    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None, precision="auto", device="cpu")
+    model = make_text_classifier(
+        tiny, recipe="plain", C=0.1, cv=2, cache_dir=None, precision="auto", device="cpu"
+    )
     model.fit(TEXTS, LABELS)
     expected = model.predict_proba(TEXTS)
     assert model["embed"].precision_ == "int8"

@@ -58,7 +58,7 @@ FACTS = {"notice": None, "training": SOURCE, "test": {"description": "three rows
 
 def classifier(encoder: str, **options):
     return make_text_classifier(
-        encoder, **{"C": [0.001, 0.1], "cv": 2, "cache_dir": None, **options}
+        encoder, recipe="plain", **{"C": [0.001, 0.1], "cv": 2, "cache_dir": None, **options}
     )
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..embed import DistilBertVectorizer
-from ..heads.words import WordScores
 from ..reports.metrics import score_as_text, short
 from ..tables.table import table_format
+from ..training import uses_words
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
     from ..finetune.encoder_folder import EpochMetrics
+    from ..reports.schema import SearchSummary
     from ..tables.table import Table
     from ..training import Training
     from .options import Labels
@@ -154,17 +155,36 @@ def print_training(training: Training) -> None:
         f"C = {search['best_C']:.3g}, the best of {len(search['C'])}: {search['scoring']} "
         f"{search['best_score']:.4f} ± {search['best_score_std']:.4f} in {search['folds']} folds",
     )
+    if "ladder" in search:
+        say("recipe", f"auto: {search['chosen']}")
+        _print_ladder(search)
     calibration = metrics["calibration"]
     figures = f"Brier score {calibration['brier']:.4f}, calibration error {calibration['ece']:.4f}"
     if before := calibration.get("before"):
         figures += f"; before calibration {before['brier']:.4f}, {before['ece']:.4f}"
     say("calibration", figures)
-    words = " and words" if find_step(training.model, WordScores) else ""
+    words = " and words" if uses_words(training.model) else ""
     _print_scores(metrics, f"{embed.encoder_name_}{words} + logistic regression")
     _print_intervals(metrics["intervals"])
     outcome = training.outcome
     print(f"\n{score_as_text(outcome.y_true, outcome.y_pred, outcome.classes)}")
     say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def _print_ladder(search: SearchSummary) -> None:
+    """Print what each part of the recipe adds, out of fold."""
+    ladder, title = search["ladder"], search["scoring"]
+    width = max(len(step["step"]) for step in ladder)
+    print(f"\n{'out of fold':{width}}  {title:>9}  {'log loss':>8}")
+    for step in ladder:
+        name = f"{step['step']:{width}}"
+        if step["score"] is None or step["log_loss"] is None:
+            print(f"{name}  left out: {step.get('note', '')}")
+            continue
+        note = f" ({step['note']})" if "note" in step else ""
+        figures = f"{step['score']:{max(9, len(title))}.4f}  {step['log_loss']:8.4f}"
+        print(f"{name}  {figures}{'  kept' if step['kept'] else ''}{note}")
+    print()
 
 
 def _print_scores(metrics: Mapping[str, Any], name: str) -> None:

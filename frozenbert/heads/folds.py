@@ -21,6 +21,7 @@ from ..errors import InputError, RareClassWarning
 
 __all__ = [
     "CV",
+    "AutoFolds",
     "FoldPath",
     "Folds",
     "Splits",
@@ -49,10 +50,12 @@ class Splitter(Protocol):
         """Return the number of splits."""
 
 
+MANY_ROWS = 20_000  # above, `AutoFolds` makes fewer folds: each trains on enough rows
+MANY_ROWS_FOLDS = 3
 SMALL_COPIES = 128 * 2**20  # bytes of folds' copies that need no limit
 
 Splits: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
-CV: TypeAlias = int | Splitter | Iterable[tuple[ArrayLike, ArrayLike]]
+CV: TypeAlias = int | str | Splitter | Iterable[tuple[ArrayLike, ArrayLike]]
 
 
 class Folds(StratifiedKFold):
@@ -103,6 +106,71 @@ class Folds(StratifiedKFold):
         yield from parts
 
 
+class AutoFolds(Folds):
+    """As many stratified folds as the rarest class has rows, within a limit.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        The limit. With more than 20,000 rows it is 3.
+    shuffle, random_state
+        As in scikit-learn's `StratifiedKFold`.
+
+    Examples
+    --------
+    >>> AutoFolds().for_rows(["a"] * 10 + ["b"] * 10).n_splits
+    5
+    >>> AutoFolds().get_n_splits(None, ["a"] * 10 + ["b"] * 2)
+    2
+    """
+
+    def for_rows(self, y: ArrayLike) -> Folds:
+        """Return the folds for these labels.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+
+        Raises
+        ------
+        InputError
+            If a class has only one row; or, of many labels, none has two rows with it and
+            two without it.
+        """
+        labels = np.asarray(y)
+        most = min(self.n_splits, MANY_ROWS_FOLDS) if len(labels) > MANY_ROWS else self.n_splits
+        if labels.ndim == 2:
+            with_it = (labels > 0).sum(axis=0)
+            least = int(np.minimum(with_it, len(labels) - with_it).max(initial=0))
+            if least < 2:
+                raise InputError(
+                    "no label has two training rows with it and two without it, one for each of "
+                    "two folds: add rows."
+                )
+        else:
+            classes, counts = np.unique(labels, return_counts=True)
+            least = int(counts.min())
+            if least < 2:
+                raise InputError(
+                    f"the class {str(classes[counts.argmin()])[:40]!r} has one training row, and "
+                    f"two are needed, one for each of two folds: add rows, or drop the class."
+                )
+        folds = min(most, least)
+        return Folds(folds, shuffle=self.shuffle, random_state=self.random_state)
+
+    def split(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield training and test rows, as `Folds` does."""
+        yield from self.for_rows(y).split(X, y, groups)
+
+    def get_n_splits(
+        self, X: object = None, y: ArrayLike | None = None, groups: object = None
+    ) -> int:
+        """Return the number of folds for these labels, or without labels the limit."""
+        return int(self.n_splits if y is None else self.for_rows(y).n_splits)
+
+
 def strata(y: ArrayLike, n_splits: int = 1) -> np.ndarray:
     """Return one class for each row: with many labels, the rarest label of the row.
 
@@ -130,7 +198,8 @@ def make_folds(cv: CV | None, random_state: int | None = 0) -> Splitter | Splits
     ----------
     cv : int, splitter, iterable of splits or None
         As scikit-learn's `cv`. A number makes that many stratified, shuffled `Folds`; None
-        makes 5.
+        makes 5; "auto" makes `AutoFolds`: 5, fewer if a class has fewer rows, and 3 of more
+        than 20,000 rows.
     random_state : int or None, default=0
         Shuffles the folds that a number makes.
 
@@ -149,6 +218,8 @@ def make_folds(cv: CV | None, random_state: int | None = 0) -> Splitter | Splits
     Folds(n_splits=3, random_state=0, shuffle=True)
     """
     cv = 5 if cv is None else cv
+    if isinstance(cv, str) and cv == "auto":
+        return AutoFolds(shuffle=True, random_state=random_state)
     if isinstance(cv, numbers.Integral) and not isinstance(cv, bool):
         if cv < 2:
             raise InputError("at least 2 folds.", parameter="cv", value=cv)
@@ -156,7 +227,7 @@ def make_folds(cv: CV | None, random_state: int | None = 0) -> Splitter | Splits
     if isinstance(cv, Splitter):
         return cv
     try:
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in cv]  # type: ignore[union-attr]
+        splits = [(np.asarray(train), np.asarray(test)) for train, test in cv]  # type: ignore[union-attr, str-unpack]
     except (TypeError, ValueError):
         splits = []
     if not splits:

@@ -12,7 +12,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from ..errors import InputError
 from .folds import CV, make_folds
 from .multilabel import MultiLabelClassifier
-from .scoring import LABELS_SCORER, ClassWeight, check_scorer_name
+from .scoring import LABELS_SCORER, ClassWeight, auto_scorer, check_scorer_name, is_auto
 from .search import FeatureSearch, HeadSearch
 from .stacking import StackedSearch
 
@@ -24,6 +24,10 @@ Head: TypeAlias = HeadSearch | FeatureSearch | StackedSearch | MultiLabelClassif
 # the score no longer rose on any data set that was tried.
 C_VALUES = tuple(float(c) for c in np.logspace(-5, 1, 20))
 
+# The time that recipe="auto" gives to layers and pooling, in searches of the plain recipe. Words
+# and votes take about as long again on many classes.
+PLAIN_SEARCHES = 1.5
+
 CALIBRATIONS = ("sigmoid", "isotonic")
 
 
@@ -31,7 +35,7 @@ def make_head(
     *,
     C: Sequence[float] | float | None = None,
     search: str = "head",
-    with_words: bool = False,
+    with_words: bool | str = False,
     calibrate: str | None = None,
     multi_label: bool = False,
     class_weight: ClassWeight = None,
@@ -49,20 +53,21 @@ def make_head(
         evenly spaced on a logarithmic scale; 7 of them with many labels.
     search : {"head", "features"}, default="head"
         "features" chooses layers and pooling too, by `FeatureSearch`.
-    with_words : bool, default=False
+    with_words : bool or "auto", default=False
         Whether the last columns are scores of words, as for `StackedSearch`.
-    calibrate : {"sigmoid", "isotonic"} or None, default=None
-        How probabilities are calibrated, out of fold.
+    calibrate : {"auto", "sigmoid", "isotonic"} or None, default=None
+        How probabilities are calibrated, out of fold; "auto": if that helps.
     multi_label : bool, default=False
         Whether a text may have any number of labels, as for `MultiLabelClassifier`.
-    class_weight : dict, "balanced" or None, default=None
-        As in scikit-learn: a weight for each class, or weights inversely proportional to the
-        classes' frequencies. With many labels, a dict weighs 0 and 1 of each label.
-    cv : int, splitter or iterable of splits, default=5
-        As in scikit-learn. A number makes stratified, shuffled folds.
+    class_weight : dict, "balanced", "auto" or None, default=None
+        As in scikit-learn; with many labels, a dict weighs 0 and 1 of each label. "auto"
+        compares balanced weights of unbalanced classes out of fold.
+    cv : int, "auto", splitter or iterable of splits, default=5
+        As for `frozenbert.heads.folds.make_folds`.
     scoring : str or None, default=None
-        The name of a scikit-learn scorer. None is accuracy, and with many labels their mean
-        average precision.
+        The name of a scikit-learn scorer. None is accuracy, or the average precision of many
+        labels; "auto" too, but macro F1 if the largest class has over 5 times the rows of the
+        smallest.
     random_state : int or None, default=0
         Shuffles the folds.
     n_jobs : int or None, default=None
@@ -87,21 +92,23 @@ def make_head(
     True
     """
     check_choice("search", search, ("head", "features"))
-    check_choice("calibrate", calibrate, (None, *CALIBRATIONS))
+    check_choice("calibrate", calibrate, (None, "auto", *CALIBRATIONS))
+    check_choice("with_words", with_words, (True, False, "auto"))
     _check_class_weight(class_weight, calibrate)
     check_scorer_name(scoring)
     grid = _c_values(C, multi_label)
     estimator, name = _logistic(class_weight, multi_label)
-    default = LABELS_SCORER if multi_label else None
-    folds = make_folds(cv, random_state)
+    scorer = LABELS_SCORER if scoring is None and multi_label else scoring
+    scorer = auto_scorer if is_auto(scorer) else scorer
     head: HeadSearch | FeatureSearch = HeadSearch(
-        estimator, {name: grid}, cv=folds, scoring=scoring or default, n_jobs=n_jobs
+        estimator, {name: grid}, cv=make_folds(cv, random_state), scoring=scorer, n_jobs=n_jobs
     )
+    is_any_auto = "auto" in filter(is_auto, (cv, scoring, class_weight, calibrate, with_words))
     if search == "features":
-        head = FeatureSearch(head)
+        head = FeatureSearch(head, limit=PLAIN_SEARCHES if is_any_auto else None)
     if multi_label:
         return MultiLabelClassifier(head, with_words=with_words, calibrate=calibrate)
-    if with_words or calibrate is not None:
+    if with_words or calibrate is not None or is_any_auto:
         return StackedSearch(head, with_words=with_words, calibrate=calibrate)
     return head
 
@@ -135,13 +142,15 @@ def _check_class_weight(class_weight: ClassWeight, calibrate: str | None) -> Non
         isinstance(weight, int | float | np.number) and weight >= 0
         for weight in class_weight.values()
     )
+    if is_auto(class_weight):
+        return
     if not (weights or class_weight is None or class_weight == "balanced"):
         raise InputError(
             "None, 'balanced', or a dict with a number for each class.",
             parameter="class_weight",
             value=class_weight,
         )
-    if calibrate is not None and class_weight is not None:
+    if calibrate not in (None, "auto") and class_weight is not None:
         raise InputError(
             f"calibration would undo class_weight={class_weight!r}, because it maps "
             f"probabilities to the shares of the rows; choose one of the two.",

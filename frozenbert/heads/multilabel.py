@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import (
@@ -20,7 +19,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, RareClassWarning
 from .folds import Folds
-from .stacking import OutOfFoldHead, calibrated, score_classifier, score_folds
+from .stacking import (
+    OutOfFold,
+    OutOfFoldHead,
+    calibrated,
+    cross_val_proba,
+    score_classifier,
+)
+from .votes.choice import Choice
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -39,9 +45,10 @@ class MultiLabelClassifier(OutOfFoldHead):
     ----------
     search : estimator
         A `GridSearchCV` or `FeatureSearch` over a `OneVsRestClassifier`.
-    with_words : bool, default=False
-        Whether the last columns of `X` are scores of words, one for each label.
-    calibrate : {"sigmoid", "isotonic"} or None, default=None
+    with_words : bool or "auto", default=False
+        Whether the last columns of `X` are scores of words, one for each label. "auto" is as
+        for `frozenbert.heads.stacking.StackedSearch`.
+    calibrate : {"auto", "sigmoid", "isotonic"} or None, default=None
         How each label's probabilities are calibrated, out of fold.
 
     Attributes
@@ -101,42 +108,78 @@ class MultiLabelClassifier(OutOfFoldHead):
         names = getattr(y, "columns", None)
         flags = check_flags(y)
         labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
-        scores, groups = self._fit_search(X, flags, params)
+        held_out = self._fit_search(X, flags, params)
+        self.parts_ = "vote" if self.with_words else "vectors"
+        self.calibration_ = self.calibrate
+        choice = self._compare(held_out, flags) if self.decides else None
+        scores = held_out.of(self.parts_)
         of_label = [scores[:, place :: len(labels)] for place in range(len(labels))]
         self.estimators_ = [
-            self._fit_label(own, column, label, groups)
+            self._fit_label(own, column, label, held_out)
             for own, column, label in zip(of_label, flags.T, labels, strict=True)
         ]
         self.plain_ = self.estimators_
-        if self.calibrate is not None:
+        if self.calibration_ is not None:
             self.plain_ = [
                 self._uncalibrated(column).fit(own, column)
                 for own, column in zip(of_label, flags.T, strict=True)
             ]
         self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
         self._labels = labels
+        if choice is not None:
+            answered = (choice.probabilities >= self.thresholds_).any(axis=0)
+            self._warn_of_never_answered(labels[~answered].tolist())
         return self
+
+    def _compare(self, held_out: OutOfFold, flags: np.ndarray) -> Choice:
+        """Decide by out-of-fold scores of all labels together."""
+        n_labels = flags.shape[1]
+
+        def predict(
+            part: str, *, balanced: bool = False, calibration: str | None = None
+        ) -> np.ndarray:
+            scores = held_out.of(part)
+            of_label = [
+                self._proba_out_of_fold(scores[:, place::n_labels], flag, held_out, calibration)
+                for place, flag in enumerate(flags.T)
+            ]
+            return np.column_stack(of_label)
+
+        return self._choose(held_out, flags, predict, balance=False)
+
+    def _proba_out_of_fold(
+        self, scores: np.ndarray, flag: np.ndarray, held_out: OutOfFold, calibration: str | None
+    ) -> np.ndarray:
+        """Return a label's probability in each row, by a classifier of scores of other rows."""
+        folds = held_out.folds
+        rarer = min(_rarer(flag[train]) for train, _ in held_out.splits)
+        if rarer == 0:
+            return np.full(len(flag), flag.mean())
+        classifier: BaseEstimator = score_classifier(self.search_)
+        if calibration is not None and rarer >= folds.get_n_splits():
+            classifier = calibrated(calibration, classifier, folds)
+        return cross_val_proba(classifier, scores, flag, held_out.splits)[:, 1]
 
     def _uncalibrated(self, y: np.ndarray) -> BaseEstimator:
         if 0 < y.sum() < len(y):
-            return score_classifier(self.search)
+            return score_classifier(self.search_)
         return DummyClassifier(strategy="prior")
 
     def _fit_label(
-        self, scores: np.ndarray, y: np.ndarray, label: object, groups: ArrayLike | None
+        self, scores: np.ndarray, y: np.ndarray, label: object, held_out: OutOfFold
     ) -> BaseEstimator:
         """Return a classifier of a label's scores, with a tuned threshold if possible."""
-        folds = score_folds(self.search, scores, y, groups)
-        if reason := _why_untunable(folds, scores, y, self.calibrate is not None):
+        folds = held_out.folds
+        if reason := _why_untunable(folds, scores, y, self.calibration_ is not None):
             constant = y.min() == y.max()
             result = "all texts get the same answer" if constant else "its threshold stays 0.5"
             warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 4)
             return self._uncalibrated(y).fit(scores, y)
-        estimator: Any = score_classifier(self.search)
-        if self.calibrate is not None:
+        estimator: BaseEstimator = score_classifier(self.search_)
+        if self.calibration_ is not None:
             # Calibrated within each training part, whose rows a PredefinedSplit does not know.
             inner = folds if isinstance(folds, StratifiedKFold) else Folds(folds.get_n_splits())
-            estimator = calibrated(self.calibrate, self.search, inner)
+            estimator = calibrated(self.calibration_, estimator, inner)
         try:
             return TunedThresholdClassifierCV(
                 clone(estimator), scoring="f1", response_method="predict_proba", cv=folds
@@ -173,7 +216,7 @@ class MultiLabelClassifier(OutOfFoldHead):
         check_is_fitted(self)
         return self._proba(X, self.plain_)
 
-    def _proba(self, X: Any, estimators: Sequence[Any]) -> np.ndarray:
+    def _proba(self, X: Any, estimators: Sequence[BaseEstimator]) -> np.ndarray:
         scores = self._scores(X)
         columns = []
         for place, estimator in enumerate(estimators):
@@ -217,7 +260,10 @@ def _rarer(y: np.ndarray) -> int:
 
 
 def _is_constant_in_a_fold(
-    estimator: Any, scores: np.ndarray, y: np.ndarray, folds: StratifiedKFold | PredefinedSplit
+    estimator: BaseEstimator,
+    scores: np.ndarray,
+    y: np.ndarray,
+    folds: StratifiedKFold | PredefinedSplit,
 ) -> bool:
     """Tell whether all rows of a test part get the same out-of-fold probability."""
     p = cross_val_predict(clone(estimator), scores, y, cv=folds, method="predict_proba")[:, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +21,14 @@ __all__ = [
     "LABELS_SCORER",
     "ClassWeight",
     "as_labels",
+    "auto_scorer",
+    "auto_scoring",
     "check_class_weight",
     "check_discrete",
     "check_scorer_name",
     "check_scoring",
+    "is_auto",
+    "is_unbalanced",
     "mean_average_precision",
     "weight_key",
 ]
@@ -62,9 +66,66 @@ LABELS_SCORER = make_scorer(
 )
 
 
+UNBALANCED = 5  # times as many rows in the largest class as in the smallest
+
+
+def is_unbalanced(y: ArrayLike) -> bool:
+    """Tell whether the largest class has over 5 times the rows of the smallest.
+
+    Examples
+    --------
+    >>> is_unbalanced(["a"] * 5 + ["b"]), is_unbalanced(["a"] * 6 + ["b"])
+    (False, True)
+    """
+    _, counts = np.unique(np.asarray(y), return_counts=True)
+    return bool(counts.max() > UNBALANCED * counts.min())
+
+
+def is_auto(given: object) -> bool:
+    """Tell whether a parameter leaves a choice to the rows."""
+    return isinstance(given, str) and given == "auto"
+
+
+def auto_scoring(y: np.ndarray) -> str | Callable[..., float]:
+    """Return the scorer that suits the labels.
+
+    Parameters
+    ----------
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+    Returns
+    -------
+    str or scorer
+        The mean average precision of many labels; macro F1 of unbalanced classes; else
+        accuracy.
+
+    Examples
+    --------
+    >>> auto_scoring(np.array(["a"] * 100 + ["b"]))
+    'f1_macro'
+    """
+    if y.ndim == 2:
+        return LABELS_SCORER
+    return "f1_macro" if is_unbalanced(y) else "accuracy"
+
+
+def auto_scorer(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> float:
+    """Return the score that suits the labels of these rows, as from a scorer of scikit-learn.
+
+    A search whose `scoring` this is uses the scorer that suits all its training rows.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Fitted.
+    X, y : array-like
+    """
+    return float(get_scorer(auto_scoring(np.asarray(y)))(estimator, X, y))
+
+
 def check_scorer_name(scoring: str | None) -> None:
-    """Raise `InputError` unless this is the name of a scikit-learn scorer, or None."""
-    if scoring is not None and scoring not in get_scorer_names():
+    """Raise `InputError` unless this is the name of a scikit-learn scorer, "auto" or None."""
+    if scoring not in (None, "auto") and scoring not in get_scorer_names():
         raise InputError(
             "a scikit-learn scorer's name: accuracy, balanced_accuracy, f1_macro, neg_log_loss, "
             "roc_auc, ... (sklearn.metrics.get_scorer_names() lists all).",

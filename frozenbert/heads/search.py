@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .folds import (
+    AutoFolds,
     FoldPath,
     Splits,
     cv_splits,
@@ -32,8 +33,16 @@ from .folds import (
     limit_train_rows,
     warn_many_classes,
 )
-from .scoring import ClassWeight, as_labels, check_class_weight, check_discrete
-from .selection import SelectVectors, feature_sets, take_columns, vector_layout
+from .scoring import (
+    ClassWeight,
+    as_labels,
+    auto_scorer,
+    auto_scoring,
+    check_class_weight,
+    check_discrete,
+    is_auto,
+)
+from .selection import SelectVectors, feature_sets, plan_rounds, take_columns, vector_layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +54,9 @@ __all__ = [
     "HeadSearch",
     "base_search",
     "class_weight_of",
+    "fitted_grid",
     "fitted_search",
+    "resolve_search",
     "search_routing",
     "tuned_estimator",
 ]
@@ -55,12 +66,6 @@ CVResults: TypeAlias = dict[str, Any]  # columns of scikit-learn's `cv_results_`
 # While features are compared, steps of half a decade are enough: the score is flat near its top.
 FEATURE_C_VALUES = tuple(float(c) for c in np.logspace(-4, -2, 5))
 FEATURE_ROWS = 4000  # with more training rows, the order of the features hardly changes
-
-# With many sets of features and rows, the first round compares all sets on few rows and every
-# second C; the best ones go on. On folds of SST-2's training rows the set that is best on 4,000
-# rows is also the best on 1,000.
-SCREENING_ROWS = 1000
-SCREENED_SETS = 6
 
 
 class FeatureScore(TypedDict):
@@ -214,21 +219,27 @@ class HeadSearch(GridSearchCV):
         return state
 
 
-def base_search(head: Any) -> GridSearchCV:
+def base_search(head: BaseEstimator) -> GridSearchCV:
     """Return the search for C that is within a head from `make_head`."""
     while not isinstance(head, GridSearchCV):
         head = head.search
     return head
 
 
-def fitted_search(head: Any) -> FeatureSearch | GridSearchCV:
+def fitted_search(head: BaseEstimator) -> FeatureSearch | GridSearchCV:
     """Return the `FeatureSearch`, or else the `GridSearchCV`, within a fitted head."""
     while hasattr(head, "search_") and not isinstance(head, FeatureSearch):
         head = head.search_
     return head
 
 
-def tuned_estimator(head: Any) -> Any:
+def fitted_grid(head: BaseEstimator) -> GridSearchCV:
+    """Return the fitted search for C within a fitted head."""
+    search = fitted_search(head)
+    return search.search_ if isinstance(search, FeatureSearch) else search
+
+
+def tuned_estimator(head: BaseEstimator) -> BaseEstimator:
     """Return a fitted head's best estimator, before calibration and thresholds."""
     return fitted_search(head).best_estimator_
 
@@ -238,6 +249,33 @@ def class_weight_of(search: GridSearchCV) -> ClassWeight:
     estimator = search.estimator
     weight: ClassWeight = getattr(getattr(estimator, "estimator", estimator), "class_weight", None)
     return weight
+
+
+def resolve_search(search: BaseEstimator, y: np.ndarray) -> BaseEstimator:
+    """Return an unfitted copy of a search in which the rows have decided what is "auto".
+
+    Parameters
+    ----------
+    search : GridSearchCV or FeatureSearch
+        Its `cv` may be `AutoFolds`, its `scoring` `auto_scorer`, and the class weights of its
+        classifier "auto".
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+    Returns
+    -------
+    estimator
+        Of the same type. Class weights that are "auto" become None: they are compared later,
+        on out-of-fold scores.
+    """
+    resolved = clone(search)
+    grid = base_search(resolved)
+    if isinstance(grid.cv, AutoFolds):
+        grid.cv = grid.cv.for_rows(y)
+    if grid.scoring is auto_scorer:
+        grid.scoring = auto_scoring(y)
+    if is_auto(class_weight_of(grid)):
+        getattr(grid.estimator, "estimator", grid.estimator).class_weight = None
+    return resolved
 
 
 class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -252,9 +290,15 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         splitter. With more than 2,000 there is a round before, on 1,000 rows (ten of each
         class, if that is more), and the best six sets of features go on. C is then chosen on
         all rows.
+    limit : float or None, default=None
+        The most work: as many times that of a search for C on one layer, or a minute's,
+        whichever is more. A search that would exceed it compares features on fewer rows and
+        values of C, and leaves out the widest. None is no limit.
 
     Attributes
     ----------
+    left_out_ : str or None
+        What `limit` left out.
     features_ : list of dict
         The features compared: `layers`, `pooling`, the best `C`, its `score`, the standard
         deviation `std` of the score over the folds, and the `train_rows` of a fold: those of
@@ -295,9 +339,19 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     (2,)
     """
 
-    def __init__(self, search: GridSearchCV, *, train_rows: int = FEATURE_ROWS) -> None:
+    limit: float | None = None  # models saved before have none
+    left_out_: str | None
+
+    def __init__(
+        self,
+        search: GridSearchCV,
+        *,
+        train_rows: int = FEATURE_ROWS,
+        limit: float | None = None,
+    ) -> None:
         self.search = search
         self.train_rows = train_rows
+        self.limit = limit
 
     def fit(self, X: pd.DataFrame, y: ArrayLike, **params: Any) -> FeatureSearch:
         """Search.
@@ -334,21 +388,22 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         seed = int(seed) if isinstance(seed, numbers.Integral) else 0
         results: list[CVResults] = []
         dropped: list[FeatureScore] = []
-        n_rows = min(self.train_rows, *(len(y[train]) for train, _ in splits))
-        few = max(SCREENING_ROWS, 10 * len(np.unique(y)))
-        if n_rows > 2 * few and len(sets) > SCREENED_SETS:
-            parts = limit_train_rows(splits, y, few, seed)
-            self._compare(arrays, names, y, sets, compared[::2], parts, results)
-            ranked = sorted(self.features_, key=lambda feature: -feature["score"])
-            dropped = ranked[SCREENED_SETS:]
-            sets = [(one["layers"], one["pooling"]) for one in ranked[:SCREENED_SETS]]
-        parts = limit_train_rows(splits, y, self.train_rows, seed)
-        self._compare(arrays, names, y, sets, compared, parts, results)
+        plan = plan_rounds(
+            sets, names, y, compared, len(values), splits, self.train_rows, self.limit
+        )
+        sets, self.left_out_ = plan.sets, plan.left_out
+        for most, tried, rows, n_folds in plan.rounds:
+            if results:
+                ranked = sorted(self.features_, key=lambda feature: -feature["score"])
+                dropped += ranked[most:]
+                sets = [(one["layers"], one["pooling"]) for one in ranked[:most]]
+            parts = limit_train_rows(splits[:n_folds], y, rows, seed)
+            self._compare(arrays, names, y, sets, tried, parts, results)
         best = max(self.features_, key=lambda feature: feature["score"])
         self.features_ += dropped
-        # Beyond the ends of what was compared, all values are still to be tried.
-        low = best["C"] / 5 if best["C"] > min(compared) else 0
-        high = best["C"] * 5 if best["C"] < max(compared) else float("inf")
+        # Beyond the ends of what was compared, all values are still to be tried, if time allows.
+        low = best["C"] / 5 if best["C"] > min(compared) or plan.left_out else 0
+        high = best["C"] * 5 if best["C"] < max(compared) or plan.left_out else float("inf")
         near = [C for C in values if low <= C <= high] or values
         select = SelectVectors(best["layers"], best["pooling"]).fit(X)
         self.search_ = clone(self.search).set_params(param_grid={self._name(): near})
@@ -477,7 +532,7 @@ def _objects(values: Sequence[object]) -> np.ndarray:
     return array
 
 
-def search_routing(estimator: Any) -> MetadataRouter:
+def search_routing(estimator: BaseEstimator) -> MetadataRouter:
     """Return the routing of an estimator whose `fit` fits its `search`."""
     return MetadataRouter(owner=estimator).add(
         search=estimator.search, method_mapping=MethodMapping().add(caller="fit", callee="fit")

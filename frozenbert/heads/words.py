@@ -25,7 +25,7 @@ from .folds import CV, make_folds, quiet_constant_labels
 from .logistic import make_head
 from .multilabel import check_flags
 from .scoring import ClassWeight, as_labels
-from .search import base_search, tuned_estimator
+from .search import base_search, resolve_search, tuned_estimator
 from .stacking import out_of_fold, out_of_fold_splits
 
 if TYPE_CHECKING:
@@ -364,8 +364,9 @@ class WordScores(TransformerMixin, BaseEstimator):
         labels = check_flags(y) if self.multi_label else as_labels(y)
         tfidf = make_tfidf()
         words = tfidf.fit_transform(texts)
+        search = resolve_search(self._search(), labels)
         with quiet_constant_labels():
-            search = self._search().fit(words, labels, **routed)
+            search.fit(words, labels, **routed)
         self.words_ = Pipeline([("tfidf", tfidf), ("classify", search)])
         names = getattr(y, "columns", None)
         self._labels = search.classes_ if names is None else np.asarray(names, dtype=object)

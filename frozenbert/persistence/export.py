@@ -87,7 +87,7 @@ def export_model(
     >>> import tempfile
     >>> from frozenbert import load_model, make_text_classifier, save_model
     >>> folder = Path(tempfile.mkdtemp())
-    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None, cv=2, C=[0.01, 0.1])
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
     >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
     >>> _ = save_model(model.fit(texts, [1, 1, 0, 0]), folder / "reviews" / "model.joblib")
     >>> exported = export_model(folder / "reviews", folder / "reviews-runtime")

@@ -14,6 +14,7 @@ __all__ = [
     "Example",
     "FeatureResult",
     "Interval",
+    "LadderResult",
     "Metrics",
     "Parameters",
     "PrecisionTrial",
@@ -69,6 +70,17 @@ class FeatureResult(TypedDict):
     train_rows: NotRequired[int]
 
 
+class LadderResult(TypedDict):
+    """The out-of-fold score of one part that `recipe="auto"` compared; None if left out."""
+
+    step: str
+    score: float | None
+    log_loss: float | None
+    kept: bool
+    seconds: NotRequired[float]
+    note: NotRequired[str]
+
+
 class SearchSummary(TypedDict):
     """The search by cross-validation: what was tried, and what was best."""
 
@@ -83,6 +95,9 @@ class SearchSummary(TypedDict):
     best_layers: NotRequired[list[int]]
     best_pooling: NotRequired[list[str]]
     features: NotRequired[list[FeatureResult]]
+    ladder: NotRequired[list[LadderResult]]
+    chosen: NotRequired[str]  # a sentence about the ladder
+    never_answered: NotRequired[list[str]]  # classes, out of fold
 
 
 class CalibrationFigures(TypedDict):
@@ -164,6 +179,7 @@ class EncoderFacts(TypedDict):
 class Parameters(TypedDict):
     """The parameters of a training."""
 
+    recipe: NotRequired[str]
     cv: int
     seed: int | None
     C: float

@@ -237,7 +237,9 @@ def test_train_on_a_cluster_gives_the_same_model(tiny: str, tmp_path: Path, caps
     options = ["--data", str(tmp_path / "train.csv"), "--model", tiny, "--no-cache"]
     lines = {}
     for name, more in {"alone": [], "cluster": ["--workers", "2"]}.items():
-        assert main(["train", *options, "--out", str(tmp_path / name), *more]) == 0
+        assert (
+            main(["train", "--recipe=plain", *options, "--out", str(tmp_path / name), *more]) == 0
+        )
         lines[name] = capsys.readouterr().out.splitlines()
     assert any(line.split()[:3] == ["cluster", "2", "workers"] for line in lines["cluster"])
     [alone] = [line for line in lines["alone"] if line.startswith("head")]

@@ -141,7 +141,7 @@ def test_classify_with_a_search_over_the_whole_pipeline(succeeds, tiny):
 
     from frozenbert import make_text_classifier, save_model
 
-    whole = make_text_classifier(tiny, cv=2, C=0.1, cache_dir=None)
+    whole = make_text_classifier(tiny, recipe="plain", cv=2, C=0.1, cache_dir=None)
     search = GridSearchCV(whole, {"embed__pooling": ["cls", "mean"]}, cv=2)
     frame = rows(16)
     save_model(search.fit(frame["text"], frame["label"]), "model.joblib")
@@ -189,7 +189,7 @@ def test_model_files_that_are_none(refuses, trained, tiny, name, says):
     Path("cut.joblib").write_bytes(whole[: len(whole) // 2])
     joblib.dump({"a": 1}, "dict.joblib")
     Path("pickle.joblib").write_bytes(pickle.dumps([1]))
-    joblib.dump(make_text_classifier(tiny), "raw.joblib")
+    joblib.dump(make_text_classifier(tiny, recipe="plain"), "raw.joblib")
     refuses(says, "classify", "--model", name, "--text", "a film")
     refuses(says, "classify", "--model", name, "--data", "train.tsv", "--out", "x.csv")
 

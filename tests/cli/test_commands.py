@@ -80,7 +80,16 @@ def test_wrong_input_and_ctrl_c(tiny):
 def test_reader_that_has_seen_enough(tiny):
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*INSTALLED, "train", "--data", "train.tsv", "--encoder", tiny, *SMALL]
+    command = [
+        *INSTALLED,
+        "train",
+        "--recipe=plain",
+        "--data",
+        "train.tsv",
+        "--encoder",
+        tiny,
+        *SMALL,
+    ]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")

@@ -146,7 +146,23 @@ def test_labels_that_the_terminal_cannot_show(monkeypatch, trained, tiny):
     put("train.csv", rows(labels=("好", "ñ")))
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert main(["train", "--data", "train.csv", "--encoder", tiny, "--C", "0.1", "--cv", "2"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--recipe=plain",
+                "--data",
+                "train.csv",
+                "--encoder",
+                tiny,
+                "--C",
+                "0.1",
+                "--cv",
+                "2",
+            ]
+        )
+        == 0
+    )
     written = stdout.buffer.getvalue().decode("latin-1")
     assert "\\u597d: 18" in written
     assert "ñ: 18" in written

@@ -91,6 +91,7 @@ def test_train_prints_and_writes_everything(succeeds, tiny):
     assert model["notice"] is None
     assert model["labels"] == [0, 1]
     assert model["parameters"] == {
+        "recipe": "plain",
         "cv": 3,
         "seed": 0,
         "C": search["best_C"],

@@ -331,7 +331,10 @@ def test_the_command(tiny, table, tmp_path, capsys):
     assert cli.main(["finetune", *arguments]) == 0
     assert "the same training was done already" in capsys.readouterr().out
     model = ["--model", str(tmp_path / "mine"), "--out", str(tmp_path / "model"), "--no-cache"]
-    assert cli.main(["train", "--data", str(table), *model, "--cv", "2", "--clean"]) == 0
+    assert (
+        cli.main(["train", "--recipe=plain", "--data", str(table), *model, "--cv", "2", "--clean"])
+        == 0
+    )
     # Nine of ten rows have been trained on, and the texts come several times.
     assert "fine-tuned on 10 of the 10 test rows" in capsys.readouterr().err
     sidecar = json.loads((tmp_path / "model" / "model.json").read_text())
@@ -339,7 +342,7 @@ def test_the_command(tiny, table, tmp_path, capsys):
     others = tmp_path / "others.csv"
     others.write_text("text,label\na fine plot,good\na slow plot,bad\n")
     test = ["--test", str(others), "--cv", "2", "--clean"]
-    assert cli.main(["train", "--data", str(table), *model, *test]) == 0
+    assert cli.main(["train", "--recipe=plain", "--data", str(table), *model, *test]) == 0
     assert "fine-tuned on" not in capsys.readouterr().err
 
 

@@ -280,7 +280,13 @@ def test_no_group_is_on_both_sides_of_an_out_of_fold_prediction(predicted_rows):
 def test_groups_reach_all_folds_of_a_pipeline(tiny, split_rows, options, with_tfidf):
     y = flags() if options.get("multi_label") else LABELS
     model = make_text_classifier(
-        tiny, cv=GroupKFold(3), C=[0.1], cache_dir=None, with_tfidf=with_tfidf, **options
+        tiny,
+        recipe="plain",
+        cv=GroupKFold(3),
+        C=[0.1],
+        cache_dir=None,
+        with_tfidf=with_tfidf,
+        **options,
     )
     with sklearn.config_context(enable_metadata_routing=True):
         model.fit(TEXTS, y, groups=GROUPS)

@@ -89,7 +89,7 @@ def test_the_baseline_reads_words_and_pairs():
 
 
 def test_the_pipeline_is_the_promised_one(tiny):
-    model = make_text_classifier(tiny, pooling="mean", cv=3, n_jobs=2)
+    model = make_text_classifier(tiny, recipe="plain", pooling="mean", cv=3, n_jobs=2)
     assert list(model.named_steps) == ["embed", "scale", "classify"]
     assert isinstance(model["embed"], DistilBertVectorizer)
     assert isinstance(model["scale"], StandardScaler)

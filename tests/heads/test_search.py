@@ -108,7 +108,7 @@ def test_columns_are_stored_by_position(layers):
 
 def test_searched_models_predict_from_arrays(tiny):
     model = make_text_classifier(
-        tiny, search="features", with_tfidf=True, cv=2, C=[0.01], cache_dir=None
+        tiny, recipe="plain", search="features", with_tfidf=True, cv=2, C=[0.01], cache_dir=None
     ).fit(TEXTS, LABELS)
     before = model.predict_proba(TEXTS)
     handed_on = model[:-1].transform(TEXTS[:2])
@@ -176,7 +176,13 @@ def test_each_text_goes_through_the_encoder_once(tiny, monkeypatch, with_tfidf):
         Encoder, "encode", lambda self, ids, *rest: encoded.extend(ids) or encode(self, ids, *rest)
     )
     model = make_text_classifier(
-        tiny, search="features", with_tfidf=with_tfidf, cv=2, C=[0.01], cache_dir=None
+        tiny,
+        recipe="plain",
+        search="features",
+        with_tfidf=with_tfidf,
+        cv=2,
+        C=[0.01],
+        cache_dir=None,
     ).fit(TEXTS, LABELS)
     assert len(encoded) == len(TEXTS)
     assert model.score(TEXTS, LABELS) > 0.9
@@ -480,7 +486,14 @@ def test_many_labels_of_texts(tiny, options):
     ]
     Y = pd.DataFrame({k: [i >> j & 1 for i in range(40)] for j, k in enumerate(kinds)})
     model = make_text_classifier(
-        tiny, multi_label=True, cv=2, C=[0.01, 1.0], cache_dir=None, pooling="mean", **options
+        tiny,
+        recipe="plain",
+        multi_label=True,
+        cv=2,
+        C=[0.01, 1.0],
+        cache_dir=None,
+        pooling="mean",
+        **options,
     ).fit(texts, Y)
     assert model.classes_.tolist() == kinds
     assert model.predict_proba(texts).shape == (40, 3)

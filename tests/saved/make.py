@@ -52,7 +52,9 @@ def main() -> None:
     os.chdir(HERE)
     models = {}
     for kind, settings in KINDS.items():
-        model = make_text_classifier(str(encoder), C=[0.01, 0.1], cv=2, cache_dir=None, **settings)
+        model = make_text_classifier(
+            str(encoder), recipe="plain", C=[0.01, 0.1], cv=2, cache_dir=None, **settings
+        )
         models[kind] = model.fit(TEXTS, FLAGS if "multi_label" in settings else LABELS)
     few = FewShotClassifier(str(encoder), n_experts=2, clean=True)
     models |= {

@@ -102,7 +102,7 @@ def save_films(folder: Path) -> Path:
     from frozenbert import make_text_classifier, save_model
     from frozenbert.encoders.sources import PACKAGED_ENCODER
 
-    model = make_text_classifier(PACKAGED_ENCODER, C=0.01, cv=2, cache_dir=None)
+    model = make_text_classifier(PACKAGED_ENCODER, recipe="plain", C=0.01, cv=2, cache_dir=None)
     model.fit(FILMS, ["good", "bad"] * (len(FILMS) // 2))
     save_model(model, folder / "model.joblib")
     return folder

@@ -56,7 +56,9 @@ def test_labels_and_probabilities(client):
 def test_answers_equal_those_of_python(many, tiny, tmp_path):
     texts = [f"{word} film {n}" for n in range(10) for word in ("good", "bad")]
     y = np.array([[1, 0], [0, 1]] * 10) if many else ["yes", "no"] * 10
-    model = make_text_classifier(tiny, C=0.1, cv=2, multi_label=many, cache_dir=None).fit(texts, y)
+    model = make_text_classifier(
+        tiny, recipe="plain", C=0.1, cv=2, multi_label=many, cache_dir=None
+    ).fit(texts, y)
     new = ["a good one", "a bad one", ""]
     expected = predict(model, new)
     with serving(model, tmp_path) as client:
@@ -527,7 +529,7 @@ def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
     rows = "".join(f"{w} film {n}\t{w}\n" for n in range(12) for w in ("good", "bad"))
     Path("train.tsv").write_text("text\tlabel\n" + rows, encoding="utf-8")
     options = ["--model", tiny, "--out", "films", "--cv", "2", "--C", "0.1", "--no-cache"]
-    assert main(["train", "--data", "train.tsv", *options]) == 0
+    assert main(["train", "--recipe=plain", "--data", "train.tsv", *options]) == 0
     with serving(WordModel(), tmp_path / "films") as client:
         card = client("GET", "/model").json
     assert (card["name"], card["file"], card["data"]) == ("films", "model.skops", "train.tsv")

@@ -26,7 +26,9 @@ TEXTS, Y = ["good film", "bad film"] * 4, ["yes", "no"] * 4
 def folder(tiny, tmp_path):
     """A saved model on the tiny encoder, which lies beside it."""
     encoder = shutil.copytree(tiny, tmp_path / "encoder")
-    model = make_text_classifier(str(encoder), C=0.1, cv=2, cache_dir=None).fit(TEXTS, Y)
+    model = make_text_classifier(str(encoder), recipe="plain", C=0.1, cv=2, cache_dir=None).fit(
+        TEXTS, Y
+    )
     save_model(model, tmp_path / "films" / "model.joblib")
     return tmp_path / "films"
 
@@ -53,7 +55,9 @@ def test_an_encoder_in_another_place(folder, tmp_path):
 
 
 def test_bfloat16_texts_share_batches(tiny, tmp_path):
-    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None, precision="bfloat16")
+    model = make_text_classifier(
+        tiny, recipe="plain", C=0.1, cv=2, cache_dir=None, precision="bfloat16"
+    )
     save_model(model.fit(TEXTS, Y), tmp_path / "model.joblib")
     service = load_service(tmp_path, encoder_path=tiny)
     (vectorizer,) = find_steps(service.model, DistilBertVectorizer)

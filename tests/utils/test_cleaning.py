@@ -69,7 +69,9 @@ TEXTS = ["good film @anna", "bad film https://x.org/good"] * 10
 
 @pytest.mark.parametrize("settings", [{}, {"with_tfidf": True}, {"search": "features"}])
 def test_it_is_part_of_the_saved_model(tiny, tmp_path, settings):
-    model = make_text_classifier(tiny, clean=True, cv=2, C=0.1, progress=False, **settings)
+    model = make_text_classifier(
+        tiny, recipe="plain", clean=True, cv=2, C=0.1, progress=False, **settings
+    )
     model.fit(TEXTS, [1, 0] * 10)
     loaded = load_model(save_model(model, tmp_path / "model.joblib"))
     find_step(loaded, DistilBertVectorizer).set_params(model_name=tiny)

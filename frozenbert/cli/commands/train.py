@@ -60,33 +60,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_classifier(parser: argparse.ArgumentParser) -> None:
     head = parser.add_argument_group("classifier")
     head.add_argument(
-        "--search",
-        choices=("head", "features"),
-        default="head",
-        help="what cross-validation chooses: C alone (head, the default), or also layers and "
-        "pooling (features)",
+        "--recipe",
+        choices=("auto", "plain"),
+        default="auto",
+        help="auto (default): out-of-fold scores of the training rows decide what the options "
+        "below leave open; plain: one layer, and a logistic regression with a search for C",
     )
     head.add_argument(
-        "--with-tfidf", action="store_true", help="add TF-IDF of words and word pairs"
+        "--search",
+        choices=("head", "features"),
+        default="auto",
+        help="what cross-validation chooses: C alone (head), or also layers and pooling (features)",
+    )
+    head.add_argument(
+        "--with-tfidf",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="add TF-IDF of words and word pairs; default: if it helps",
     )
     head.add_argument(
         "--calibrate",
-        choices=("sigmoid", "isotonic"),
-        help="calibrate the probabilities on out-of-fold predictions",
+        choices=("none", "sigmoid", "isotonic"),
+        default="auto",
+        help="calibrate the probabilities on out-of-fold predictions; default: if it helps",
     )
     head.add_argument(
         "--class-weight",
-        choices=("balanced",),
-        help="weight rows so that all classes count the same",
+        choices=("none", "balanced"),
+        default="auto",
+        help="weight rows so that all classes count the same; default: if the classes are "
+        "unbalanced and it helps",
     )
     head.add_argument(
         "--scoring",
         metavar="NAME",
-        help="scikit-learn scorer for the search; default: accuracy, or average precision if "
-        "a text has several labels",
+        default="auto",
+        help="scikit-learn scorer for the search; default: average precision if a text has "
+        "several labels; with the recipe auto, macro F1 if the largest class has over 5 times "
+        "the rows of the smallest; else accuracy",
     )
     head.add_argument(
-        "--cv", type=folds, default=5, metavar="FOLDS", help="folds of the search; default: 5"
+        "--cv",
+        type=folds,
+        metavar="FOLDS",
+        help="folds of the search; default: 5; with the recipe auto, fewer if a class has fewer "
+        "rows, and 3 of more than 20,000 rows",
     )
     head.add_argument(
         "--C",
@@ -119,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
         "label_column": rows.label_column,
     }
     rows, test_rows, test = _split(arguments, rows)
-    check_classes(rows.labels, arguments.cv)
+    check_classes(rows.labels, _least_folds(arguments))
     say("train", f"{len(rows.texts):,} rows; {count(rows.labels)}")
     if arguments.test is None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
@@ -128,15 +146,16 @@ def run(arguments: argparse.Namespace) -> None:
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
+        recipe=arguments.recipe,
         search=arguments.search,
         with_tfidf=arguments.with_tfidf,
         clean=arguments.clean,
         multi_label=np.ndim(rows.labels) == 2,
-        calibrate=arguments.calibrate,
-        class_weight=arguments.class_weight,
+        calibrate=_or_none(arguments.calibrate),
+        class_weight=_or_none(arguments.class_weight),
         scoring=arguments.scoring,
         C=arguments.C,
-        cv=arguments.cv,
+        cv="auto" if arguments.cv is None else arguments.cv,
         random_state=arguments.seed,
         n_jobs=arguments.n_jobs,
     )
@@ -156,6 +175,17 @@ def run(arguments: argparse.Namespace) -> None:
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+def _or_none(value: str) -> str | None:
+    return None if value == "none" else value
+
+
+def _least_folds(arguments: argparse.Namespace) -> int:
+    """Return how many rows each class needs."""
+    if arguments.cv is not None:
+        return int(arguments.cv)
+    return 2 if arguments.recipe == "auto" else 5
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

@@ -1,0 +1,1 @@
+"""Votes: what out-of-fold scores of vectors and of words decide, and what each part adds."""
