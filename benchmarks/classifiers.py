@@ -325,7 +325,8 @@ WAYS: dict[str, Way] = {
         "skrub: `TextEncoder` with all components, logistic regression", partial(skrub, linear=True)
     ),
     "setfit-all": Way("SetFit, all rows that fit 30 minutes", setfit),
-    "plain": Way("frozenbert, plain", partial(ours, **PLAIN), ours=True),
+    "auto": Way("frozenbert", partial(ours, recipe="auto"), ours=True),
+    "plain": Way("frozenbert, `--recipe plain`", partial(ours, **PLAIN), ours=True),
     "searched": Way(
         "frozenbert, `--search features --with-tfidf`",
         partial(ours, **{**PLAIN, "search": "features", "with_tfidf": True}),

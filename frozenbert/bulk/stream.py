@@ -316,7 +316,11 @@ def _describe(vectorizer: DistilBertVectorizer, checked: CheckedTable) -> _Facts
 def _sha256(path: TableFile) -> str:
     if not isinstance(path, Spool):
         return sha256_of_file(path)
-    return hashlib.file_digest(path.open(), "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open() as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _with_defaults(**options: Unpack[ReadOptions]) -> ReadOptions:

@@ -47,7 +47,9 @@ def clean_texts(texts: Iterable[str], missing: str = "error") -> list[str]:
     return [_clean(text) for text in check_texts(texts, missing)]
 
 
-class TextCleaner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class TextCleaner(  # type: ignore[call-arg]  # scikit-learn has no types
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Transformer that cleans texts by `clean_texts`.
 
     Its output is a list of texts whatever `set_output` says, because the next step reads texts.
