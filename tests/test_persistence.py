@@ -58,7 +58,7 @@ KINDS = {
 
 
 def fitted(tiny, **settings):
-    model = make_text_classifier(tiny, C=[0.01, 0.1], cv=2, **settings)
+    model = make_text_classifier(tiny, recipe="plain", C=[0.01, 0.1], cv=2, **settings)
     return model.fit(TEXTS, FLAGS if settings.get("multi_label") else LABELS)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from ..embed import DistilBertVectorizer
 from ..reports.metrics import score_as_text, short
 from ..tables.table import table_format
-from ..training import uses_words
 from ..utils.steps import find_step
 
 if TYPE_CHECKING:
@@ -133,6 +132,8 @@ def _say_trials(embed: DistilBertVectorizer) -> None:
 
 def print_training(training: Training) -> None:
     """Print the choices and the figures of a training."""
+    from ..training import uses_words
+
     metrics, search = training.metrics, training.metrics["search"]
     embed = find_step(training.model, DistilBertVectorizer)
     say_encoder(embed)

@@ -39,7 +39,7 @@ def test_wrong_input_with_debug(run, tiny):
     code, _, err = run("train", "--data", "none.tsv", "--encoder", tiny, "--debug")
     assert code == 2
     assert err.startswith("Traceback")
-    assert err.endswith(": none.tsv: there is no such file.\n")
+    assert err.endswith(": --data none.tsv: there is no such file.\n")
 
 
 @pytest.mark.parametrize(("options", "kept"), [([], True), (["--no-cache"], False)])

@@ -179,9 +179,15 @@ def test_out_is_named_after_the_data(succeeds, tiny):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["named.csv"], "is the header (if it is data, use --no-header), text in column 'te"),
+        (
+            ["named.csv"],
+            "first row is the header (if it is data, use --no-header), text in column 'te",
+        ),
         (["named.csv", "--header"], "first row is the header, text in column 'text'"),
-        (["train.tsv"], "if the first row names the columns, use --header), text in column '0'"),
+        (
+            ["train.tsv"],
+            "no header (if the first row names the columns, use --header), text in column '0'",
+        ),
         (["train.tsv", "--no-header"], "no header, text in column '0', label in column '1'"),
     ],
 )

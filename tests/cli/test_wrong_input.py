@@ -24,7 +24,11 @@ def bad_files() -> dict[str, tuple[str, str | bytes, str]]:
     few = rows(8).to_csv(header=False, index=False)
     named = [json.dumps(row) for row in rows().to_dict("records")]
     return {
-        "folder": ("data.csv/x", "", r"data\.csv: is a folder; name a file in it"),
+        "folder": (
+            "data.csv/x",
+            "",
+            r"data\.csv: is a folder; name (a file in it|its tables by a pattern)",
+        ),
         "suffix": ("data.txt", good, r"data\.txt: the name of a table must end in \.tsv"),
         "empty": ("data.csv", "", r"data\.csv: the table is empty"),
         "header": ("data.csv", "text,label\n", r"data\.csv: the table has a header and no rows"),

@@ -14,6 +14,7 @@ import pytest
 from conftest import make_encoder, make_tokenizer
 
 from frozenbert import DistilBertVectorizer
+from frozenbert.encoders import encoder as encoders
 from frozenbert.encoders.encoder import Encoder, choose_device, load_encoder
 from frozenbert.encoders.packed import STACKS, can_be_packed
 from frozenbert.encoders.sources import POOLINGS, find_encoder
@@ -282,6 +283,7 @@ def test_what_is_not_needed_is_left_out(
     layers: tuple[int, ...],
     done: list[str],
     hooks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Any layers and poolings take one pass, without the layers above the highest asked for."""
     encoder = load_encoder(find_encoder(str(families[family])), "cpu")
@@ -295,6 +297,7 @@ def test_what_is_not_needed_is_left_out(
             rows[place].append(len(inputs[0]))
 
         hooks.append(widening.register_forward_pre_hook(count))
+    monkeypatch.setattr(encoders, "can_prepack", lambda: False)  # products without hooks
     encoder.encode(ids, pooling, layers)
     counts = {"all": [sum(map(len, ids))], "first": [len(ids)], "none": []}
     assert rows == [counts[what] for what in done]
@@ -321,7 +324,7 @@ def test_a_batch_too_large_for_the_device_is_halved(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return pooled(*groups)
 
-    monkeypatch.setattr(Encoder, "pooled", lambda *_: small)
+    monkeypatch.setattr(Encoder, "pooled", lambda *_, **__: small)
     np.testing.assert_allclose(encoder.encode(ids, ("mean",), (3,)), expected, rtol=0, atol=1e-5)
     assert sizes[0] == 10
     assert sum(size for size in sizes if size <= room) == 10

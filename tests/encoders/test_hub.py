@@ -116,7 +116,7 @@ def test_a_saved_model_keeps_the_prompt(
     hub_cache: Path, tiny: str, tmp_path: Path, form: str
 ) -> None:
     snapshot(hub_cache, tiny, E5.name, E5.revision)
-    model = make_text_classifier("e5-small-v2", C=0.1, cv=2, cache_dir=None)
+    model = make_text_classifier("e5-small-v2", recipe="plain", C=0.1, cv=2, cache_dir=None)
     model.set_params(embed__normalize=True, embed__truncate_dim=8)
     model.fit(TEXTS * 4, ["good", "bad"] * 4)
     save_model(model, tmp_path / "model.joblib")

@@ -97,4 +97,5 @@ def test_the_pipeline_is_the_promised_one(tiny):
     assert isinstance(model["classify"].estimator, LogisticRegression)
     assert model.get_params()["embed__pooling"] == "mean"
     assert model["classify"].n_jobs == 2
-    assert make_text_classifier().get_params()["embed__model_name"] == "distilbert-base-uncased"
+    plain = make_text_classifier(recipe="plain").get_params()
+    assert plain["embed__model_name"] == "distilbert-base-uncased"

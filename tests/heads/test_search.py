@@ -23,7 +23,7 @@ from frozenbert import DistilBertVectorizer, InputError, make_text_classifier
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.errors import RareClassWarning
 from frozenbert.heads import folds as folds_module
-from frozenbert.heads import search as search_module
+from frozenbert.heads import selection
 from frozenbert.heads.folds import Folds, fold_threads, limit_train_rows, strata
 from frozenbert.heads.logistic import make_head
 from frozenbert.heads.multilabel import MultiLabelClassifier, check_flags
@@ -196,8 +196,8 @@ def test_each_text_goes_through_the_encoder_once(tiny, monkeypatch, with_tfidf):
 
 
 def test_many_sets_are_compared_on_few_rows_first(monkeypatch):
-    monkeypatch.setattr(search_module, "SCREENING_ROWS", 40)
-    monkeypatch.setattr(search_module, "SCREENED_SETS", 4)
+    monkeypatch.setattr(selection, "SCREENING_ROWS", 40)
+    monkeypatch.setattr(selection, "SCREENED_SETS", 4)
     X, y = frame(300)
     head = make_head(search="features", cv=3).fit(X, y)
     assert 2 in head.best_params_["layers"]
@@ -532,7 +532,7 @@ def test_calibration_is_out_of_fold():
     ("parameters", "match"),
     [
         ({"search": "all"}, "search='all': one of 'head', 'features'"),
-        ({"calibrate": "platt"}, "calibrate='platt': one of None, 'sigmoid', 'isotonic'"),
+        ({"calibrate": "platt"}, "calibrate='platt': one of None, 'auto', 'sigmoid', 'isotonic'"),
         (
             {"class_weight": "even"},
             "class_weight='even': None, 'balanced', or a dict",

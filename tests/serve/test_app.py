@@ -548,7 +548,9 @@ def test_the_card_of_a_trained_model(tiny, tmp_path, monkeypatch):
 def test_the_title(tiny, tmp_path):
     """It is the one given, else the name in `model.json`, else the folder's."""
     texts, labels = ["good film", "bad film"] * 4, ["good", "bad"] * 4
-    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None).fit(texts, labels)
+    model = make_text_classifier(tiny, recipe="plain", C=0.1, cv=2, cache_dir=None).fit(
+        texts, labels
+    )
     folder = tmp_path / "films"
     save_model(model, folder / "model.joblib")
     sidecar = {"format": 1, "model_sha256": joblib_hash(folder / "model.joblib")}
@@ -568,7 +570,9 @@ def test_the_title(tiny, tmp_path):
 
 def test_the_service_warms_up_without_its_cache(tiny, tmp_path, monkeypatch):
     texts, labels = ["good film", "bad film"] * 4, ["good", "bad"] * 4
-    model = make_text_classifier(tiny, C=0.1, cv=2, cache_dir=None).fit(texts, labels)
+    model = make_text_classifier(tiny, recipe="plain", C=0.1, cv=2, cache_dir=None).fit(
+        texts, labels
+    )
     cache = tmp_path / "cache"
     model.set_params(embed__cache_dir=cache)
     batches = []

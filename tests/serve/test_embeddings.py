@@ -204,8 +204,8 @@ def test_a_full_queue_refuses(tiny):
         assert go.wait(60)
         return transform_iter(*arguments, **settings)
 
-    embed.transform_iter = wait
     with serving(embed, None, max_waiting=3) as client, ThreadPoolExecutor(2) as pool:
+        embed.transform_iter = wait  # not before: the service warms up with it
         first = pool.submit(ask, client, TEXTS)
         wait_until(lambda: entered)
         second = pool.submit(ask, client, TEXTS)
@@ -219,7 +219,7 @@ def test_a_full_queue_refuses(tiny):
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    model = make_text_classifier(tiny, C=0.1, cv=2, clean=True, cache_dir=None)
+    model = make_text_classifier(tiny, recipe="plain", C=0.1, cv=2, clean=True, cache_dir=None)
     model.set_params(embed__progress=False)
     return model.fit(["a good film", "a bad film"] * 4, ["good", "bad"] * 4)
 

@@ -265,10 +265,10 @@ def test_an_encoder_that_does_not_give_all_layers(
 ) -> None:
     pooled = Encoder.pooled
 
-    def last_only(self, pooling, layers):
+    def last_only(self, pooling, layers, **how):
         if layers != (3,):
             raise IndexError("tuple index out of range")
-        return pooled(self, pooling, layers)
+        return pooled(self, pooling, layers, **how)
 
     monkeypatch.setattr("frozenbert.vectors.engines.can_be_packed", lambda model: False)
     monkeypatch.setattr(Encoder, "pooled", last_only)
