@@ -36,6 +36,7 @@ N_DRAWS = 3
 C_VALUES = np.logspace(-1, 3, 9)
 # Named, so that these rows stay what they are if defaults change.
 PLAIN: dict[str, Any] = {
+    "recipe": "plain",
     "search": "head",
     "with_tfidf": False,
     "calibrate": None,
@@ -326,7 +327,7 @@ WAYS: dict[str, Way] = {
     ),
     "setfit-all": Way("SetFit, all rows that fit 30 minutes", setfit),
     "auto": Way("frozenbert", partial(ours, recipe="auto"), ours=True),
-    "plain": Way("frozenbert, `--recipe plain`", partial(ours, **PLAIN), ours=True),
+    "plain": Way("frozenbert, plain", partial(ours, **PLAIN), ours=True),
     "searched": Way(
         "frozenbert, `--search features --with-tfidf`",
         partial(ours, **{**PLAIN, "search": "features", "with_tfidf": True}),

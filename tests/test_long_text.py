@@ -137,8 +137,8 @@ def test_unread_tokens_are_counted(tiny: str) -> None:
     texts = ["a " * 38, "a " * 58, "a " * 98]  # 40, 60 and 100 tokens
     with pytest.warns(
         TruncationWarning,
-        match=r"2 of 3 texts .* max_length=40 .* \(the longest has 100\): 40.0 % of all tokens are "
-        r"not read; long_text='windows' reads them whole",
+        match=r"2 of 3 texts are longer than 40 tokens .* \(the longest has 100\): "
+        r"40.0 % of all tokens are not read; long_text='windows' reads them whole",
     ):
         cut = embed(tiny).fit(texts)
     assert (cut.n_long_, cut.n_truncated_, cut.unread_) == (2, 2, pytest.approx(0.4))

@@ -205,6 +205,7 @@ def test_a_full_queue_refuses(tiny):
         return transform_iter(*arguments, **settings)
 
     with serving(embed, None, max_waiting=3) as client, ThreadPoolExecutor(2) as pool:
+        wait_until(lambda: client("GET", "/readyz").status == 200)
         embed.transform_iter = wait  # not before: the service warms up with it
         first = pool.submit(ask, client, TEXTS)
         wait_until(lambda: entered)
