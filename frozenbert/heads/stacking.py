@@ -47,7 +47,7 @@ from .search import (
 )
 from .selection import SelectVectors, take_columns
 from .votes.choice import Choice, Predict, choose
-from .votes.decisions import DecisionClassifier
+from .votes.decisions import DecisionClassifier, SharedVote
 from .votes.ladder import Ladder, LadderStep
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ __all__ = [
 
 MIN_TO_CALIBRATE = 10  # rows of the rarest class
 MOST_TO_CALIBRATE = 20  # classes; the comparison fits dozens of classifiers of scores
+MANY_CLASSES = 20  # above, the vote has too few rows to learn weights for each pair of classes
 MIN_FOR_ISOTONIC = 1000  # rows; with fewer, isotonic regression overfits
 
 
@@ -409,7 +410,7 @@ class StackedSearch(OutOfFoldHead):
         held_out = self._fit_search(X, y, params)
         self.parts_ = "vote" if self.with_words else "vectors"
         self.calibration_ = self.calibrate
-        classifier = score_classifier(self.search_)
+        classifier = score_classifier(self.search_, len(np.unique(y)))
         with warn_many_classes(y, held_out.folds.get_n_splits(), warn=False):
             if self.decides:
                 classifier = self._compare(held_out, y)
@@ -426,7 +427,7 @@ class StackedSearch(OutOfFoldHead):
         def predict(
             part: str, *, balanced: bool = False, calibration: str | None = None
         ) -> np.ndarray:
-            classifier: BaseEstimator = self._score_classifier(part, balanced)
+            classifier: BaseEstimator = self._score_classifier(part, balanced, y)
             if calibration is not None:
                 classifier = calibrated(calibration, classifier, held_out.folds)
             return cross_val_proba(classifier, held_out.of(part), y, held_out.splits)
@@ -435,19 +436,21 @@ class StackedSearch(OutOfFoldHead):
         missing = np.setdiff1d(np.arange(len(np.unique(y))), choice.probabilities.argmax(axis=1))
         self._warn_of_never_answered(np.unique(y)[missing].tolist())
         self.class_weight_ = "balanced" if choice.balanced else None
-        return self._score_classifier(choice.part, choice.balanced)
+        return self._score_classifier(choice.part, choice.balanced, y)
 
     def _weighs(self, y: np.ndarray) -> bool:
         """Tell whether balanced class weights are to be compared."""
         weight = class_weight_of(base_search(self.search))
-        return is_auto(weight) and self.calibrate in (None, "auto") and is_unbalanced(y)
+        if not (is_auto(weight) and self.calibrate in (None, "auto") and is_unbalanced(y)):
+            return False
+        return len(np.unique(y)) <= MANY_CLASSES
 
-    def _score_classifier(self, part: str, balanced: bool) -> BaseEstimator:
+    def _score_classifier(self, part: str, balanced: bool, y: np.ndarray) -> BaseEstimator:
         """Return a classifier of a part's scores: a vote, or the scores as they are."""
         if balanced:
             return LogisticRegression(max_iter=1000, class_weight="balanced")
         if part == "vote":
-            return score_classifier(self.search_)
+            return score_classifier(self.search_, len(np.unique(y)))
         return DecisionClassifier(one_vs_rest=part == "words")
 
     @property
@@ -524,9 +527,12 @@ def cross_val_proba(
     return np.asarray(cross_val_predict(estimator, X, y, cv=splits, method="predict_proba"))
 
 
-def score_classifier(search: BaseEstimator) -> LogisticRegression:
-    """Return a classifier of a few scores, hardly regularised."""
-    return LogisticRegression(max_iter=1000, class_weight=class_weight_of(base_search(search)))
+def score_classifier(search: BaseEstimator, n_classes: int = 2) -> LogisticRegression | SharedVote:
+    """Return a classifier of scores, hardly regularised."""
+    class_weight = class_weight_of(base_search(search))
+    if n_classes > MANY_CLASSES:
+        return SharedVote(class_weight=class_weight)
+    return LogisticRegression(max_iter=1000, class_weight=class_weight)
 
 
 def score_folds(

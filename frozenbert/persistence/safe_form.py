@@ -49,6 +49,7 @@ TRUSTED = (
     "frozenbert.heads.selection.SelectVectors",
     "frozenbert.heads.stacking.StackedSearch",
     "frozenbert.heads.votes.decisions.DecisionClassifier",
+    "frozenbert.heads.votes.decisions.SharedVote",
     "frozenbert.heads.words.CompactTfidfVectorizer",
     "frozenbert.heads.words.NBLogisticRegression",
     "frozenbert.heads.words.WordScores",

@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, get_scorer
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from frozenbert import InputError
 from frozenbert.errors import NeverAnsweredWarning, RareClassWarning
@@ -18,7 +19,7 @@ from frozenbert.heads.logistic import make_head
 from frozenbert.heads.scoring import LABELS_SCORER, auto_scoring
 from frozenbert.heads.search import fitted_grid
 from frozenbert.heads.selection import MINUTE, feature_sets, plan_rounds
-from frozenbert.heads.votes.decisions import DecisionClassifier, log_odds
+from frozenbert.heads.votes.decisions import DecisionClassifier, SharedVote, log_odds
 from frozenbert.heads.votes.ladder import Ladder, describe_ladder
 
 AUTO = dict.fromkeys(("with_words", "calibrate", "class_weight", "cv", "scoring"), "auto")
@@ -298,3 +299,50 @@ def test_a_ladder_scores_each_fold():
     assert ladder.steps[-1]["score"] is None
     ladder.note("words", "on few rows")
     assert ladder.steps[0]["note"] == "on few rows"
+
+
+# Many classes
+
+
+def many_classes(n_classes=30, per_class=12, noise=1.0, seed=0):
+    """Return decisions of one good classifier and of one that guesses, and the classes."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat([f"class {i:02}" for i in range(n_classes)], per_class)
+    good = 3.0 * (y[:, None] == np.unique(y)) + rng.normal(0, noise, (len(y), n_classes))
+    return np.hstack([good, rng.normal(0, 3, good.shape)]), y
+
+
+def test_a_shared_vote_ignores_a_classifier_that_guesses():
+    X, y = many_classes()
+    vote = SharedVote().fit(X, y)
+    assert vote.coef_[0] > 0.5
+    assert abs(vote.coef_[1]) < 0.1
+    p = cross_val_predict(vote, X, y, cv=Folds(3), method="predict_proba")
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-9)
+    alone = np.mean(np.unique(y)[X[:, :30].argmax(axis=1)] == y)
+    assert np.mean(vote.classes_[p.argmax(axis=1)] == y) > alone - 0.02
+    per_pair = cross_val_predict(LogisticRegression(), X, y, cv=Folds(3))
+    assert np.mean(per_pair == y) < alone - 0.05, "this is why the weights are shared"
+
+
+def test_a_shared_vote_weighs_rows_and_classes():
+    X, y = many_classes(n_classes=3, per_class=40)
+    heavy = np.where(y == "class 00", 5.0, 1.0)
+    by_rows = SharedVote().fit(X, y, sample_weight=heavy)
+    by_class = SharedVote(class_weight={"class 00": 5.0}).fit(X, y)
+    np.testing.assert_allclose(by_rows.coef_, by_class.coef_, atol=1e-4)
+    assert not np.allclose(by_rows.coef_, SharedVote().fit(X, y).coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_classes", "kind"), [(22, SharedVote), (20, LogisticRegression)])
+def test_many_classes_share_the_weights_of_the_vote(n_classes, kind):
+    words, y = many_classes(n_classes, per_class=6)
+    X = columns(np.repeat(["a", "b"], len(y) // 2))  # vectors that tell nothing
+    X = X.loc[:, ~X.columns.str.startswith("words")]
+    for place, column in enumerate(words[:, :n_classes].T):
+        X[f"words__score_{place}"] = column
+    head = fitted(X, y, with_words=True, cv=3)
+    assert isinstance(head.plain_, kind)
+    again = pickle.loads(pickle.dumps(head))
+    np.testing.assert_allclose(again.predict_proba(X), head.predict_proba(X), atol=1e-9)
+    assert head.score(X, y) > 0.5

@@ -1,19 +1,23 @@
-"""A classifier of decisions: out-of-fold scores as the output of a classifier."""
+"""Classifiers of decisions: out-of-fold scores as the output of a classifier, and a vote."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
+
+from ..scoring import ClassWeight
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["DecisionClassifier", "log_odds"]
+__all__ = ["DecisionClassifier", "SharedVote", "log_odds"]
 
 TINY = 1e-12  # the smallest probability that has a logarithm here
 
@@ -101,6 +105,94 @@ class DecisionClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
         return tags
+
+
+class SharedVote(ClassifierMixin, BaseEstimator):
+    """Vote of several classifiers, each with one weight for all classes.
+
+    The decision on a class is the weighted sum of the classifiers' decisions on it, and the
+    weights maximize the likelihood of the labels (a conditional logit model [1]_). A logistic
+    regression has a weight for each pair of classes instead: with many classes these are too
+    many to learn, and take minutes.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None, default=None
+        As in scikit-learn.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray of shape (n_classes,)
+    coef_ : numpy.ndarray of shape (n_classifiers,)
+        The weights.
+
+    References
+    ----------
+    .. [1] McFadden 1973, "Conditional logit analysis of qualitative choice behavior".
+
+    Examples
+    --------
+    >>> good = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    >>> vote = SharedVote().fit(np.hstack([good, -good[::-1]]), ["a", "b", "c"])
+    >>> vote.predict(np.hstack([good, good])).tolist(), vote.coef_.shape
+    (['a', 'b', 'c'], (2,))
+    """
+
+    def __init__(self, *, class_weight: ClassWeight = None) -> None:
+        self.class_weight = class_weight
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> SharedVote:
+        """Learn the weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_classifiers * n_classes)
+            The decisions of each classifier on all classes, side by side.
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        SharedVote
+            Itself.
+        """
+        self.classes_, coded = np.unique(np.asarray(y), return_inverse=True)
+        decisions = self._by_classifier(X)
+        weights = compute_sample_weight(self.class_weight, y)
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight)
+        weights = weights / weights.sum()
+        rows = np.arange(len(coded))
+
+        def loss(coef: np.ndarray) -> tuple[float, np.ndarray]:
+            log_p = scipy.special.log_softmax(np.tensordot(decisions, coef, (1, 0)), axis=1)
+            residuals = np.exp(log_p)
+            residuals[rows, coded] -= 1
+            residuals *= weights[:, np.newaxis]
+            # Hardly regularised, as scikit-learn's C=1 is; without it, separable rows have no best.
+            value = -weights @ log_p[rows, coded] + coef @ coef / (2 * len(rows))
+            slope = np.einsum("nk,nck->c", residuals, decisions) + coef / len(rows)
+            return float(value), slope
+
+        start = np.full(decisions.shape[1], 0.5)
+        self.coef_ = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x
+        return self
+
+    def _by_classifier(self, X: ArrayLike) -> np.ndarray:
+        return np.asarray(X, dtype=np.float64).reshape(len(np.asarray(X)), -1, len(self.classes_))
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Return the weighted decisions, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        return np.tensordot(self._by_classifier(X), self.coef_, (1, 0))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Return the class of each row, shape (n_samples,)."""
+        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each class, shape (n_samples, n_classes)."""
+        return np.asarray(scipy.special.softmax(self.decision_function(X), axis=1))
 
 
 def log_odds(probabilities: np.ndarray, *, many: bool = False) -> np.ndarray:
