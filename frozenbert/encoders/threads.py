@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 def usable_cores(at_most: int | None = None) -> int:
     """Return the number of cores that the process may use.
 
-    Without `at_most` this respects the CPU affinity, a container's share, `OMP_NUM_THREADS`,
-    `torch.set_num_threads` and joblib's division of the cores among its workers. It does not
-    import torch.
+    Without `at_most` this respects the CPU affinity, a container's share, `MKL_NUM_THREADS`,
+    `OMP_NUM_THREADS`, `torch.set_num_threads` and joblib's division of the cores among its
+    workers. It does not import torch.
 
     Parameters
     ----------
@@ -46,9 +46,10 @@ def _default_threads() -> int:
     """Return torch's number of threads, or what it will be."""
     if (torch := sys.modules.get("torch")) is not None:
         return int(torch.get_num_threads())
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if first.isdecimal() and int(first) > 0:
-        return int(first)
+    for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # torch asks MKL, and that asks OpenMP
+        first = os.environ.get(name, "").partition(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return int(first)
     return int(joblib.cpu_count(only_physical_cores=True))
 
 

@@ -59,7 +59,7 @@ def test_wrong_input_and_ctrl_c(tiny):
         text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "frozenbert train: none.tsv: there is no such file.\n"
+    assert done.stderr == "frozenbert train: --data none.tsv: there is no such file.\n"
 
     Path("many.tsv").write_text("".join(f"a film {i}\t0\n" for i in range(50_000)))
     options = ["--data", "many.tsv", "--text-column", "0", "--encoder", tiny, "--no-cache"]

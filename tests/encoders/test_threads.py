@@ -199,7 +199,10 @@ def run(code: str, **environment: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", ["", "1", "2,1"])
-def test_without_torch_the_number_of_threads_is_the_one_that_torch_will_take(threads: str) -> None:
+@pytest.mark.parametrize("of_mkl", ["", "1"])
+def test_without_torch_the_number_of_threads_is_the_one_that_torch_will_take(
+    threads: str, of_mkl: str
+) -> None:
     code = """
 import sys
 from frozenbert.encoders.threads import usable_cores
@@ -208,7 +211,7 @@ assert "torch" not in sys.modules
 import torch
 print(before, usable_cores())
 """
-    before, after = run(code, OMP_NUM_THREADS=threads).split()
+    before, after = run(code, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=of_mkl).split()
     assert before == after
 
 

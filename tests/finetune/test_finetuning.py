@@ -382,7 +382,9 @@ def test_a_killed_training_goes_on(tiny, table, tmp_path):
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([*command, "--out", str(out)])
     work, deadline = TrainingFolder(out).path, time.monotonic() + 240
-    while not list(work.glob("checkpoint-*/trainer_state.json")):
+    seen: set[str] = set()
+    while len(seen) < 2:  # the first is then complete
+        seen |= {state.parent.name for state in work.glob("checkpoint-*/trainer_state.json")}
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
