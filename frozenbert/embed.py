@@ -7,6 +7,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -28,7 +29,7 @@ from .utils.console import progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
-from .vectors.job import InProcess, Job, block_rows
+from .vectors.job import Job, block_rows
 from .vectors.results import Reading, cut_and_normalize, sample_rows
 from .vectors.settings import (
     VectorSettings,
@@ -508,7 +509,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             raise InputError("X holds no texts: at least one is needed to fit.")
         for of_earlier_fit in ("_stored", "_exported"):
             self.__dict__.pop(of_earlier_fit, None)
-        self._loaded = InProcess()
+        self._loaded = _InProcess()
         files = self._find(self.revision)
         self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
         self.encoder_source_ = files.source
@@ -671,9 +672,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         process.found = (place, files.stamp(), files)
         return files
 
-    def _in_process(self) -> InProcess:
+    def _in_process(self) -> _InProcess:
         if not hasattr(self, "_loaded"):
-            self._loaded = InProcess()
+            self._loaded = _InProcess()
         return self._loaded
 
     def _device(self) -> str | None:
@@ -703,3 +704,23 @@ def _quantization() -> str:
         return f"{scheme()}-{int8_rest()}"
     except ImportError:  # the engine will say that OpenVINO is missing
         return scheme()
+
+
+@dataclass
+class _InProcess:
+    """State of a fitted vectorizer in this process alone; pickles leave it out.
+
+    Attributes
+    ----------
+    stores_all : bool
+        Whether it was fitted here, on few enough texts that `transform` stores all layers of
+        its texts too.
+    encoder : Encoder or None
+        Rebuilt from the arrays that a pickle contained.
+    found : tuple or None
+        What the place of the encoder's files depends on, their stamp, and the files.
+    """
+
+    stores_all: bool = False
+    encoder: Encoder | None = None
+    found: tuple[tuple[object, ...], tuple[object, ...], EncoderFiles] | None = None

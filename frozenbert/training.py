@@ -39,8 +39,9 @@ from .heads.search import (
     fitted_search,
     resolve_search,
 )
-from .heads.stacking import OutOfFoldHead, out_of_fold, out_of_fold_splits
+from .heads.stacking import OutOfFoldHead
 from .heads.votes.ladder import describe_ladder
+from .heads.votes.out_of_fold import out_of_fold, out_of_fold_splits
 from .heads.words import WordScores, make_words_baseline
 from .persistence.models import MODEL, SAFE, save_model
 from .reports.agreement import mean_cosine

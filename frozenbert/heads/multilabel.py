@@ -19,14 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, RareClassWarning
 from .folds import Folds
-from .stacking import (
-    OutOfFold,
-    OutOfFoldHead,
-    calibrated,
-    cross_val_proba,
-    score_classifier,
-)
+from .stacking import OutOfFoldHead, calibrated, score_classifier
 from .votes.choice import Choice
+from .votes.out_of_fold import OutOfFold, cross_val_proba
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,55 +13,45 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     PredefinedSplit,
     StratifiedKFold,
-    check_cv,
-    cross_val_predict,
 )
 from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..errors import InputError, NeverAnsweredWarning, RareClassWarning
+from ..errors import NeverAnsweredWarning, RareClassWarning
 from .folds import (
     AutoFolds,
     Folds,
-    Splits,
-    check_partition,
-    cv_splits,
-    fixed_folds,
     quiet_constant_labels,
     warn_many_classes,
 )
-from .scoring import as_labels, is_auto, is_unbalanced, weight_key
+from .scoring import as_labels, is_auto, is_unbalanced
 from .search import (
     CVResults,
-    FeatureSearch,
-    HeadSearch,
     base_search,
     class_weight_of,
     fitted_grid,
-    fitted_search,
     resolve_search,
     search_routing,
     tuned_estimator,
 )
-from .selection import SelectVectors, take_columns
 from .votes.choice import Choice, Predict, choose
 from .votes.decisions import DecisionClassifier, SharedVote
 from .votes.ladder import Ladder, LadderStep
+from .votes.out_of_fold import (
+    OutOfFold,
+    as_columns,
+    beside,
+    cross_val_proba,
+    last_layer_scores,
+    out_of_fold,
+    out_of_fold_splits,
+    score_folds,
+)
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = [
-    "OutOfFold",
-    "OutOfFoldHead",
-    "StackedSearch",
-    "calibrated",
-    "cross_val_proba",
-    "out_of_fold",
-    "out_of_fold_splits",
-    "score_classifier",
-    "score_folds",
-]
+__all__ = ["OutOfFoldHead", "StackedSearch", "calibrated", "score_classifier"]
 
 
 MIN_TO_CALIBRATE = 10  # rows of the rarest class
@@ -206,9 +194,9 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             self.search_ = search.fit(vectors, y, **routed)
         scores = out_of_fold(self.search_, vectors, y, "decision_function", splits)
         folds = score_folds(self.search_, scores, y, groups)
-        of_words = None if words is None else _columns(words)
+        of_words = None if words is None else as_columns(words)
         last = last_layer_scores(self.search_, vectors, y, splits) if self.decides else None
-        return OutOfFold(_columns(scores), of_words, splits, folds, last)
+        return OutOfFold(as_columns(scores), of_words, splits, folds, last)
 
     @staticmethod
     def _count_word_columns(y: np.ndarray) -> int:
@@ -221,9 +209,9 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         vectors, words = self.split(X)
         if self.parts_ == "words":
             assert words is not None
-            return _columns(words)
-        scores = _columns(tuned_estimator(self.search_).decision_function(vectors))
-        return scores if self.parts_ == "vectors" else _beside(scores, words)
+            return as_columns(words)
+        scores = as_columns(tuned_estimator(self.search_).decision_function(vectors))
+        return scores if self.parts_ == "vectors" else beside(scores, words)
 
     def split(self, X: Any) -> tuple[Any, np.ndarray | None]:
         """Return the columns of vectors, and those of words' scores.
@@ -289,15 +277,6 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-def _columns(scores: np.ndarray) -> np.ndarray:
-    # Float64, because a calibration in float32 differs in the fourth digit.
-    return np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
-
-
-def _beside(scores: np.ndarray, words: np.ndarray | None) -> np.ndarray:
-    return _columns(scores) if words is None else np.hstack([_columns(scores), _columns(words)])
-
-
 def _warn_of_fewer_folds(asked: object, folds: object, y: np.ndarray) -> None:
     """Warn if a rare class lowered the number of folds."""
     if not (isinstance(asked, AutoFolds) and isinstance(folds, Folds)) or y.ndim == 2:
@@ -310,40 +289,6 @@ def _warn_of_fewer_folds(asked: object, folds: object, y: np.ndarray) -> None:
             RareClassWarning,
             stacklevel=4,
         )
-
-
-@dataclass
-class OutOfFold:
-    """Out-of-fold scores of the training rows.
-
-    Attributes
-    ----------
-    vectors : numpy.ndarray of float64, shape (n_samples, n_scores)
-    words : numpy.ndarray of float64, shape (n_samples, n_scores), or None
-    splits : list of (numpy.ndarray, numpy.ndarray)
-    folds : splitter
-        For classifiers of the scores.
-    last_layer : numpy.ndarray of shape (n_samples, n_scores), or None
-        Of vectors of the last layer alone.
-    """
-
-    vectors: np.ndarray
-    words: np.ndarray | None
-    splits: Splits
-    folds: StratifiedKFold | PredefinedSplit
-    last_layer: np.ndarray | None = None
-
-    def of(self, part: str) -> np.ndarray:
-        """Return the columns of "vectors", of "words", or of both for "vote"."""
-        if part == "vectors":
-            return self.vectors
-        assert self.words is not None
-        return self.words if part == "words" else _beside(self.vectors, self.words)
-
-    @property
-    def parts(self) -> list[str]:
-        """The parts that may decide."""
-        return ["vectors"] if self.words is None else ["words", "vectors", "vote"]
 
 
 class StackedSearch(OutOfFoldHead):
@@ -489,44 +434,6 @@ class StackedSearch(OutOfFoldHead):
         return np.asarray(tuned_estimator(self.search_).predict_proba(X))
 
 
-def last_layer_scores(
-    search: BaseEstimator, X: Any, y: np.ndarray, splits: Splits
-) -> np.ndarray | None:
-    """Return out-of-fold scores of the last layer's vectors, or None if no layers were compared.
-
-    Parameters
-    ----------
-    search : FeatureSearch or GridSearchCV
-        Fitted.
-    X : pandas.DataFrame of shape (n_samples, n_features)
-    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
-    splits : list of (numpy.ndarray, numpy.ndarray)
-    """
-    if not isinstance(search, FeatureSearch) or y.ndim == 2:
-        return None
-    last = max(max(one["layers"]) for one in search.features_)
-    alone = [one for one in search.features_ if one["layers"] == (last,)]
-    if not alone:
-        return None
-    best = max(alone, key=lambda one: one["score"])
-    columns = SelectVectors(best["layers"], best["pooling"]).fit(X[:1]).columns_
-    (name,), values = search.search.param_grid, next(iter(search.search.param_grid.values()))
-    near = [C for C in values if best["C"] / 5 <= C <= best["C"] * 5] or values
-    grid = clone(search.search).set_params(param_grid={name: near}, cv=splits)
-    grid.fit(take_columns(np.asarray(X), columns), y)
-    return out_of_fold(grid, take_columns(np.asarray(X), columns), y, "decision_function", splits)
-
-
-def cross_val_proba(
-    estimator: BaseEstimator, X: np.ndarray, y: np.ndarray, splits: Splits
-) -> np.ndarray:
-    """Return the probabilities of each row by an estimator that was fitted on the other folds."""
-    estimator = clone(estimator)
-    if y.ndim == 1:
-        _code_class_weight(estimator, y)
-    return np.asarray(cross_val_predict(estimator, X, y, cv=splits, method="predict_proba"))
-
-
 def score_classifier(search: BaseEstimator, n_classes: int = 2) -> LogisticRegression | SharedVote:
     """Return a classifier of scores, hardly regularised."""
     class_weight = class_weight_of(base_search(search))
@@ -535,118 +442,8 @@ def score_classifier(search: BaseEstimator, n_classes: int = 2) -> LogisticRegre
     return LogisticRegression(max_iter=1000, class_weight=class_weight)
 
 
-def score_folds(
-    search: BaseEstimator, scores: np.ndarray, y: np.ndarray, groups: ArrayLike | None
-) -> StratifiedKFold | PredefinedSplit:
-    """Return the splitter for classifiers of scores, which is saved with them."""
-    splitter = check_cv(base_search(search).cv, y, classifier=True)
-    if isinstance(splitter, StratifiedKFold):
-        return splitter
-    # scikit-learn's calibration passes no groups on to the splitter.
-    return fixed_folds(cv_splits(splitter, scores, y, groups), len(y))
-
-
 def calibrated(
     method: str, classifier: BaseEstimator, folds: StratifiedKFold | PredefinedSplit
 ) -> CalibratedClassifierCV:
     """Return a calibrated classifier of scores."""
     return CalibratedClassifierCV(classifier, method=method, cv=folds, ensemble=False)
-
-
-def out_of_fold_splits(
-    head: BaseEstimator, X: Any, y: np.ndarray, groups: ArrayLike | None = None
-) -> Splits:
-    """Return the splits of a head's `cv`, after checking that predictions can be made of them.
-
-    Parameters
-    ----------
-    head : estimator
-        From `frozenbert.heads.logistic.make_head`; it need not be fitted.
-    X, y, groups : array-like
-
-    Raises
-    ------
-    InputError
-        If the test parts are no partition of the rows, or a class is missing in a training
-        part.
-    """
-    cv = base_search(head).cv
-    splitter = check_cv(cv, y, classifier=True)
-    with warnings.catch_warnings():
-        # "The least populated class": reported below as an error, or before by the search.
-        warnings.filterwarnings(
-            "ignore", category=UserWarning, module=r"sklearn\.model_selection\._split"
-        )
-        splits = cv_splits(splitter, X, y, groups)
-    check_partition(splits, len(y), cv)
-    if y.ndim == 1:
-        _check_class_in_folds(splits, y, isinstance(splitter, StratifiedKFold))
-    return splits
-
-
-def _check_class_in_folds(splits: Splits, y: np.ndarray, stratified: bool) -> None:
-    classes, counts = np.unique(y, return_counts=True)
-    if stratified and counts.min() < len(splits):
-        raise InputError(
-            f"class {str(classes[counts.argmin()])!r} has {counts.min()} training rows, and "
-            f"predictions out of fold need one in each of the {len(splits)} folds: drop the "
-            f"class, or use fewer folds.",
-            parameter="cv",
-        )
-    for number, (train, _) in enumerate(splits):
-        missing = np.setdiff1d(classes, y[train])
-        if len(missing):
-            raise InputError(
-                f"the training part of fold {number} has no row of the class "
-                f"{str(missing[0])!r}: drop the class, or use other folds.",
-                parameter="cv",
-            )
-
-
-def out_of_fold(
-    head: BaseEstimator, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
-) -> np.ndarray:
-    """Predict each row by a fitted head's best estimator, trained on the other folds.
-
-    Parameters
-    ----------
-    head : estimator
-        From `frozenbert.heads.logistic.make_head`.
-    X, y : array-like
-        What it was fitted on.
-    method : {"decision_function", "predict_proba"}
-    splits : list of (numpy.ndarray, numpy.ndarray), optional
-        From `out_of_fold_splits`; needed if the head's splitter needs groups.
-
-    Returns
-    -------
-    numpy.ndarray of float, shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
-
-    Raises
-    ------
-    InputError
-        As from `out_of_fold_splits`.
-    """
-    search = base_search(head)
-    splits = out_of_fold_splits(head, X, y) if splits is None else splits
-    inner = getattr(fitted_search(head), "search_", fitted_search(head))
-    if method == "decision_function" and isinstance(inner, HeadSearch):
-        decisions = inner.held_out_decisions()
-        if decisions is not None:
-            return decisions
-    estimator = clone(tuned_estimator(head))
-    if y.ndim == 1:
-        _code_class_weight(estimator, y)
-    with warn_many_classes(y, len(splits), warn=False), quiet_constant_labels():
-        return np.asarray(
-            cross_val_predict(estimator, X, y, cv=splits, n_jobs=search.n_jobs, method=method)
-        )
-
-
-def _code_class_weight(estimator: BaseEstimator, y: np.ndarray) -> None:
-    """Give class weights the keys of `cross_val_predict`, which codes classes from 0."""
-    codes = {weight_key(label): code for code, label in enumerate(np.unique(y).tolist())}
-    for name, value in estimator.get_params().items():
-        if name.rpartition("__")[2] == "class_weight" and isinstance(value, Mapping):
-            coded = {codes[key]: weight for key, weight in value.items()}
-            estimator.set_params(**{name: coded})

@@ -26,7 +26,7 @@ from .logistic import make_head
 from .multilabel import check_flags
 from .scoring import ClassWeight, as_labels
 from .search import base_search, resolve_search, tuned_estimator
-from .stacking import out_of_fold, out_of_fold_splits
+from .votes.out_of_fold import out_of_fold, out_of_fold_splits
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

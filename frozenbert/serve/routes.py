@@ -51,6 +51,7 @@ __all__ = [
     "Responses",
     "ServedModel",
     "Shortcut",
+    "describe_errors",
     "metrics_router",
     "model_router",
     "page_router",
@@ -68,17 +69,18 @@ def _json_of(body: type[BaseModel]) -> dict[str, object]:
     return {"application/json": {"schema": body.model_json_schema()}}
 
 
-def _errors(descriptions: dict[int, str]) -> Responses:
-    return {
-        status: {"model": ErrorAnswer, "description": text} for status, text in descriptions.items()
-    }
+def describe_errors(
+    descriptions: Mapping[int, str], answer: type[BaseModel] = ErrorAnswer
+) -> Responses:
+    """Return errors as FastAPI describes them, each with its sentence."""
+    return {status: {"model": answer, "description": text} for status, text in descriptions.items()}
 
 
-TOKEN_RESPONSES = _errors({401: "The token is missing or wrong."})
-_ALWAYS = _errors(
+TOKEN_RESPONSES = describe_errors({401: "The token is missing or wrong."})
+_ALWAYS = describe_errors(
     {400: "The Host header, or the body's JSON, is not valid.", 500: "Internal error."}
 )
-_ASKS_THE_MODEL = _errors(
+_ASKS_THE_MODEL = describe_errors(
     {
         403: "A browser sent this for another site's page.",
         408: "The request did not arrive in time.",
@@ -88,7 +90,7 @@ _ASKS_THE_MODEL = _errors(
         504: "The model did not answer in time.",
     }
 )
-_NOT_READY = _errors({503: "The queue is full."})
+_NOT_READY = describe_errors({503: "The queue is full."})
 
 
 def _service_of(request: Request) -> Service:

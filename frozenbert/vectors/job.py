@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from ..encoders.batching import plan_batches
 from ..encoders.encoder import Encoder
 from ..encoders.exported import ExportedEncoder
-from ..encoders.sources import EncoderFiles
 from ..encoders.threads import in_streams
 from ..encoders.tokenizing import TextTokenizer
 from ..errors import InputError
@@ -26,7 +24,7 @@ from .settings import VectorSettings
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["InProcess", "Job", "block_rows"]
+__all__ = ["Job", "block_rows"]
 
 MOST_TEXTS = 20_000  # distinct texts of a job that stores all layers by itself
 BLOCK_BYTES = 2**25  # of vectors
@@ -271,23 +269,3 @@ def block_rows(n_features: int, asked: int | None = None) -> int:
             "a whole number of at least 1 is needed, or None.", parameter="block_size", value=asked
         )
     return asked
-
-
-@dataclass
-class InProcess:
-    """State of a fitted vectorizer in this process alone; pickles leave it out.
-
-    Attributes
-    ----------
-    stores_all : bool
-        Whether it was fitted here, on few enough texts that `transform` stores all layers of
-        its texts too.
-    encoder : Encoder or None
-        Rebuilt from the arrays that a pickle contained.
-    found : tuple or None
-        What the place of the encoder's files depends on, their stamp, and the files.
-    """
-
-    stores_all: bool = False
-    encoder: Encoder | None = None
-    found: tuple[tuple[object, ...], tuple[object, ...], EncoderFiles] | None = None

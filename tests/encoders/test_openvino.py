@@ -343,6 +343,20 @@ def test_an_export_is_found_by_what_the_encoder_holds(tiny, tmp_path, exported):
     assert len(exported) == 2
 
 
+def test_without_a_cache_a_loaded_graph_is_used_again(tiny, tmp_path, exported):
+    engine: dict[str, Any] = {"backend": "openvino", "device": "cpu"}
+    model = DistilBertVectorizer(tiny, cache_dir=tmp_path, keep_layers="asked", **engine)
+    expected = model.fit_transform(TEXTS)
+    found = model.set_params(cache_dir=None).transform(TEXTS)
+    assert len(exported) == 1
+    assert_computed_alike(found, expected, "float32")
+    assert_computed_alike(
+        vectors(tiny, backend="openvino", pooling="max"),
+        vectors(tiny, backend="torch", pooling="max"),
+        "float32",
+    )
+
+
 def test_bfloat16_takes_the_float32_graph(tiny, tmp_path, exported):
     # Of float32, a graph of all layers is exported by default.
     vectors(tiny, backend="openvino", cache_dir=tmp_path, keep_layers="asked")

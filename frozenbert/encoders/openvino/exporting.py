@@ -18,6 +18,7 @@ import os
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,11 +94,18 @@ def load_graph(
             "here; start processes by 'spawn' or 'forkserver' (joblib does without fork), or use "
             "the torch backend in float32.",
         )
+    which = (encoder, content_hash, pooling, layers, precision, n_streams)
     with _loading:
-        return _load_once(encoder, content_hash, pooling, layers, precision, root, n_streams)
+        # Without a cache, a graph that was loaded from one does as well.
+        graph = _loaded.get(which) if root is None else None
+        if graph is None:
+            graph = _load_once(encoder, content_hash, pooling, layers, precision, root, n_streams)
+            _loaded[which] = graph
+        return graph
 
 
 _loading = threading.Lock()  # `lru_cache` alone lets two threads export the same graph
+_loaded: weakref.WeakValueDictionary[tuple[object, ...], Graph] = weakref.WeakValueDictionary()
 
 
 def _not_usable(precision: str, problem: str) -> InputError:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph", "fork_guard", "import_openvino", "int8_rest"]
 
+# The precision of what is not quantized, in OpenVINO's words; None depends on the CPU.
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": None}
+
 
 class Graph:
     """Compiled graph of an encoder and its pooling.
@@ -109,10 +112,6 @@ def _run(
         return np.concatenate(runs) if len(runs) > 1 else runs[0]
     finally:
         requests.put(request)
-
-
-# The precision of what is not quantized, in OpenVINO's words; None depends on the CPU.
-HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": None}
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ factor. This moves the outliers of the activations, which are in a few channels,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -99,8 +100,12 @@ SAMPLE = (
 
 def scheme() -> str:
     """Return a hash of the settings of the quantization; it is part of a vector's cache key."""
-    settings = repr((VERSION, SMOOTHING, ONE_SIDED, SAMPLE))
-    return hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+    return _hash_of(VERSION, SMOOTHING, ONE_SIDED, SAMPLE)
+
+
+@functools.lru_cache(maxsize=1)  # each call of `transform` asks
+def _hash_of(*settings: object) -> str:
+    return hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()
 
 
 def quantize(model: Model, sample: Sequence[np.ndarray]) -> Model:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..request_queue import BLOCK
-from ..routes import ExitStack, Queue, Responses, ServedModel, read_json
+from ..routes import ExitStack, Queue, ServedModel, describe_errors, read_json
 from ..service import Embedder, Service
 from .bodies import (
     ApiErrorAnswer,
@@ -49,25 +49,20 @@ class ApiError(Exception):
         self.code = code
 
 
-def _errors(descriptions: dict[int, str]) -> Responses:
-    return {
-        status: {"model": ApiErrorAnswer, "description": text}
-        for status, text in descriptions.items()
-    }
-
-
-TOKEN_ERRORS = _errors({401: "The token is missing or wrong."})
-_ALWAYS = _errors(
-    {400: "The Host header, or the body, is not valid; or no such model.", 500: "Internal error."}
+TOKEN_ERRORS = describe_errors({401: "The token is missing or wrong."}, ApiErrorAnswer)
+_ALWAYS = describe_errors(
+    {400: "The Host header, or the body, is not valid; or no such model.", 500: "Internal error."},
+    ApiErrorAnswer,
 )
-_ASKS_THE_ENCODER = _errors(
+_ASKS_THE_ENCODER = describe_errors(
     {
         403: "A browser sent this for another site's page.",
         408: "The request did not arrive in time.",
         413: "The request is too large.",
         503: "Too many requests: try again after the seconds in Retry-After.",
         504: "The encoder did not answer in time.",
-    }
+    },
+    ApiErrorAnswer,
 )
 
 embeddings_router = APIRouter(prefix="/v1", responses=_ALWAYS, tags=["vectors"])
