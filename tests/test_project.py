@@ -214,7 +214,7 @@ ENTRIES = {
     "reports",
     "serve",
     "tables",
-    "training.py",
+    "training",
     "utils",
     "vectors",
 }

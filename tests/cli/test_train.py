@@ -380,7 +380,7 @@ def test_a_report_that_fails_leaves_nothing(run, tiny, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr("frozenbert.training.write_report", broken)
+    monkeypatch.setattr("frozenbert.training.saving.write_report", broken)
     before = tree()
     options = ["--data", "train.tsv", "--encoder", tiny, "--C", 0.1, "--cv", 2, "--no-cache"]
     code, _, err = run("train", *options, "--out", "new")
