@@ -17,6 +17,7 @@ __all__ = [
     "LeakageWarning",
     "MissingLibraryError",
     "NeverAnsweredWarning",
+    "PairLimitWarning",
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
@@ -139,6 +140,10 @@ class TruncationWarning(FrozenbertWarning):
 
 class CacheWarning(FrozenbertWarning):
     """The vector cache is damaged, or cannot be written; vectors are returned all the same."""
+
+
+class PairLimitWarning(FrozenbertWarning):
+    """More pairs of near-duplicates exist than are listed."""
 
 
 class PrecisionWarning(FrozenbertWarning):
