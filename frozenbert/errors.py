@@ -21,6 +21,7 @@ __all__ = [
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
+    "RemoteEncoderError",
     "TruncationWarning",
 ]
 
@@ -99,6 +100,13 @@ class HubUnreachableError(EncoderNotFoundError):
 
 class EncoderMismatchError(InputError):
     """The encoder under a fitted vectorizer's name is not the one it was fitted with."""
+
+
+class RemoteEncoderError(RuntimeError):
+    """A remote encoder refuses a request, or does not answer.
+
+    Vectors that were received before are in the cache.
+    """
 
 
 class MissingLibraryError(InputError, ImportError):

@@ -192,7 +192,8 @@ def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
 def _encoder_help() -> str:
     known = "; ".join(_describe_known(short, known) for short, known in KNOWN_ENCODERS.items())
     return (
-        "a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default (not "
+        "a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), openai:MODEL (see "
+        "--allow-remote), or a short name; default (not "
         "of serve): distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. "
         f"Short names stand for one revision on the hub, and are not measured here: {known}"
     )
@@ -270,7 +271,15 @@ def _add_device_and_offline(group: argparse._ArgumentGroup, *, device: bool = Tr
         group.add_argument(
             "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
         )
-    group.add_argument("--offline", action="store_true", help="never contact the hub")
+        group.add_argument(
+            "--allow-remote",
+            action="store_true",
+            help="send texts to a remote encoder, openai:MODEL; its address and key are those of "
+            "OPENAI_BASE_URL and OPENAI_API_KEY",
+        )
+    group.add_argument(
+        "--offline", action="store_true", help="never contact the hub or a remote encoder"
+    )
 
 
 def add_cache(

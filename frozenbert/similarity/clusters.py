@@ -83,7 +83,9 @@ def find_clusters(
     """
     unit = unit_vectors(vectors)
     if n_clusters is not None and not (
-        isinstance(n_clusters, int | np.integer) and 1 <= n_clusters <= len(unit)
+        isinstance(n_clusters, int | np.integer)
+        and not isinstance(n_clusters, bool)
+        and 1 <= n_clusters <= len(unit)
     ):
         raise InputError(
             f"a whole number from 1 to {len(unit):,}, the number of vectors.",
@@ -146,7 +148,8 @@ def find_words(
 
 def _by_density(unit: np.ndarray, random_state: int) -> tuple[np.ndarray, str]:
     n_components = min(N_COMPONENTS, *unit.shape)
-    reduced = PCA(n_components, random_state=random_state).fit_transform(unit)
+    with np.errstate(invalid="ignore"):  # equal texts have no variance
+        reduced = PCA(n_components, random_state=random_state).fit_transform(unit)
     least = min(LEAST_TEXTS, len(unit))
     labels: np.ndarray = HDBSCAN(min_cluster_size=least, copy=True).fit_predict(reduced)
     return labels, f"HDBSCAN on {n_components} principal components"

@@ -210,5 +210,7 @@ class _BestPairs:
         if not self._parts:
             nothing = np.empty(0, dtype=np.int32)
             return nothing, nothing, np.empty(0, dtype=np.float32)
-        first, second, cosines = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        first, second, cosines = (
+            np.concatenate(column) for column in zip(*self._parts, strict=True)
+        )
         return first, second, cosines
