@@ -151,7 +151,7 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     name.add_argument("--encoder", metavar="NAME", help=_encoder_help())
     name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
     _add_vectors(encoder, frozen=frozen)
-    _add_device_and_offline(encoder)
+    _add_device_and_offline(encoder, remote=frozen)
 
 
 def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
@@ -241,7 +241,7 @@ def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
         help="where the model's encoder is on this machine: a folder, or a name on the hub",
     )
     path.add_argument("--encoder", dest="encoder_path", help=argparse.SUPPRESS)  # its former name
-    _add_device_and_offline(model, device=device)
+    _add_device_and_offline(model, device=device, remote=device)
 
 
 def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
@@ -266,11 +266,14 @@ def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
     _add_vectors(parser.add_argument_group("vectors (with --encoder)"), frozen=True)
 
 
-def _add_device_and_offline(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
+def _add_device_and_offline(
+    group: argparse._ArgumentGroup, *, device: bool = True, remote: bool = True
+) -> None:
     if device:
         group.add_argument(
             "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
         )
+    if remote:
         group.add_argument(
             "--allow-remote",
             action="store_true",

@@ -247,7 +247,8 @@ class Service:
         """Answer texts of several sizes without the cache, so that the next answers are fast."""
         answer = self.predict if self.predicts or self.embedder is None else self.embedder.embed
         vectorizers = list(find_steps(self.model, DistilBertVectorizer))
-        if not vectorizers:
+        # A remote encoder is warm, and every text has its price there.
+        if not vectorizers or any(v.encoder_source_ == "remote" for v in vectorizers):
             return
         caches = [vectorizer.cache_dir for vectorizer in vectorizers]
         with warnings.catch_warnings():

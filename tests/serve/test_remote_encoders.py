@@ -492,6 +492,9 @@ def test_a_served_model_asks_only_if_that_is_allowed(stub, tmp_path):
         load_service(tmp_path)
     assert stub.requests == []
     assert load_service(tmp_path, allow_remote=True).predict(TEXTS[:2])["prediction"].shape == (2,)
+    service, n_requests = load_service(tmp_path, allow_remote=True), len(stub.requests)
+    service.warm_up()
+    assert len(stub.requests) == n_requests
     with pytest.raises(InputError, match="allow_remote=False"):
         load_encoder_service(remote(allow_remote=False))
     assert load_encoder_service(remote()).embedder.embed(TEXTS)["vectors"].shape == (60, 8)

@@ -24,7 +24,7 @@ def test_few_texts_are_clustered_by_density():
     vectors, truth = blobs(n_apart=0)
     found = find_clusters(vectors)
     assert found.labels.tolist() == truth.tolist()
-    assert found.method == "HDBSCAN on 50 principal components"
+    assert found.method == "HDBSCAN on 20 principal components"
 
 
 def test_texts_may_be_in_no_cluster():
