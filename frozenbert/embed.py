@@ -419,7 +419,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         reading.warn()
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Return the columns' names, like `layer6_mean_0`.
+        """Return the columns' names, like `layer6_mean_0`; of a remote encoder `layer0_remote_0`.
 
         Parameters
         ----------
@@ -431,8 +431,6 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         width = self.n_features_out_ // self._n_blocks
-        if self.encoder_source_ == "remote":
-            return np.array([f"remote_{i}" for i in range(width)], dtype=object)
         names = [
             f"layer{layer}_{how}_{i}"
             for layer in self.layers_

@@ -442,3 +442,25 @@ def test_figures_of_several_runs_are_joined(tmp_path):
     # Twice as many texts as the fastest other; 2.5 of 8 milliseconds. Int8 has no other.
     assert "| float32 | 2.00 | 0.31 | 0.31 |" in done.stdout
     assert "| int8 |  |  |  |" in done.stdout
+
+
+@pytest.mark.slow
+def test_similar_texts_beside_brute_force(tmp_path, packaged):
+    for name, column, word in (
+        ("emotions/train", "text", "film"),
+        ("emotions/dev", "text", "plot"),
+        ("banking77/train", "text", "card"),
+    ):
+        path = tmp_path / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        rows = [f"a {word} of {i} scenes,0" for i in range(40)] + [f"A {word} of 3 scenes!,0"]
+        path.write_text("\n".join([f"{column},category", *rows]), encoding="utf-8")
+    done = run("similar.py", "--out", str(tmp_path), "--rows", "100", texts=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (raw,) = tmp_path.glob("similar-*.json")
+    report = json.loads(raw.read_text(encoding="utf-8"))
+    assert report["n_texts"] == 100
+    assert all(row["seconds"] > 0 for row in report["rows"])
+    assert [row["threshold"] for row in report["checked"]] == [0.95, 0.9, 0.8]
+    assert report["checked"][0]["pairs"] > 0
+    assert {row["missed"] + row["wrong"] for row in report["checked"]} == {0}

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..embed import DistilBertVectorizer
+from ..encoders.remote.remote_encoder import is_remote
 from ..encoders.sources import find_encoder
 from ..errors import InputError
 from ..finetune.encoder_folder import EpochMetrics
@@ -55,7 +56,7 @@ def make_expert_vectorizer(
     Returns
     -------
     DistilBertVectorizer
-        Not fitted.
+        Not fitted. A remote encoder shows no layers.
 
     Raises
     ------
@@ -67,6 +68,8 @@ def make_expert_vectorizer(
     >>> make_expert_vectorizer("all-MiniLM-L6-v2").layers
     (4, 5, 6)
     """
+    if is_remote(model_name):
+        return DistilBertVectorizer(model_name, **settings)
     files = find_encoder(
         model_name,
         settings.get("revision"),

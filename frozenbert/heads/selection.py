@@ -48,7 +48,7 @@ START = 3  # a path of C takes as long as this many more values, because the fir
 NEAR = 5  # values of C that the best features are tuned with, at least
 
 # As the vectorizer names them; a FeatureUnion prefixes the name of its part.
-_NAME = re.compile(r"(?:.*__)?layer(\d+)_(cls|mean|max)_\d+")
+_NAME = re.compile(r"(?:.*__)?layer(\d+)_(cls|mean|max|remote)_\d+")
 
 
 class SelectVectors(SelectorMixin, BaseEstimator):

@@ -40,6 +40,7 @@ ERRORS = {
     400: "the body is not valid JSON.",
     401: "send the token: Authorization: Bearer ...",
     403: "a browser sent this for another site's page.",
+    404: "this service has 'all-MiniLM-L6-v2' alone.",
     408: "the request did not arrive within 60 seconds.",
     413: "the body has more than 10,000,000 bytes: send it in parts.",
     422: 'texts: Field required. The body is {"texts": ["a stirring film"]}, with a list of texts.',

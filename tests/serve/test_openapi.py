@@ -100,7 +100,7 @@ def test_schemathesis_has_no_failures(tmp_path, token):
 def test_schemathesis_has_no_failures_with_vectors(tmp_path, tiny, token):
     embed = DistilBertVectorizer(tiny, cache_dir=None, progress=False).fit([""])
     with serving(embed, None, token=token) as client:
-        assert "5 selected / 5 total" in run_schemathesis(client, tmp_path, token)
+        assert "6 selected / 6 total" in run_schemathesis(client, tmp_path, token)
 
 
 def run_schemathesis(client, folder, token):

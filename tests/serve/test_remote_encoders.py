@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from frozenbert import (
     DistilBertVectorizer,
+    FewShotClassifier,
     FineTunedClassifier,
     export_model,
     load_model,
@@ -30,6 +31,7 @@ from frozenbert.errors import (
     InputError,
     RemoteEncoderError,
 )
+from frozenbert.fewshot.classifier import make_expert_vectorizer
 from frozenbert.utils.steps import find_step
 from frozenbert.vectors import engines
 
@@ -145,7 +147,10 @@ def test_vectors_are_those_of_the_encoder_behind_our_own_service(tiny, monkeypat
             32,
             "openai:tiny",
         )
-        assert embed.get_feature_names_out()[[0, 31]].tolist() == ["remote_0", "remote_31"]
+        assert embed.get_feature_names_out()[[0, 31]].tolist() == [
+            "layer0_remote_0",
+            "layer0_remote_31",
+        ]
         with pytest.raises(EncoderNotFoundError, match="has no such model"):
             remote("openai:other").fit(TEXTS)
         monkeypatch.setenv("OPENAI_API_KEY", "a-wrong-token-of-letters")
@@ -416,6 +421,15 @@ def test_fine_tuning_and_export_are_refused(stub, tmp_path):
     with pytest.raises(InputError, match="computes on another machine; there is nothing to export"):
         export_model(tmp_path / "m", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_few_labels(stub):
+    few = FewShotClassifier(
+        "openai:m", vectorizer=make_expert_vectorizer("openai:m", allow_remote=True), n_experts=2
+    )
+    pool = [f"another {text}" for text in TEXTS[:12]]
+    assert set(few.fit(TEXTS, LABELS, pool).predict(TEXTS)) <= {"yes", "no"}
+    assert sorted(texts_sent(stub)) == sorted([*TEXTS, *pool])
 
 
 def test_a_remote_encoder_is_not_mixed_with_others(stub, tiny):

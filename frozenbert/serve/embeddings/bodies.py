@@ -104,6 +104,19 @@ class EmbeddingsAnswer(BaseModel):
 class ServedName(BaseModel):
     """A model in the answer of /v1/models."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "all-MiniLM-L6-v2",
+                    "object": "model",
+                    "created": 1_767_225_600,
+                    "owned_by": "frozenbert",
+                }
+            ]
+        }
+    )
+
     id: str
     object: Literal["model"] = "model"
     created: int = Field(description="When the service started, in seconds since 1970.")
