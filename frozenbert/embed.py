@@ -22,8 +22,16 @@ from .encoders.exported import ExportedEncoder, ExportedFiles, load_exported
 from .encoders.hub import on_hub
 from .encoders.openvino.graph import int8_rest
 from .encoders.openvino.quantization import scheme
+from .encoders.remote.remote_encoder import (
+    RemoteEncoder,
+    RemoteModel,
+    RemoteTokenizer,
+    connect,
+    find_remote,
+    is_remote,
+)
 from .encoders.sources import EncoderFiles, find_encoder
-from .encoders.tokenizing import load_tokenizer
+from .encoders.tokenizing import TextTokenizer, load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
 from .utils.console import progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
@@ -34,6 +42,7 @@ from .vectors.results import Reading, cut_and_normalize, sample_rows
 from .vectors.settings import (
     VectorSettings,
     check_parameters,
+    check_remote,
     choose_precision,
     faster_precisions,
     resolve_backend,
@@ -52,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DistilBertVectorizer"]
 
+ADDED_LATER = {"prompt": None, "normalize": False, "truncate_dim": None, "allow_remote": False}
 TRIAL_TEXTS = 256  # on which `precision="auto"` compares precisions
 
 
@@ -134,23 +144,29 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     truncate_dim : int or None, default=None
         Columns to keep, from the first; of several layers or poolings, of each one. Vectors
         are cut, then normalised. The cache stores them as they were before.
+    allow_remote : bool, default=False
+        Whether texts may be sent to a remote encoder, `model_name="openai:MODEL"`. Its key and
+        address are those of the environment (`OPENAI_API_KEY`, `OPENAI_BASE_URL`). It is never
+        stored: a copy, or a loaded model, must be allowed again by `set_params`. Vectors that
+        are in the cache need no permission.
 
     Attributes
     ----------
     encoder_name_ : str
         Name of the encoder; for a folder, its last part.
-    encoder_source_ : {"folder", "package", "hub"}
+    encoder_source_ : {"folder", "package", "hub", "remote"}
         Kind of place where it was found.
     encoder_revision_ : str or None
         Its commit on the hub.
     encoder_hash_ : str
-        SHA-256 over its weights, tokenizer and config, 64 hexadecimal digits.
+        SHA-256 over its weights, tokenizer and config, 64 hexadecimal digits; of a remote one,
+        over its address, name and width, and the vector of a fixed text.
     pooling_ : tuple of str
         Resolved `pooling`.
     layers_ : tuple of int
         Resolved `layers`, none negative.
     max_length_ : int
-        Resolved `max_length`, in tokens.
+        Resolved `max_length`, in tokens; 0 of a remote encoder, whose server counts them.
     precision_ : {"float32", "bfloat16", "int8"}
         Resolved `precision`; `transform` computes in it on every machine.
     precision_trials_ : dict of str to dict
@@ -204,6 +220,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         prompt: str | None = None,
         normalize: bool = False,
         truncate_dim: int | None = None,
+        allow_remote: bool = False,
     ) -> None:
         self.model_name = model_name
         self.revision = revision
@@ -225,6 +242,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.prompt = prompt
         self.normalize = normalize
         self.truncate_dim = truncate_dim
+        self.allow_remote = allow_remote
 
     def fit(self, X: Iterable[object], y: object = None) -> DistilBertVectorizer:
         """Find the encoder, resolve the parameters and count the texts that are too long.
@@ -261,7 +279,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         texts, files = self._resolve(X)
         self._resolve_precision(texts, y)
         job = self._job(texts, self._cache())
-        self._note_fit(job, job.count_tokens(lambda: load_tokenizer(files)))
+        self._note_fit(job, job.count_tokens(lambda: _tokenizer_of(files)))
         return self
 
     def fit_transform(
@@ -413,6 +431,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         width = self.n_features_out_ // self._n_blocks
+        if self.encoder_source_ == "remote":
+            return np.array([f"remote_{i}" for i in range(width)], dtype=object)
         names = [
             f"layer{layer}_{how}_{i}"
             for layer in self.layers_
@@ -455,6 +475,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         state = {**super().__getstate__()}
         for transient in ("_loaded", "_beside"):
             state.pop(transient, None)
+        state["allow_remote"] = False
         if self.store_weights and hasattr(self, "encoder_hash_") and "_stored" not in state:
             encoder = self._encoder()
             if isinstance(encoder, Encoder):
@@ -463,7 +484,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What was saved before these existed: vectors as they come from the encoder.
-        super().__setstate__({"prompt": None, "normalize": False, "truncate_dim": None, **state})
+        super().__setstate__({**ADDED_LATER, **state})
         if not hasattr(self, "encoder_hash_"):
             return
         if not hasattr(self, "precision_"):
@@ -501,24 +522,29 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self._exported = files
         self.cache_dir = None
 
-    def _resolve(self, X: Iterable[object]) -> tuple[list[str], EncoderFiles]:
+    def _resolve(self, X: Iterable[object]) -> tuple[list[str], EncoderFiles | RemoteModel]:
         """Check parameters and texts, find the encoder, and set the attributes that describe it."""
         check_parameters(self)
         texts = check_texts(X, self.missing)
         if not texts:
             raise InputError("X holds no texts: at least one is needed to fit.")
-        for of_earlier_fit in ("_stored", "_exported"):
+        for of_earlier_fit in ("_stored", "_exported", "encoder_check_"):
             self.__dict__.pop(of_earlier_fit, None)
         self._loaded = _InProcess()
-        files = self._find(self.revision)
+        files = self._find_remote() if is_remote(self.model_name) else self._find(self.revision)
         self.encoder_name_ = Path(files.name).name if files.source == "folder" else files.name
         self.encoder_source_ = files.source
         self.encoder_revision_ = files.revision
         self.encoder_hash_ = files.content_hash
-        self.pooling_ = resolve_pooling(self.pooling, files)
-        self.layers_ = resolve_layers(self.layers, files)
-        self.max_length_ = resolve_max_length(self.max_length, files)
-        self.prompt_ = resolve_prompt(self.prompt, self.model_name, files)
+        if isinstance(files, EncoderFiles):
+            self.pooling_ = resolve_pooling(self.pooling, files)
+            self.layers_ = resolve_layers(self.layers, files)
+            self.max_length_ = resolve_max_length(self.max_length, files)
+            self.prompt_ = resolve_prompt(self.prompt, self.model_name, files)
+        else:
+            self.pooling_, self.layers_, self.max_length_ = ("remote",), (0,), 0
+            self.prompt_ = self.prompt or ""
+            self.encoder_check_ = files.check_vector
         self.normalize_ = bool(self.normalize)
         self.n_layers_, self.hidden_size_ = files.n_layers, files.hidden_size
         self.n_features_out_ = self._n_blocks * resolve_width(self.truncate_dim, files)
@@ -567,6 +593,15 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             hub=hub,
         )
 
+    def _find_remote(self) -> RemoteModel:
+        check_remote(self)
+        return find_remote(
+            self.model_name,
+            allowed=self.allow_remote,
+            offline=self.local_files_only,
+            root=cache_root(self.cache_dir),
+        )
+
     def _cache(self) -> VectorCache | None:
         root = cache_root(self.cache_dir)
         return None if root is None else VectorCache(root, self._settings())
@@ -595,7 +630,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
 
     def _settings(self) -> VectorSettings:
         engine = quantization = None
-        if self.precision_ == "bfloat16":
+        if self.encoder_source_ == "remote":
+            engine = "remote"
+        elif self.precision_ == "bfloat16":
             # Engines agree within 1e-5 in float32 only, and int8 is computed by OpenVINO alone.
             engine = resolve_backend(self.backend, self.precision_, choose_device(self._device()))
         if self.precision_ == "int8":
@@ -614,7 +651,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             LADDER if quantization or engine == "openvino" else None,
         )
 
-    def _encoder(self) -> Encoder | ExportedEncoder:
+    def _encoder(self) -> Encoder | ExportedEncoder | RemoteEncoder:
         """Load the encoder that was fitted with.
 
         Raises
@@ -634,6 +671,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
             if loaded.encoder is None:
                 loaded.encoder = Encoder.from_arrays(self._stored, choose_device(self._device()))
             return loaded.encoder
+        if is_remote(self.model_name):
+            return self._remote_encoder()
         files = self._fitted_files()
         if files.content_hash != self.encoder_hash_:
             raise EncoderMismatchError(
@@ -643,6 +682,16 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 f"not mix. Bring that encoder back, or fit again."
             )
         return load_encoder(files, self._device())
+
+    def _remote_encoder(self) -> RemoteEncoder:
+        if not hasattr(self, "encoder_check_"):
+            raise EncoderMismatchError(
+                f"encoder {self.model_name!r} is not the one fitted with, {self.encoder_name_!r}: "
+                f"their vectors do not mix. Fit again."
+            )
+        check_remote(self)
+        client = connect(self.model_name, allowed=self.allow_remote, offline=self.local_files_only)
+        return RemoteEncoder(client, self.encoder_check_)
 
     def _fitted_files(self) -> EncoderFiles:
         """Find the encoder that was fitted with; again only if the place or a file changed."""
@@ -696,6 +745,10 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         self.n_long_, self.n_truncated_ = reading.n_long, reading.n_truncated
         self.unread_ = reading.unread
         reading.warn()
+
+
+def _tokenizer_of(files: EncoderFiles | RemoteModel) -> TextTokenizer | RemoteTokenizer:
+    return RemoteTokenizer() if isinstance(files, RemoteModel) else load_tokenizer(files)
 
 
 def _quantization() -> str:

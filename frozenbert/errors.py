@@ -17,9 +17,11 @@ __all__ = [
     "LeakageWarning",
     "MissingLibraryError",
     "NeverAnsweredWarning",
+    "PairLimitWarning",
     "PoolWarning",
     "PrecisionWarning",
     "RareClassWarning",
+    "RemoteEncoderError",
     "TruncationWarning",
 ]
 
@@ -100,6 +102,13 @@ class EncoderMismatchError(InputError):
     """The encoder under a fitted vectorizer's name is not the one it was fitted with."""
 
 
+class RemoteEncoderError(RuntimeError):
+    """A remote encoder refuses a request, or does not answer.
+
+    Vectors that were received before are in the cache.
+    """
+
+
 class MissingLibraryError(InputError, ImportError):
     """A library is not installed; the message names the extra that brings it."""
 
@@ -139,6 +148,10 @@ class TruncationWarning(FrozenbertWarning):
 
 class CacheWarning(FrozenbertWarning):
     """The vector cache is damaged, or cannot be written; vectors are returned all the same."""
+
+
+class PairLimitWarning(FrozenbertWarning):
+    """More pairs of near-duplicates exist than are listed."""
 
 
 class PrecisionWarning(FrozenbertWarning):

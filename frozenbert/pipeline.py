@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .embed import DistilBertVectorizer
+from .encoders.remote.remote_encoder import is_remote
 from .encoders.sources import find_encoder
 from .errors import InputError
 from .finetune.encoder_folder import EpochMetrics
@@ -95,7 +96,8 @@ def make_text_classifier(
     check_choice("recipe", recipe, ("auto", "plain"))
     plain = recipe == "plain"
     if is_auto(search):
-        search = "head" if plain else "features"
+        # A remote encoder shows no layers to choose from.
+        search = "head" if plain or is_remote(model_name) else "features"
     with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
     calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":

@@ -213,6 +213,7 @@ ENTRIES = {
     "pipeline.py",
     "reports",
     "serve",
+    "similarity",
     "tables",
     "training",
     "utils",

@@ -151,7 +151,7 @@ def add_encoder(parser: argparse.ArgumentParser, *, frozen: bool = True) -> None
     name.add_argument("--encoder", metavar="NAME", help=_encoder_help())
     name.add_argument("--model", dest="encoder", help=argparse.SUPPRESS)  # its former name
     _add_vectors(encoder, frozen=frozen)
-    _add_device_and_offline(encoder)
+    _add_device_and_offline(encoder, remote=frozen)
 
 
 def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
@@ -192,7 +192,8 @@ def _add_vectors(encoder: argparse._ArgumentGroup, *, frozen: bool) -> None:
 def _encoder_help() -> str:
     known = "; ".join(_describe_known(short, known) for short, known in KNOWN_ENCODERS.items())
     return (
-        "a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), or a short name; default (not "
+        "a name on the hub, a folder, all-MiniLM-L6-v2 (packaged), openai:MODEL (see "
+        "--allow-remote), or a short name; default (not "
         "of serve): distilbert-base-uncased, or the packaged encoder if the hub cannot be reached. "
         f"Short names stand for one revision on the hub, and are not measured here: {known}"
     )
@@ -240,7 +241,7 @@ def add_model(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
         help="where the model's encoder is on this machine: a folder, or a name on the hub",
     )
     path.add_argument("--encoder", dest="encoder_path", help=argparse.SUPPRESS)  # its former name
-    _add_device_and_offline(model, device=device)
+    _add_device_and_offline(model, device=device, remote=device)
 
 
 def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
@@ -265,12 +266,23 @@ def add_model_or_encoder(parser: argparse.ArgumentParser) -> None:
     _add_vectors(parser.add_argument_group("vectors (with --encoder)"), frozen=True)
 
 
-def _add_device_and_offline(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
+def _add_device_and_offline(
+    group: argparse._ArgumentGroup, *, device: bool = True, remote: bool = True
+) -> None:
     if device:
         group.add_argument(
             "--device", metavar="NAME", help="cpu or cuda; default: cuda if torch can use it"
         )
-    group.add_argument("--offline", action="store_true", help="never contact the hub")
+    if remote:
+        group.add_argument(
+            "--allow-remote",
+            action="store_true",
+            help="send texts to a remote encoder, openai:MODEL; its address and key are those of "
+            "OPENAI_BASE_URL and OPENAI_API_KEY",
+        )
+    group.add_argument(
+        "--offline", action="store_true", help="never contact the hub or a remote encoder"
+    )
 
 
 def add_cache(

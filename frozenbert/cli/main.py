@@ -25,6 +25,7 @@ COMMANDS = (
     "classify",
     "compare",
     "embed",
+    "similar",
     "fewshot",
     "finetune",
     "export",

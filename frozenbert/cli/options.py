@@ -87,6 +87,7 @@ class EncoderSettings(TypedDict, total=False):
     normalize: bool
     truncate_dim: int
     local_files_only: Required[bool]
+    allow_remote: Required[bool]
     cache_dir: Required[str | Path | None]
 
 
@@ -284,6 +285,7 @@ def encoder_settings(arguments: argparse.Namespace) -> tuple[EncoderSettings, st
     settings: EncoderSettings = {
         "model_name": name,
         "local_files_only": arguments.offline,
+        "allow_remote": arguments.allow_remote,
         "cache_dir": cache_dir(arguments),
     }
     for option in SETTINGS:
@@ -334,7 +336,11 @@ def move_here(
             parameter="encoder_path",
             value=arguments.encoder_path,
         )
-    settings: dict[str, object] = {"cache_dir": cache, "local_files_only": arguments.offline}
+    settings: dict[str, object] = {
+        "cache_dir": cache,
+        "local_files_only": arguments.offline,
+        "allow_remote": arguments.allow_remote,
+    }
     if arguments.encoder_path is not None:
         settings["model_name"] = arguments.encoder_path
     if arguments.device is not None:

@@ -104,6 +104,13 @@ def count(labels: Labels | Mapping[str, np.ndarray], most: int = 20) -> str:
 
 def say_encoder(embed: DistilBertVectorizer) -> None:
     """Print what a fitted vectorizer computes."""
+    if embed.encoder_source_ == "remote":
+        say(
+            "encoder",
+            f"{embed.encoder_name_} (remote, content {embed.encoder_hash_[:12]}): "
+            f"{embed.n_features_out_} columns",
+        )
+        return
     origin = {"hub": f"revision {str(embed.encoder_revision_)[:12]}", "package": "packaged"}
     prompt = f", prompt {embed.prompt_!r}" if embed.prompt_ else ""
     say(

@@ -19,6 +19,7 @@ from ..utils.console import first_line
 from ..utils.extras import require
 from ..utils.files import sha256_of_file
 from .hub import KNOWN_ENCODERS, HubFiles, download, ensure_cached, is_legal_name, on_hub
+from .remote.remote_encoder import is_remote
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -320,7 +321,7 @@ def find_encoder(
     EncoderNotFoundError
         If no such encoder exists, or it cannot be used.
     InputError
-        If `revision` is given for an encoder that has none.
+        If `revision` is given for an encoder that has none, or the encoder is a remote one.
 
     Examples
     --------
@@ -328,6 +329,13 @@ def find_encoder(
     >>> files.source, files.n_layers, files.hidden_size, files.max_length
     ('package', 6, 384, 512)
     """
+    if is_remote(name):
+        raise InputError(
+            "a remote encoder has no files: it returns vectors, and cannot be fine-tuned or "
+            "exported; name an encoder that computes here.",
+            parameter="model_name",
+            value=name,
+        )
     if name.removeprefix("sentence-transformers/") == PACKAGED_ENCODER:
         return _find_packaged(name, revision)
     folder = _find_folder(name, beside)

@@ -182,6 +182,11 @@ def _only_vectorizer(
             f"one graph. Distil the model into one first."
         )
     embed = vectorizers[0]
+    if embed.encoder_source_ == "remote":
+        raise InputError(
+            f"{source}: its encoder {embed.encoder_name_!r} computes on another machine; there is "
+            f"nothing to export."
+        )
     embed.set_params(local_files_only=local_files_only, device="cpu")
     if encoder_path is not None:
         embed.set_params(model_name=str(encoder_path))

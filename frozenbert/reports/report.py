@@ -20,7 +20,7 @@ from .plots import (
 from .schema import Example, Metrics, Sidecar
 from .sidecar import write_json
 
-__all__ = ["PLOTS", "Outcome", "write_report"]
+__all__ = ["PLOTS", "Outcome", "render_page", "write_report"]
 
 # All files that `write_report` may draw; which of them depends on the model.
 PLOTS = {
@@ -83,6 +83,21 @@ def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome) -> None:
 
 def _render(sidecar: Sidecar, outcome: Outcome, plots: dict[str, str]) -> str:
     """Return the page; `plots` are PNG files in base64 by their titles."""
+    return render_page(
+        "report.html", **sidecar, plots=plots, mistakes=outcome.mistakes, doubtful=outcome.doubtful
+    )
+
+
+def render_page(template: str, **content: object) -> str:
+    """Return a page in the style of the report; all text in it is escaped.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in `templates/`.
+    **content
+        Its variables.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -93,9 +108,7 @@ def _render(sidecar: Sidecar, outcome: Outcome, plots: dict[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["passage"] = _passage
-    return environment.get_template("report.html").render(
-        **sidecar, plots=plots, mistakes=outcome.mistakes, doubtful=outcome.doubtful
-    )
+    return environment.get_template(template).render(**content)
 
 
 def _draw(folder: Path, metrics: Metrics, outcome: Outcome) -> dict[str, Path]:

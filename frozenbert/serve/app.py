@@ -199,8 +199,8 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
         path, message = request.url.path, str(error)
-        content = error_content(path, 400, message, param=error.param, code=error.code)
-        return JSONResponse(content, 400)
+        content = error_content(path, error.status, message, param=error.param, code=error.code)
+        return JSONResponse(content, error.status)
 
     @app.exception_handler(QueueFullError)
     async def queue_full(request: Request, error: QueueFullError) -> JSONResponse:

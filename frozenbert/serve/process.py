@@ -66,6 +66,7 @@ def serve_model(
     encoder_path: str | os.PathLike[str] | None = None,
     device: str | None = None,
     local_files_only: bool = False,
+    allow_remote: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     title: str | None = None,
     on_ready: Callable[[Service, str], None] | None = None,
@@ -94,7 +95,7 @@ def serve_model(
         Texts in the queue; beyond them requests are refused with 503.
     timeout : float, default=60.0
         Seconds for a body to arrive, and for the next 64 texts of an answer.
-    encoder_path, device, local_files_only, cache_dir, title
+    encoder_path, device, local_files_only, allow_remote, cache_dir, title
         As for `frozenbert.serve.service.load_service`.
     on_ready : callable, optional
         Receives the `Service` and its address, such as "http://127.0.0.1:8000", when the model
@@ -112,6 +113,7 @@ def serve_model(
             encoder_path=encoder_path,
             device=device,
             local_files_only=local_files_only,
+            allow_remote=allow_remote,
             cache_dir=cache_dir,
             title=title,
         ),

@@ -247,7 +247,8 @@ class Service:
         """Answer texts of several sizes without the cache, so that the next answers are fast."""
         answer = self.predict if self.predicts or self.embedder is None else self.embedder.embed
         vectorizers = list(find_steps(self.model, DistilBertVectorizer))
-        if not vectorizers:
+        # A remote encoder is warm, and every text has its price there.
+        if not vectorizers or any(v.encoder_source_ == "remote" for v in vectorizers):
             return
         caches = [vectorizer.cache_dir for vectorizer in vectorizers]
         with warnings.catch_warnings():
@@ -352,6 +353,7 @@ def load_service(
     encoder_path: str | PathLike[str] | None = None,
     device: str | None = None,
     local_files_only: bool = False,
+    allow_remote: bool = False,
     cache_dir: str | PathLike[str] | None = None,
     title: str | None = None,
 ) -> Service:
@@ -373,6 +375,8 @@ def load_service(
         The torch device. Default: the one that the model was saved with.
     local_files_only : bool, default=False
         Whether never to ask the hub.
+    allow_remote : bool, default=False
+        Whether texts of requests may be sent to the model's remote encoder, if it has one.
     cache_dir : path-like, optional
         Folder in which vectors of requests are stored. Default: they are not stored.
     title : str, optional
@@ -400,7 +404,10 @@ def load_service(
         )
     for vectorizer in vectorizers:
         vectorizer.set_params(
-            cache_dir=cache_dir, local_files_only=local_files_only, progress=False
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            allow_remote=allow_remote,
+            progress=False,
         )
         if encoder_path is not None:
             vectorizer.set_params(model_name=str(encoder_path))

@@ -17,6 +17,7 @@ EXTRAS = {
     "huggingface_hub": "train",
     "jinja2": "train",
     "matplotlib": "train",
+    "openai": "remote",
     "openvino": "runtime",
     "pandas": "train",
     "pyarrow": "train",

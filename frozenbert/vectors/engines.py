@@ -9,17 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ..encoders.batching import pad
+from ..encoders.batching import pad, plan_batches
 from ..encoders.encoder import Encoder
 from ..encoders.exported import ExportedEncoder
 from ..encoders.openvino.exporting import load_graph
 from ..encoders.packed import can_be_packed
+from ..encoders.remote.remote_encoder import RemoteEncoder
 from ..encoders.threads import usable_cores
 from .settings import VectorSettings, resolve_backend
 
-__all__ = ["Engine", "EngineOptions", "gives_all_layers", "make_engine"]
+__all__ = ["AnyEncoder", "Engine", "EngineOptions", "gives_all_layers", "make_engine"]
+
+AnyEncoder = Encoder | ExportedEncoder | RemoteEncoder
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
+REQUEST_TEXTS, REQUEST_BYTES = 128, 200_000  # most of a request to a remote encoder
+REQUESTS = 4  # at a time
 
 
 @dataclass(frozen=True)
@@ -58,19 +63,22 @@ class Engine:
         Cores to use.
     uses_torch : bool
         Whether torch computes.
-    longest : int
-        Most tokens of a piece.
+    longest : int or None
+        Most tokens of a piece; None if it takes pieces of any length as they are.
     encode_single : callable or None
         Does what `encode` does, with all cores: for a batch that is the only one. None if
         `encode` does so.
+    most_texts : int or None
+        Most texts of a batch.
     """
 
     encode: Callable[[Sequence[np.ndarray]], np.ndarray]
     max_tokens: int
     n_cores: int
     uses_torch: bool
-    longest: int
+    longest: int | None
     encode_single: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
+    most_texts: int | None = None
 
     def for_batches(self, number: int) -> Engine:
         """Return the engine that is faster for a number of batches."""
@@ -79,8 +87,32 @@ class Engine:
         return dataclasses.replace(self, encode=self.encode_single)
 
     def pad(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Give the pieces of a text the lengths that the engine computes; torch takes any."""
-        return list(pieces) if self.uses_torch else [pad(ids, self.longest) for ids in pieces]
+        """Give the pieces of a text the lengths that the engine computes."""
+        longest = self.longest
+        return list(pieces) if longest is None else [pad(ids, longest) for ids in pieces]
+
+    def plan(self, lengths: np.ndarray) -> tuple[list[np.ndarray], int]:
+        """Divide texts into batches.
+
+        Parameters
+        ----------
+        lengths : numpy.ndarray of int, shape (n_texts,)
+            Tokens of each text.
+
+        Returns
+        -------
+        batches : list of numpy.ndarray of int
+            Indices into `lengths`.
+        max_tokens : int
+            Most tokens of a batch, unless a single text has more.
+        """
+        if self.most_texts is not None:
+            batches = plan_batches(lengths, self.max_tokens)
+            parts = ((b, range(self.most_texts, len(b), self.most_texts)) for b in batches)
+            return [part for b, cuts in parts for part in np.split(b, cuts)], self.max_tokens
+        # A job of few tokens is divided among all cores too.
+        max_tokens = min(self.max_tokens, -(-int(lengths.sum()) // self.n_cores))
+        return plan_batches(lengths, max_tokens), max_tokens
 
     def encode_texts(self, texts: Sequence[Sequence[np.ndarray]], max_tokens: int) -> np.ndarray:
         """Encode the pieces of each text, and average them.
@@ -109,13 +141,15 @@ class Engine:
 
 
 def make_engine(
-    encoder: Encoder | ExportedEncoder, settings: VectorSettings, options: EngineOptions
+    encoder: Encoder | ExportedEncoder | RemoteEncoder,
+    settings: VectorSettings,
+    options: EngineOptions,
 ) -> Engine:
     """Return the engine for an encoder on its device.
 
     Parameters
     ----------
-    encoder : Encoder or ExportedEncoder
+    encoder : Encoder, ExportedEncoder or RemoteEncoder
     settings : VectorSettings
         What to compute.
     options : EngineOptions
@@ -125,6 +159,15 @@ def make_engine(
     InputError
         If OpenVINO is needed and cannot be used.
     """
+    if isinstance(encoder, RemoteEncoder):
+        return Engine(
+            encoder.encode,
+            REQUEST_BYTES,
+            options.num_threads or REQUESTS,
+            uses_torch=False,
+            longest=None,
+            most_texts=REQUEST_TEXTS,
+        )
     kind = encoder.device.partition(":")[0]
     n_cores = usable_cores(options.num_threads) if kind == "cpu" else 1
     max_tokens = options.max_batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
@@ -143,12 +186,10 @@ def make_engine(
     def encode(ids: Sequence[np.ndarray]) -> np.ndarray:
         return encoder.encode(ids, pooling, layers, precision)
 
-    return Engine(encode, max_tokens, n_cores, True, settings.max_length)
+    return Engine(encode, max_tokens, n_cores, True, None)
 
 
-def gives_all_layers(
-    encoder: Encoder | ExportedEncoder, settings: VectorSettings, backend: str
-) -> bool:
+def gives_all_layers(encoder: AnyEncoder, settings: VectorSettings, backend: str) -> bool:
     """Tell whether one pass gives every layer, each of the same width.
 
     A few families return fewer hidden states than layers, or narrower ones; only a layer that
@@ -156,12 +197,12 @@ def gives_all_layers(
 
     Parameters
     ----------
-    encoder : Encoder or ExportedEncoder
+    encoder : Encoder, ExportedEncoder or RemoteEncoder
     settings : VectorSettings
         With all layers.
     backend : {"auto", "torch", "openvino"}
     """
-    if isinstance(encoder, ExportedEncoder):
+    if isinstance(encoder, ExportedEncoder | RemoteEncoder):
         return False
     if can_be_packed(encoder.model):
         return True

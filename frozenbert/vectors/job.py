@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..encoders.batching import plan_batches
-from ..encoders.encoder import Encoder
-from ..encoders.exported import ExportedEncoder
+from ..encoders.remote.remote_encoder import RemoteTokenizer
 from ..encoders.threads import in_streams
 from ..encoders.tokenizing import TextTokenizer
 from ..errors import InputError
 from ..utils.texts import distinct_texts
 from .cache import Share, VectorCache
-from .engines import Engine, EngineOptions, gives_all_layers, make_engine
+from .engines import AnyEncoder, Engine, EngineOptions, gives_all_layers, make_engine
 from .results import Results, text_keys
 from .settings import VectorSettings
 
@@ -85,7 +83,7 @@ class Job:
 
     def run(
         self,
-        load_encoder: Callable[[], Encoder | ExportedEncoder],
+        load_encoder: Callable[[], AnyEncoder],
         make_bar: Callable[[int], AbstractContextManager[tqdm | None]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Look up all texts and compute the absent ones.
@@ -114,7 +112,9 @@ class Job:
                 self._compute(encoder, pieces, bar)
         return self._per_text(self.results.vectors), self._per_text(self.results.n_tokens)
 
-    def count_tokens(self, load_tokenizer: Callable[[], TextTokenizer]) -> np.ndarray:
+    def count_tokens(
+        self, load_tokenizer: Callable[[], TextTokenizer | RemoteTokenizer]
+    ) -> np.ndarray:
         """Return the lengths of all texts; only those that are not in the cache are tokenized.
 
         Parameters
@@ -164,7 +164,7 @@ class Job:
         keys[rows] = text_keys([self.texts[row] for row in rows.tolist()], self.long_text)
         return keys
 
-    def _tokenize(self, tokenizer: TextTokenizer) -> dict[int, list[np.ndarray]]:
+    def _tokenize(self, tokenizer: TextTokenizer | RemoteTokenizer) -> dict[int, list[np.ndarray]]:
         """Return the pieces of each missing text by row, and note its length."""
         results, longest = self.results, self.settings.max_length
         pieces = {}
@@ -177,7 +177,7 @@ class Job:
             results.keys = self._with_long_keys(rows)
         return pieces
 
-    def _choose_columns(self, encoder: Encoder | ExportedEncoder) -> None:
+    def _choose_columns(self, encoder: AnyEncoder) -> None:
         """Let the cache take all layers, if that is asked for or is reasonable."""
         if self.cache is None or self.keep_layers == "asked":
             return
@@ -189,7 +189,7 @@ class Job:
 
     def _compute(
         self,
-        encoder: Encoder | ExportedEncoder,
+        encoder: AnyEncoder,
         pieces: dict[int, list[np.ndarray]],
         bar: tqdm | None,
     ) -> None:
@@ -199,9 +199,8 @@ class Job:
         pieces = {row: engine.pad(several) for row, several in pieces.items()}
         rows = np.array(list(pieces))
         lengths = np.array([sum(map(len, several)) for several in pieces.values()])
-        # A job of few tokens is divided among all cores too.
-        max_tokens = min(engine.max_tokens, -(-int(lengths.sum()) // engine.n_cores))
-        batches = [rows[batch] for batch in plan_batches(lengths, max_tokens)]
+        planned, max_tokens = engine.plan(lengths)
+        batches = [rows[batch] for batch in planned]
         engine = engine.for_batches(len(batches))
 
         def compute(share: Share) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ..encoders.batching import LONG_TEXT
 from ..encoders.hub import find_known
 from ..encoders.openvino.instructions import fast_precisions
+from ..encoders.remote.remote_encoder import RemoteModel
 from ..encoders.sources import POOLINGS, EncoderFiles
 from ..errors import InputError
 from ..reports.agreement import agrees, measure_trial
@@ -27,6 +28,7 @@ __all__ = [
     "Parameters",
     "VectorSettings",
     "check_parameters",
+    "check_remote",
     "choose_precision",
     "faster_precisions",
     "resolve_backend",
@@ -50,6 +52,20 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "progress": ("auto", True, False),
     "keep_layers": KEEP_LAYERS,
     "normalize": (True, False),
+    "allow_remote": (True, False),
+}
+# What a remote encoder leaves open: its server decides all of it.
+WITHOUT_EFFECT_ON_REMOTE: dict[str, tuple[object, ...]] = {
+    "revision": (None,),
+    "pooling": ("auto",),
+    "layers": (-1,),
+    "max_length": (None,),
+    "long_text": ("truncate",),
+    "precision": ("float32",),
+    "backend": ("auto",),
+    "device": (None,),
+    "max_batch_tokens": (None,),
+    "store_weights": (False,),
 }
 
 
@@ -73,6 +89,7 @@ class Parameters(Protocol):
     prompt: str | None
     normalize: bool
     truncate_dim: int | None
+    allow_remote: bool
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ class VectorSettings:
     max_length : int
         Most tokens of a piece.
     precision : {"float32", "bfloat16", "int8"}
-    engine : {"torch", "openvino"} or None
+    engine : {"torch", "openvino", "remote"} or None
         None where engines agree within 1e-5.
     quantization : str or None
         Identifies the method of quantization; None without one.
@@ -137,9 +154,10 @@ class VectorSettings:
         In the reduced precisions it is not: the [CLS] shortcut rounds differently, OpenVINO
         fuses the operations of each graph differently, and a difference in the last bit can
         move an int8 value by a whole level. So these vectors are stored for exactly the columns
-        that are asked for, and a text has one vector for each such request.
+        that are asked for, and a text has one vector for each such request. A remote encoder
+        shows no layers.
         """
-        return self.precision == "float32"
+        return self.precision == "float32" and self.engine != "remote"
 
     def in_order(self) -> VectorSettings:
         """Return the settings with layers and poolings in the order in which they are stored."""
@@ -269,6 +287,29 @@ def check_parameters(vectorizer: Parameters) -> None:
         if value is not None and not (_is_integer(value) and value >= 1):
             raise InputError("a whole number of at least 1, or None.", parameter=name, value=value)
     _check_pooling(vectorizer.pooling)
+
+
+def check_remote(vectorizer: Parameters) -> None:
+    """Check the parameters that a remote encoder does not have.
+
+    Parameters
+    ----------
+    vectorizer : DistilBertVectorizer
+
+    Raises
+    ------
+    InputError
+        If one of them is set.
+    """
+    for name, legal in WITHOUT_EFFECT_ON_REMOTE.items():
+        value = getattr(vectorizer, name)
+        if value not in legal:
+            raise InputError(
+                f"a remote encoder returns one vector for each text, and takes no such setting "
+                f"(encoder {vectorizer.model_name!r}).",
+                parameter=name,
+                value=value,
+            )
 
 
 def _check_pooling(pooling: str | Sequence[str]) -> None:
@@ -412,7 +453,7 @@ def resolve_prompt(prompt: str | None, name: str, files: EncoderFiles) -> str:
     return declared or ""
 
 
-def resolve_width(truncate_dim: int | None, files: EncoderFiles) -> int:
+def resolve_width(truncate_dim: int | None, files: EncoderFiles | RemoteModel) -> int:
     """Resolve the columns of each layer and pooling; None is all.
 
     Raises

@@ -163,6 +163,18 @@ def test_models(client):
     assert model["created"] > 1_600_000_000
 
 
+def test_one_model(client):
+    (listed,) = client("GET", "/v1/models").json["data"]
+    answer = client("GET", "/v1/models/tiny")
+    assert (answer.status, answer.json) == (200, listed)
+    for name in ("other", "an/other", "tiny/", "%20"):
+        answer = client("GET", f"/v1/models/{name}")
+        assert answer.status == 404
+        error = answer.json["error"]
+        assert error["message"] == "this service has 'tiny' alone."
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+
+
 def test_an_encoder_has_no_labels_to_answer(client):
     assert client("POST", "/predict", {"texts": ["a film"]}).status == 404
     assert client("GET", "/model").status == 404
@@ -170,7 +182,7 @@ def test_an_encoder_has_no_labels_to_answer(client):
     assert (page.status, page.headers["location"]) == (307, "/docs")
     assert client("GET", "/readyz").json["status"] == "ok"
     described = client("GET", "/openapi.json").json
-    paths = {"/v1/embeddings", "/v1/models", "/metrics", "/healthz", "/readyz"}
+    paths = {"/v1/embeddings", "/v1/models", "/v1/models/{name}", "/metrics", "/healthz", "/readyz"}
     assert set(described["paths"]) == paths
     assert described["info"]["title"] == "frozenbert: tiny"
 
@@ -278,6 +290,9 @@ def test_openais_own_client(packaged):
                 vectors = [np.frombuffer(base64.b64decode(v), dtype="<f4") for v in vectors]
             np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-6)
             assert answer.usage.total_tokens > 4 * len(texts)
+        assert client.models.retrieve(packaged).id == packaged
+        with pytest.raises(openai.NotFoundError, match="alone"):
+            client.models.retrieve("another")
         single = client.embeddings.create(model=packaged, input=texts[0], dimensions=64)
         np.testing.assert_allclose(single.data[0].embedding, expected[0, :64], rtol=0, atol=1e-6)
         for wrong, message in (

@@ -212,6 +212,7 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     """Write one parquet file for each table; a second run continues where this one stops."""
     from ...bulk.stream import FORMATS, partition_targets, validate
     from ...embed import DistilBertVectorizer
+    from ...encoders.remote.remote_encoder import is_remote
     from ...utils.files import check_can_write
     from ..options import encoder_settings
     from ..output import describe_speed, say, say_encoder, warn
@@ -233,6 +234,12 @@ def _embed_many(arguments: argparse.Namespace, paths: list[Path], out: Path) -> 
     say("data", f"{arguments.data}: {len(paths):,} tables")
     settings, _ = encoder_settings(arguments)
     on_cluster = bool(arguments.workers or arguments.scheduler)
+    if on_cluster and is_remote(settings["model_name"]):
+        raise InputError(
+            "a remote encoder computes on its own machines; leave out the cluster.",
+            parameter="encoder",
+            value=settings["model_name"],
+        )
     if on_cluster:
         _make_absolute(settings, arguments)
     vectorizer = DistilBertVectorizer(**settings, progress=False)

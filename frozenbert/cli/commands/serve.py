@@ -141,6 +141,7 @@ def _serve_model(arguments: argparse.Namespace, serving: _Serving) -> None:
         encoder_path=arguments.encoder_path,
         device=arguments.device,
         local_files_only=arguments.offline,
+        allow_remote=arguments.allow_remote,
         on_ready=say_address,
     )
     say("stopped", str(path))

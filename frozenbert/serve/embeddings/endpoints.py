@@ -41,12 +41,17 @@ class ApiError(Exception):
         The part of the request that is wrong.
     code : str, optional
         What programs recognise the error by.
+    status : int, default=400
+        Of the answer.
     """
 
-    def __init__(self, message: str, param: str | None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, param: str | None, code: str | None = None, *, status: int = 400
+    ) -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+        self.status = status
 
 
 TOKEN_ERRORS = describe_errors({401: "The token is missing or wrong."}, ApiErrorAnswer)
@@ -54,6 +59,7 @@ _ALWAYS = describe_errors(
     {400: "The Host header, or the body, is not valid; or no such model.", 500: "Internal error."},
     ApiErrorAnswer,
 )
+_NO_SUCH_MODEL = describe_errors({404: "There is no such model."}, ApiErrorAnswer)
 _ASKS_THE_ENCODER = describe_errors(
     {
         403: "A browser sent this for another site's page.",
@@ -109,6 +115,17 @@ async def list_models(service: ServedModel) -> ModelsAnswer:
     """Return the name of the encoder or model that is served."""
     name = _embedder_of(service).name
     return ModelsAnswer(data=[ServedName(id=name, created=service.started)])
+
+
+# A name may contain slashes, as those on the hub do.
+@embeddings_router.get("/models/{name:path}", responses=_NO_SUCH_MODEL)
+async def show_model(name: str, service: ServedModel) -> ServedName:
+    """Return the encoder or model of this name, if it is the one that is served."""
+    served = _embedder_of(service).name
+    if name != served:
+        message = f"this service has {served!r} alone."
+        raise ApiError(message, "model", "model_not_found", status=404)
+    return ServedName(id=served, created=service.started)
 
 
 def describe_embeddings(operation: dict[str, object], embedder: Embedder) -> None:

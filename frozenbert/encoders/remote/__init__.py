@@ -1,0 +1,1 @@
+"""Encoders behind an API: another machine computes the vectors, and is sent the texts."""

@@ -1,0 +1,5 @@
+"""Similar texts, told by their vectors: near-duplicates, neighbours, outliers, clusters."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
