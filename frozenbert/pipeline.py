@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,15 +25,116 @@ from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
 from .heads.folds import CV
-from .heads.logistic import Head, check_choice, make_head
+from .heads.logistic import Head, check_choice, check_targets, make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import ClassWeight, is_auto
+from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
-from .utils.steps import find_step
+from .utils.steps import ShortRepr, find_step, shorten_numbers
 from .utils.texts import check_texts
 
-__all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predict"]
+__all__ = [
+    "FineTunedClassifier",
+    "Summary",
+    "TextPipeline",
+    "column_names",
+    "make_text_classifier",
+    "predict",
+]
+
+
+class Summary(str):
+    """Text that a console and a notebook show as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class TextPipeline(ShortRepr, Pipeline):
+    """`Pipeline` of texts that checks labels before it encodes, and sums up what it chose.
+
+    Its parameters and attributes are those of `sklearn.pipeline.Pipeline`.
+
+    Examples
+    --------
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None)
+    >>> model.fit(["a stirring film", "a dull film"], ["good", "good"])
+    Traceback (most recent call last):
+    frozenbert.errors.InputError: y: there is only one class ('good'), and a classifier needs two.
+    """
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> TextPipeline:
+        """Check the labels, and fit all steps.
+
+        Parameters
+        ----------
+        X : sequence of str
+        y : array-like of shape (n_texts,) or (n_texts, n_labels)
+        **params
+            As in scikit-learn: `groups`, if metadata routing is enabled.
+
+        Returns
+        -------
+        TextPipeline
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If a text is missing, or a classifier cannot be fitted on these labels.
+        """
+        if isinstance(self[-1], Head) and hasattr(X, "__len__") and not isinstance(X, str):
+            check_targets(self[-1], y, len(X))
+        super().fit(X, y, **params)
+        return self
+
+    def summary(self) -> Summary:
+        """Return what the fitted classifier computes and chose, in one screen.
+
+        Returns
+        -------
+        Summary
+            A string: the encoder, layers and pooling, C, and the out-of-fold scores of the
+            training rows, those of words alone among them.
+
+        Examples
+        --------
+        >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"] * 3
+        >>> model = make_text_classifier("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
+        >>> model.fit(texts, ["good", "good", "bad", "bad"] * 3).summary()
+        encoder      all-MiniLM-L6-v2 (package): layer 6, pooling mean, at most 512 tokens, float32
+        head         logistic regression, C = ...: accuracy 1.0000 ± 0.0000 in 2 folds
+        classes      2: 'bad', 'good'
+        """
+        check_is_fitted(self)
+        embed, head = find_step(self, DistilBertVectorizer), self[-1]
+        layers = f" {', '.join(map(str, embed.layers_))}"
+        if len(embed.layers_) > 2:
+            layers = f"s {embed.layers_[0]} to {embed.layers_[-1]}"
+        classes = [repr(str(label)[:40]) for label in head.classes_]
+        lines = {
+            "encoder": f"{embed.encoder_name_} ({embed.encoder_source_}): layer{layers}, pooling "
+            f"{' and '.join(embed.pooling_)}, at most {embed.max_length_} tokens, "
+            f"{embed.precision_}",
+            **describe_head(head),
+            "classes": f"{len(classes)}: {', '.join(classes[:10])}"
+            + (f" and {len(classes) - 10} more" if len(classes) > 10 else ""),
+        }
+        return Summary(
+            "\n".join(
+                f"{title:11}  " + text.replace("\n", "\n" + " " * 13)
+                for title, text in lines.items()
+            )
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            shown = hasattr(self[-1], "classes_")
+            summary = f"<pre>{html.escape(self.summary())}</pre>" if shown else ""
+            bundle["text/html"] = summary + shorten_numbers(bundle["text/html"])
+        return bundle
 
 
 def make_text_classifier(
@@ -129,7 +231,7 @@ def _assemble(
     if words is not None:
         union = FeatureUnion([("vectors", Pipeline(steps)), ("words", words)])
         steps = [("features", union)]
-    model = Pipeline([*steps, ("classify", head)])
+    model = TextPipeline([*steps, ("classify", head)])
     if frames:
         model.set_output(transform="pandas")  # columns' names tell layers and poolings
         if words is not None:

@@ -18,6 +18,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from threadpoolctl import threadpool_info
 
 from ..errors import InputError, RareClassWarning
+from ..utils.console import callers_level
 
 __all__ = [
     "CV",
@@ -358,7 +359,7 @@ def warn_many_classes(y: np.ndarray, n_splits: int, *, warn: bool = True) -> Ite
             f"{n_classes} classes have {len(y)} rows together: too few to compare settings by "
             f"cross-validation. Are these classes, and not numbers or names?",
             RareClassWarning,
-            stacklevel=3,
+            stacklevel=callers_level(),
         )
 
 

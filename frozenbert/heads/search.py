@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from ..utils.steps import ShortRepr
 from .folds import (
     AutoFolds,
     FoldPath,
@@ -79,7 +80,7 @@ class FeatureScore(TypedDict):
     train_rows: int
 
 
-class HeadSearch(GridSearchCV):
+class HeadSearch(ShortRepr, GridSearchCV):
     """`GridSearchCV` that fits all values of C on a fold in turn, each from the last.
 
     For a `LogisticRegression` and a grid of C alone, each fold's rows are copied once, and each
@@ -278,7 +279,7 @@ def resolve_search(search: BaseEstimator, y: np.ndarray) -> BaseEstimator:
     return resolved
 
 
-class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class FeatureSearch(ShortRepr, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Choose layers and pooling together with C, then C once more for the best features.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -69,7 +70,10 @@ def callers_level() -> int:
         os.path.dirname(package.__file__) + os.sep for package in packages if package.__file__
     )
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(folders):
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(folders)
+        or frame.f_code.co_filename == contextlib.__file__
+    ):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -1,15 +1,38 @@
-"""Find the steps of a Pipeline, at any depth."""
+"""Find the steps of a Pipeline, at any depth, and show them on few lines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
-__all__ = ["find_step", "find_steps"]
+__all__ = ["ShortRepr", "find_step", "find_steps", "shorten_numbers"]
 
 _Step = TypeVar("_Step")
+
+_NUMBERS = re.compile(r"\[([-+.\de]+),(?:\s*[-+.\de]+,){3,}\s*([-+.\de]+)\]")
+
+
+class ShortRepr:
+    """Mixin of estimators that are shown with their long lists of numbers abridged."""
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803  # scikit-learn's name
+        # Abridged first, so that nothing else has to be.
+        shown: str = super().__repr__(100 * N_CHAR_MAX)  # type: ignore[call-arg]
+        return shorten_numbers(shown)
+
+
+def shorten_numbers(shown: str) -> str:
+    """Abridge lists of more than four numbers.
+
+    Examples
+    --------
+    >>> shorten_numbers("{'C': [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]}")
+    "{'C': [0.1, ..., 30.0]}"
+    """
+    return _NUMBERS.sub(r"[\1, ..., \2]", shown)
 
 
 # Any in place of None: most callers know that the step exists, and need not check.
