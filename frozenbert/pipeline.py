@@ -31,7 +31,7 @@ from .heads.scoring import ClassWeight, is_auto
 from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
-from .utils.steps import ShortRepr, find_step, shorten_numbers
+from .utils.steps import find_step, shorten_numbers
 from .utils.texts import check_texts
 
 __all__ = [
@@ -51,7 +51,7 @@ class Summary(str):
         return str(self)
 
 
-class TextPipeline(ShortRepr, Pipeline):
+class TextPipeline(Pipeline):
     """`Pipeline` of texts that checks labels before it encodes, and sums up what it chose.
 
     Its parameters and attributes are those of `sklearn.pipeline.Pipeline`.
@@ -127,6 +127,15 @@ class TextPipeline(ShortRepr, Pipeline):
                 for title, text in lines.items()
             )
         )
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803  # scikit-learn's name
+        # scikit-learn breaks lines for estimators with its own `__repr__` only. Abridged first, so
+        # that it cuts nothing else.
+        shown = shorten_numbers(Pipeline(self.steps).__repr__(100 * N_CHAR_MAX))
+        own = type(self).__name__
+        first, *others = shown.splitlines()
+        more = " " * (len(own) - len("Pipeline"))
+        return "\n".join([own + first.removeprefix("Pipeline"), *(more + line for line in others)])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)

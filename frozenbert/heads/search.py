@@ -23,7 +23,6 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from ..utils.steps import ShortRepr
 from .folds import (
     AutoFolds,
     FoldPath,
@@ -80,7 +79,7 @@ class FeatureScore(TypedDict):
     train_rows: int
 
 
-class HeadSearch(ShortRepr, GridSearchCV):
+class HeadSearch(GridSearchCV):
     """`GridSearchCV` that fits all values of C on a fold in turn, each from the last.
 
     For a `LogisticRegression` and a grid of C alone, each fold's rows are copied once, and each
@@ -279,7 +278,7 @@ def resolve_search(search: BaseEstimator, y: np.ndarray) -> BaseEstimator:
     return resolved
 
 
-class FeatureSearch(ShortRepr, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Choose layers and pooling together with C, then C once more for the best features.
 
     Parameters

@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import NeverAnsweredWarning, RareClassWarning
 from ..utils.console import callers_level
-from ..utils.steps import ShortRepr
 from .folds import (
     AutoFolds,
     Folds,
@@ -62,7 +61,7 @@ MANY_CLASSES = 20  # above, the vote has too few rows to learn weights for each 
 MIN_FOR_ISOTONIC = 1000  # rows; with fewer, isotonic regression overfits
 
 
-class OutOfFoldHead(ShortRepr, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Base of heads that fit a search, then a classifier of its out-of-fold scores.
 
     Parameters

@@ -8,20 +8,11 @@ from typing import Any, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
-__all__ = ["ShortRepr", "find_step", "find_steps", "shorten_numbers"]
+__all__ = ["find_step", "find_steps", "shorten_numbers"]
 
 _Step = TypeVar("_Step")
 
 _NUMBERS = re.compile(r"\[([-+.\de]+),(?:\s*[-+.\de]+,){3,}\s*([-+.\de]+)\]")
-
-
-class ShortRepr:
-    """Mixin of estimators that are shown with their long lists of numbers abridged."""
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803  # scikit-learn's name
-        # Abridged first, so that nothing else has to be.
-        shown: str = super().__repr__(100 * N_CHAR_MAX)  # type: ignore[call-arg]
-        return shorten_numbers(shown)
 
 
 def shorten_numbers(shown: str) -> str:
