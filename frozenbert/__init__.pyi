@@ -2,6 +2,7 @@ from .embed import DistilBertVectorizer
 from .errors import (
     CacheWarning,
     CheckpointWarning,
+    ColumnWarning,
     EncoderMismatchError,
     EncoderNotFoundError,
     FrozenbertWarning,
@@ -23,6 +24,7 @@ from .pipeline import FineTunedClassifier, make_text_classifier
 __all__ = [
     "CacheWarning",
     "CheckpointWarning",
+    "ColumnWarning",
     "DistilBertVectorizer",
     "EncoderMismatchError",
     "EncoderNotFoundError",

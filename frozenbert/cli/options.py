@@ -24,7 +24,7 @@ from ..tables.cells import (
     texts_of,
     unknown_label,
 )
-from ..tables.columns import find_columns
+from ..tables.columns import check_label_column, find_columns, warn_of_numbers
 from ..tables.reading import read_table
 from ..tables.table import Table
 from ..utils.files import check_can_write
@@ -170,7 +170,11 @@ def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
         table, arguments.text_column, label_columns(arguments), need_label=True
     )
     assert label is not None  # because it is needed
-    return Rows(table, text, label, texts_of(table, text), _labels(arguments, table, label))
+    texts, labels = texts_of(table, text), _labels(arguments, table, label)
+    if isinstance(label, str) and isinstance(labels, np.ndarray):
+        check_label_column(table, text, label, labels.tolist())
+    warn_of_numbers(table, text, texts)
+    return Rows(table, text, label, texts, labels)
 
 
 def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
@@ -243,7 +247,9 @@ def read_texts(
     if column is None and expected in table.columns:
         column = expected
     column, _ = find_columns(table, column, label_column, need_label=False)
-    return table, column, texts_of(table, column)
+    texts = texts_of(table, column)
+    warn_of_numbers(table, column, texts)
+    return table, column, texts
 
 
 def _read(
