@@ -6,7 +6,7 @@ import html
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +31,7 @@ from .heads.scoring import ClassWeight, is_auto
 from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
+from .utils.console import bars
 from .utils.steps import find_step, shorten_numbers
 from .utils.texts import check_texts
 
@@ -86,7 +87,9 @@ class TextPipeline(Pipeline):
         """
         if isinstance(self[-1], Head) and hasattr(X, "__len__") and not isinstance(X, str):
             check_targets(self[-1], y, len(X))
-        super().fit(X, y, **params)
+        embed = find_step(self, DistilBertVectorizer)
+        with bars("auto" if embed is None else embed.progress):
+            super().fit(X, y, **params)
         return self
 
     def summary(self) -> Summary:
@@ -334,8 +337,9 @@ early_stopping, max_length, pooling, freeze_layers, device
         Folder for the vectors, as for `DistilBertVectorizer`.
     local_files_only : bool, default=False
         Never ask the hub.
-    progress : bool, default=False
-        Whether to show a progress bar while training.
+    progress : {"auto", True, False}, default="auto"
+        Whether to show a progress bar while training; "auto" shows it in a terminal or a
+        notebook.
     random_state : int, default=0
         Seed of the training and of the choice of validation texts.
 
@@ -388,7 +392,7 @@ early_stopping, max_length, pooling, freeze_layers, device
         clean: bool = False,
         cache_dir: str | os.PathLike[str] | None = "auto",
         local_files_only: bool = False,
-        progress: bool = False,
+        progress: bool | Literal["auto"] = "auto",
         random_state: int = 0,
     ) -> None:
         self.model_name = model_name
