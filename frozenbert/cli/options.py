@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
@@ -109,6 +109,11 @@ class Rows:
     label_column: str | Sequence[str]
     texts: list[str]
     labels: Labels
+
+    def take(self, places: Sequence[int], labels: Labels) -> Rows:
+        """Return some of the rows, with their labels; the table keeps their line numbers alone."""
+        table = replace(self.table, columns={}, lines=[self.table.lines[i] for i in places])
+        return replace(self, table=table, texts=[self.texts[i] for i in places], labels=labels)
 
 
 def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:

@@ -233,3 +233,4 @@ class Example(TypedDict):
     label: str
     predicted: str
     probability: float
+    number: NotRequired[int]

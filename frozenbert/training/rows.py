@@ -141,6 +141,8 @@ class Rows:
     test_truth: np.ndarray
     test_seen: list[str]
     groups: ArrayLike | None
+    numbers: Sequence[int] | None = None  # of the rows in their tables, for the report
+    test_numbers: Sequence[int] | None = None
 
     @classmethod
     def of(

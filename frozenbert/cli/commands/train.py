@@ -7,7 +7,6 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,6 +167,7 @@ def run(arguments: argparse.Namespace) -> None:
             test_rows.texts,
             test_rows.labels,
             examples=not arguments.no_examples,
+            numbers=(rows.table.lines, test_rows.table.lines),
         )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
@@ -210,11 +210,12 @@ def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[
         test_rows = read_test_rows(arguments, arguments.test, rows)
         described = f"all of {Path(arguments.test).name}"
         return rows, test_rows, {"description": described, **_file(arguments.test)}
-    texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    places = [str(place) for place in range(len(rows.texts))]
+    left, held, labels, test_labels = hold_out(places, rows.labels, arguments.seed)
     name = Path(arguments.data).name
     return (
-        replace(rows, texts=texts, labels=labels),
-        replace(rows, texts=test_texts, labels=test_labels),
+        rows.take([int(place) for place in left], labels),
+        rows.take([int(place) for place in held], test_labels),
         {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
     )
 
