@@ -381,7 +381,8 @@ def mistakes(
     -------
     list of dict
         `number` (if known), `text`, `label` (the true one), `predicted`, and the `probability` of
-        the predicted one, the highest first. With many labels, one entry for each label that was wrong.
+        the predicted one, the highest first. With many labels, one entry for each label that was
+        wrong.
 
     Examples
     --------

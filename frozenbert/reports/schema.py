@@ -224,6 +224,7 @@ class Sidecar(TypedDict):
     parameters: Parameters
     metrics: Metrics
     seconds: dict[str, float]
+    name: NotRequired[str]  # what people call the model
 
 
 class Example(TypedDict):

@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_clean(parser)
     add_seed(parser)
     add_n_jobs(parser)
+    parser.add_argument(
+        "--title",
+        metavar="TEXT",
+        help="what the model is called in its report and on the page of `serve`; default: the "
+        "name of --data, and of the folder",
+    )
     parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
     add_debug(parser)
     _add_classifier(parser)
@@ -128,6 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     check_exists(arguments, "data", "test")
     out = _folder(arguments)
+    _title(arguments)
     rows = read_rows(arguments, arguments.data)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))
     source = {
@@ -171,10 +178,17 @@ def run(arguments: argparse.Namespace) -> None:
         )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
-    save_training(training, out, {"notice": notice, "training": source, "test": test})
+    facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
+    save_training(training, out, facts)
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+def _title(arguments: argparse.Namespace) -> str | None:
+    if arguments.title is not None and not arguments.title.strip():
+        raise InputError("is empty; give a name, or leave it out.", parameter="title")
+    return None if arguments.title is None else " ".join(arguments.title.split())
 
 
 def _or_none(value: str) -> str | None:
