@@ -20,6 +20,7 @@ from .fewshot.classifier import FewShotClassifier
 from .persistence.export import export_model
 from .persistence.models import load_model, save_model
 from .pipeline import FineTunedClassifier, make_text_classifier
+from .reports.explanation import explain
 
 __all__ = [
     "CacheWarning",
@@ -40,6 +41,7 @@ __all__ = [
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
+    "explain",
     "export_model",
     "load_model",
     "make_text_classifier",

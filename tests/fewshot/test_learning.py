@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -419,7 +420,8 @@ def test_a_student_goes_through_the_encoder_once(vectorizer, monkeypatch):
         assert set(found) == {"prediction", "proba_bad", "proba_good"}
 
 
-def test_the_model_to_use_is_named_and_lies_in_the_folder(files, tiny, capsys):
+def test_the_model_to_use_is_named_and_lies_in_the_folder(files, tiny, capsys, monkeypatch):
+    monkeypatch.setenv("FROZENBERT_ENCODERS", str(Path(tiny).parent))
     assert command(files, tiny) == 0
     lines = capsys.readouterr().out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("compared"))

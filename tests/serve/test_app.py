@@ -126,17 +126,24 @@ def test_effect_of_each_word(client, model):
     ]  # fmt: skip
     weights = [w["weight"] for w in answer["words"]]
     assert weights == pytest.approx([0, 3 / 5 - 2 / 4, 3 / 5 - 3 / 4, 3 / 5 - 2 / 4])
+    assert answer["without"] == pytest.approx(1 / 3)
     assert "approximate" in answer["method"]
-    assert len(model.calls) == 1, "one batch"
+    assert len(model.calls) == 2, "a batch for the words, and one for the strongest together"
     other = client("POST", "/explain", {"text": "a bad film", "label": "good"}).json
     assert other["label"] == "good"
     assert other["words"][1]["weight"] == pytest.approx(1 / 3 - 1 / 2)
 
 
+def test_words_that_do_not_explain_the_answer_are_not_shown(client):
+    answer = client("POST", "/explain", {"text": "a film and a plot"}).json
+    assert (answer["words"], answer["n_words"]) == ([], 5)
+    assert answer["without"] == pytest.approx(answer["probability"])
+
+
 def test_at_most_64_words_are_tried(client, model):
-    answer = client("POST", "/explain", {"text": "word " * 100}).json
+    answer = client("POST", "/explain", {"text": "good " * 4 + "word " * 96}).json
     assert (len(answer["words"]), answer["n_words"]) == (64, 100)
-    assert len(model.calls[0]) == 65
+    assert sum(map(len, model.calls)) == 67
     assert client("POST", "/explain", {"text": ""}).json["words"] == []
     wrong = client("POST", "/explain", {"text": "a", "label": "ugly"})
     assert wrong.status == 422

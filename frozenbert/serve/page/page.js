@@ -134,6 +134,15 @@ at("explain").addEventListener("click", async () => {
 });
 
 function explain(text, result) {
+  if (!result.words.length) {
+    at("words").replaceChildren();
+    at("table").replaceChildren();
+    at("words").hidden = at("table").closest("details").hidden = true;
+    at("explained").hidden = false;
+    say(at("note"), "No single words explain this answer: it hardly changes without the strongest ones.");
+    return;
+  }
+  at("words").hidden = at("table").closest("details").hidden = false;
   const largest = Math.max(...result.words.map((word) => Math.abs(word.weight)), 1e-9);
   const letters = Array.from(text); // positions count characters, as in Python
   const parts = [];
