@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from ..errors import InputError
-from ..reports.explanation import explain_answer
+from ..reports.explanation import METHODS, explain_answer
 from ..tables.writing import delimited_rows
 from .guard import HEADERS
 from .monitoring import ServiceCounters
@@ -253,6 +253,7 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
         words=[WordWeight(**asdict(word)) for word in found.words],
         n_words=found.n_words,
         without=found.without,
+        method=METHODS[found.method],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from ..reports.explanation import MAX_WORDS
+from ..reports.explanation import MAX_WORDS, METHODS
 
 try:
     from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -100,7 +100,7 @@ class WordWeight(BaseModel):
 
     word: str
     start: int = Field(description="Position of the word's first character in the text.")
-    weight: float = Field(description="The label's probability minus that without this word.")
+    weight: float = Field(description="Above 0 if the word speaks for the label.")
 
 
 class Explanation(BaseModel):
@@ -116,7 +116,7 @@ class Explanation(BaseModel):
         ],
         n_words=3,
         without=0.41,
-        method="leave one word out: approximate, because words act together",
+        method=METHODS["shapley"],
     )
 
     label: Label
@@ -129,7 +129,7 @@ class Explanation(BaseModel):
         description=f"Number of words in the text; at most the first {EXPLAINED_WORDS} are tried."
     )
     without: float = Field(description="The probability without the strongest words.")
-    method: str = "leave one word out: approximate, because words act together"
+    method: str = Field(description="By Shapley values if shap is installed.")
 
 
 class RequestLimits(BaseModel):
