@@ -32,7 +32,7 @@ from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
 from .utils.console import bars
-from .utils.steps import find_step, shorten_numbers
+from .utils.steps import find_step, find_steps, shorten_numbers
 from .utils.texts import check_texts
 
 __all__ = [
@@ -111,25 +111,17 @@ class TextPipeline(Pipeline):
         classes      2: 'bad', 'good'
         """
         check_is_fitted(self)
-        embed, head = find_step(self, DistilBertVectorizer), self[-1]
-        layers = f" {', '.join(map(str, embed.layers_))}"
-        if len(embed.layers_) > 2:
-            layers = f"s {embed.layers_[0]} to {embed.layers_[-1]}"
-        classes = [repr(str(label)[:40]) for label in head.classes_]
-        lines = {
-            "encoder": f"{embed.encoder_name_} ({embed.encoder_source_}): layer{layers}, pooling "
-            f"{' and '.join(embed.pooling_)}, at most {embed.max_length_} tokens, "
-            f"{embed.precision_}",
-            **describe_head(head),
-            "classes": f"{len(classes)}: {', '.join(classes[:10])}"
-            + (f" and {len(classes) - 10} more" if len(classes) > 10 else ""),
-        }
-        return Summary(
-            "\n".join(
-                f"{title:11}  " + text.replace("\n", "\n" + " " * 13)
-                for title, text in lines.items()
-            )
+        head = self[-1]
+        embeds = map(_describe_encoder, find_steps(self, DistilBertVectorizer))
+        lines = {"encoder": "\n".join(embeds), **describe_head(head)}
+        if hasattr(head, "classes_"):
+            classes = [repr(str(label)[:40]) for label in head.classes_]
+            more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
+            lines["classes"] = f"{len(classes)}: {', '.join(classes[:10])}{more}"
+        shown = (
+            f"{title:11}  " + text.replace("\n", "\n" + " " * 13) for title, text in lines.items()
         )
+        return Summary("\n".join(shown))
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803  # scikit-learn's name
         # scikit-learn breaks lines for estimators with its own `__repr__` only. Abridged first, so
@@ -143,10 +135,20 @@ class TextPipeline(Pipeline):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
-            shown = hasattr(self[-1], "classes_")
+            shown = isinstance(self[-1], Head) and hasattr(self[-1], "classes_")
             summary = f"<pre>{html.escape(self.summary())}</pre>" if shown else ""
             bundle["text/html"] = summary + shorten_numbers(bundle["text/html"])
         return bundle
+
+
+def _describe_encoder(embed: DistilBertVectorizer) -> str:
+    layers = f" {', '.join(map(str, embed.layers_))}"
+    if len(embed.layers_) > 2:
+        layers = f"s {embed.layers_[0]} to {embed.layers_[-1]}"
+    return (
+        f"{embed.encoder_name_} ({embed.encoder_source_}): layer{layers}, pooling "
+        f"{' and '.join(embed.pooling_)}, at most {embed.max_length_} tokens, {embed.precision_}"
+    )
 
 
 def make_text_classifier(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.linear_model import LogisticRegression
 
+from ..scoring import LABELS_SCORER
 from ..search import FeatureSearch, fitted_grid, fitted_search
 from .ladder import LadderStep
 
@@ -31,8 +33,13 @@ def describe_head(head: BaseEstimator) -> dict[str, str]:
     """
     search, grid = fitted_search(head), fitted_grid(head)
     (name,) = grid.param_grid
-    scoring = grid.scoring if isinstance(grid.scoring, str) else "accuracy"
-    scoring = scoring if grid.scoring is None or isinstance(grid.scoring, str) else "score"
+    scoring = grid.scoring if isinstance(grid.scoring, str) else "score"
+    if grid.scoring is None:
+        scoring = "accuracy" if is_classifier(grid) else "R²"
+    elif grid.scoring is LABELS_SCORER:
+        scoring = "average precision"
+    each = getattr(grid.estimator, "estimator", grid.estimator)
+    kind = "logistic regression" if isinstance(each, LogisticRegression) else type(each).__name__
     spread = grid.cv_results_["std_test_score"][grid.best_index_]
     lines = {}
     if isinstance(search, FeatureSearch):
@@ -42,7 +49,7 @@ def describe_head(head: BaseEstimator) -> dict[str, str]:
             f"layer {layers}, pooling {pooling}: the best of {len(search.features_)} choices"
         )
     lines["head"] = (
-        f"logistic regression, C = {grid.best_params_[name]:.2g}: {scoring} "
+        f"{kind}, {name.rpartition('__')[2]} = {grid.best_params_[name]:.2g}: {scoring} "
         f"{grid.best_score_:.4f} ± {spread:.4f} in {grid.n_splits_} folds"
     )
     parts = getattr(head, "parts_", None)
