@@ -43,7 +43,11 @@ MISTAKES = {
     "NaN": ([0.0, float("nan")] * 10, {}, "y: 10 of 20 labels are missing, the first in row 1"),
     "fewer": (LABELS[:9], {}, "y: 9 labels for 20 texts"),
     "none": (None, {}, "y: labels are needed: one for each text"),
-    "mixed": (["a", 1] * 10, {}, r"y: labels of several types \(int, str\): make them strings"),
+    "mixed": (
+        np.array(["a", 1] * 10, object),
+        {},
+        r"y: labels of several types \(int, str\)",
+    ),
     "few": (["a"] * 18 + ["b"] * 2, {"recipe": "plain"}, "cv=5: the class 'b' has 2 of 20 rows"),
     "alone": (["a"] * 19 + ["b"], {}, "the class 'b' has one training row, and two are needed"),
 }

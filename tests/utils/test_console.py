@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
+from tqdm import tqdm
 
 from frozenbert import DistilBertVectorizer
 from frozenbert.heads.logistic import make_head
@@ -16,7 +19,9 @@ X, Y = RNG.normal(size=(60, 8)), RNG.integers(0, 2, 60)
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Let somebody watch stderr, and show bars at once."""
+    """Let somebody watch stderr, and show bars at once, and each step of them."""
+    init = functools.partialmethod(tqdm.__init__, mininterval=0)
+    monkeypatch.setattr(tqdm, "__init__", init)
     monkeypatch.setattr(console, "is_watched", lambda: True)
     monkeypatch.setattr(console, "SHOWN_AFTER", 1e-6)
 
