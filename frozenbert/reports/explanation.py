@@ -195,8 +195,8 @@ def explain_answer(
     """
     names = [str(one) for one in classes]
     if label is not None and str(label) not in names:
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise InputError(f"this model has no such label; it has {shown}.", parameter="label")
+        known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise InputError(f"this model has no such label; it has {known}.", parameter="label")
     method = _resolve(method)
     words = list(re.finditer(r"\S+", text))
     tried = words[:MAX_WORDS]
