@@ -29,6 +29,7 @@ MOST_ASKED = 400  # parts of a text; a long text has fewer permutations
 STRONGEST = 5  # words that are left out together, to see whether they explain the answer
 LEAST = 0.1  # by how much the probability has to change then
 
+Label = bool | int | float | str
 Ask = Callable[[list[str]], np.ndarray]
 
 
@@ -57,7 +58,7 @@ class Explanation:
     Attributes
     ----------
     text : str
-    label : object
+    label : bool, int, float or str
     probability : float
         Of the label.
     words : list of WordWeight
@@ -71,7 +72,7 @@ class Explanation:
     """
 
     text: str
-    label: object
+    label: Label
     probability: float
     words: list[WordWeight] = field(default_factory=list)
     n_words: int = 0
@@ -175,7 +176,7 @@ def _without_cache(model: BaseEstimator) -> Iterator[None]:
 
 
 def explain_answer(
-    ask: Ask, classes: Sequence[object], text: str, label: object = None, method: str = "auto"
+    ask: Ask, classes: Sequence[Label], text: str, label: object = None, method: str = "auto"
 ) -> Explanation:
     """Explain the answer to a text, by asking for the probabilities of parts of it.
 
