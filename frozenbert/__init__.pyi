@@ -2,6 +2,7 @@ from .embed import DistilBertVectorizer
 from .errors import (
     CacheWarning,
     CheckpointWarning,
+    ColumnWarning,
     EncoderMismatchError,
     EncoderNotFoundError,
     FrozenbertWarning,
@@ -19,10 +20,12 @@ from .fewshot.classifier import FewShotClassifier
 from .persistence.export import export_model
 from .persistence.models import load_model, save_model
 from .pipeline import FineTunedClassifier, make_text_classifier
+from .reports.explanation import explain
 
 __all__ = [
     "CacheWarning",
     "CheckpointWarning",
+    "ColumnWarning",
     "DistilBertVectorizer",
     "EncoderMismatchError",
     "EncoderNotFoundError",
@@ -38,6 +41,7 @@ __all__ = [
     "PrecisionWarning",
     "RareClassWarning",
     "TruncationWarning",
+    "explain",
     "export_model",
     "load_model",
     "make_text_classifier",

@@ -33,7 +33,7 @@ from .encoders.remote.remote_encoder import (
 from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import TextTokenizer, load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
-from .utils.console import progress_bar, shows_bar
+from .utils.console import callers_level, progress_bar, shows_bar
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
@@ -573,7 +573,9 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         )
         if problem is not None:
             warnings.warn(
-                f"precision='auto' computes in float32: {problem}", PrecisionWarning, stacklevel=3
+                f"precision='auto' computes in float32: {problem}",
+                PrecisionWarning,
+                stacklevel=callers_level(),
             )
 
     def _trial_vectors(self, sample: list[str], precision: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "CacheWarning",
     "CheckpointWarning",
+    "ColumnWarning",
     "EncoderMismatchError",
     "EncoderNotFoundError",
     "FrozenbertWarning",
@@ -167,7 +168,11 @@ class NeverAnsweredWarning(FrozenbertWarning):
 
 
 class LabelWarning(FrozenbertWarning):
-    """Two labels differ only in case or surrounding spaces, but are separate classes."""
+    """Labels are hardly classes: two differ in case or spaces alone, or they are many numbers."""
+
+
+class ColumnWarning(FrozenbertWarning):
+    """A column of texts contains numbers alone."""
 
 
 class LeakageWarning(FrozenbertWarning):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,15 +26,130 @@ from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
 from .heads.folds import CV
-from .heads.logistic import Head, check_choice, make_head
+from .heads.logistic import Head, check_choice, check_targets, make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.scoring import ClassWeight, is_auto
+from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
-from .utils.steps import find_step
+from .utils.console import bars
+from .utils.steps import find_step, find_steps, shorten_numbers
 from .utils.texts import check_texts
 
-__all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predict"]
+__all__ = [
+    "FineTunedClassifier",
+    "Summary",
+    "TextPipeline",
+    "column_names",
+    "make_text_classifier",
+    "predict",
+]
+
+
+class Summary(str):
+    """Text that a console and a notebook show as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class TextPipeline(Pipeline):
+    """`Pipeline` of texts that checks labels before it encodes, and sums up what it chose.
+
+    Its parameters and attributes are those of `sklearn.pipeline.Pipeline`.
+
+    Examples
+    --------
+    >>> model = make_text_classifier("all-MiniLM-L6-v2", cache_dir=None)
+    >>> model.fit(["a stirring film", "a dull film"], ["good", "good"])
+    Traceback (most recent call last):
+    frozenbert.errors.InputError: y: there is only one class ('good'), and a classifier needs two.
+    """
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> TextPipeline:
+        """Check the labels, and fit all steps.
+
+        Parameters
+        ----------
+        X : sequence of str
+        y : array-like of shape (n_texts,) or (n_texts, n_labels)
+        **params
+            As in scikit-learn: `groups`, if metadata routing is enabled.
+
+        Returns
+        -------
+        TextPipeline
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If a text is missing, or a classifier cannot be fitted on these labels.
+        """
+        if isinstance(self[-1], Head) and hasattr(X, "__len__") and not isinstance(X, str):
+            check_targets(self[-1], y, len(X))
+        embed = find_step(self, DistilBertVectorizer)
+        with bars("auto" if embed is None else embed.progress):
+            super().fit(X, y, **params)
+        return self
+
+    def summary(self) -> Summary:
+        """Return what the fitted classifier computes and chose, in one screen.
+
+        Returns
+        -------
+        Summary
+            A string: the encoder, layers and pooling, C, and the out-of-fold scores of the
+            training rows, those of words alone among them.
+
+        Examples
+        --------
+        >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"] * 3
+        >>> model = make_text_classifier("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
+        >>> model.fit(texts, ["good", "good", "bad", "bad"] * 3).summary()
+        encoder      all-MiniLM-L6-v2 (package): layer 6, pooling mean, at most 512 tokens, float32
+        head         logistic regression, C = ...: accuracy 1.0000 ± 0.0000 in 2 folds
+        classes      2: 'bad', 'good'
+        """
+        check_is_fitted(self)
+        head = self[-1]
+        embeds = map(_describe_encoder, find_steps(self, DistilBertVectorizer))
+        lines = {"encoder": "\n".join(embeds), **describe_head(head)}
+        if hasattr(head, "classes_"):
+            classes = [repr(str(label)[:40]) for label in head.classes_]
+            more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
+            lines["classes"] = f"{len(classes)}: {', '.join(classes[:10])}{more}"
+        shown = (
+            f"{title:11}  " + text.replace("\n", "\n" + " " * 13) for title, text in lines.items()
+        )
+        return Summary("\n".join(shown))
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803  # scikit-learn's name
+        # scikit-learn breaks lines for estimators with its own `__repr__` only. Abridged first, so
+        # that it cuts nothing else.
+        shown = shorten_numbers(Pipeline(self.steps).__repr__(100 * N_CHAR_MAX))
+        own = type(self).__name__
+        first, *others = shown.splitlines()
+        more = " " * (len(own) - len("Pipeline"))
+        return "\n".join([own + first.removeprefix("Pipeline"), *(more + line for line in others)])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            shown = isinstance(self[-1], Head) and hasattr(self[-1], "classes_")
+            summary = f"<pre>{html.escape(self.summary())}</pre>" if shown else ""
+            bundle["text/html"] = summary + shorten_numbers(bundle["text/html"])
+        return bundle
+
+
+def _describe_encoder(embed: DistilBertVectorizer) -> str:
+    layers = f" {', '.join(map(str, embed.layers_))}"
+    if len(embed.layers_) > 2:
+        layers = f"s {embed.layers_[0]} to {embed.layers_[-1]}"
+    return (
+        f"{embed.encoder_name_} ({embed.encoder_source_}): layer{layers}, pooling "
+        f"{' and '.join(embed.pooling_)}, at most {embed.max_length_} tokens, {embed.precision_}"
+    )
 
 
 def make_text_classifier(
@@ -131,7 +247,7 @@ def _assemble(
     if words is not None:
         union = FeatureUnion([("vectors", Pipeline(steps)), ("words", words)])
         steps = [("features", union)]
-    model = Pipeline([*steps, ("classify", head)])
+    model = TextPipeline([*steps, ("classify", head)])
     if frames:
         model.set_output(transform="pandas")  # columns' names tell layers and poolings
         if words is not None:
@@ -225,8 +341,9 @@ early_stopping, max_length, pooling, freeze_layers, device
         Folder for the vectors, as for `DistilBertVectorizer`.
     local_files_only : bool, default=False
         Never ask the hub.
-    progress : bool, default=False
-        Whether to show a progress bar while training.
+    progress : {"auto", True, False}, default="auto"
+        Whether to show a progress bar while training; "auto" shows it in a terminal or a
+        notebook.
     random_state : int, default=0
         Seed of the training and of the choice of validation texts.
 
@@ -279,7 +396,7 @@ early_stopping, max_length, pooling, freeze_layers, device
         clean: bool = False,
         cache_dir: str | os.PathLike[str] | None = "auto",
         local_files_only: bool = False,
-        progress: bool = False,
+        progress: bool | Literal["auto"] = "auto",
         random_state: int = 0,
     ) -> None:
         self.model_name = model_name

@@ -226,3 +226,29 @@ def test_the_demo_beats_tf_idf(packaged, tmp_path, capsys):
     assert steps["vote of vectors and words"] > max(steps["vectors"], steps["words"])
     assert steps["vectors"] > steps["vectors of the last layer"]
     assert "vote of vectors and words" in capsys.readouterr().out
+
+
+def test_an_auto_model_is_exported_served_and_compared(tiny, tmp_path, monkeypatch, capsys):
+    from frozenbert import export_model
+    from frozenbert.serve.service import load_service
+
+    monkeypatch.chdir(tmp_path)
+    texts, labels = rows()
+    put("train.tsv", texts, labels)
+    command(tiny, "auto", "--title", "Films, auto")
+    command(tiny, "plain", "--recipe", "plain", "--cv", "2")
+    saved = load_model("auto")
+    expected = predict(saved, texts[:8])
+    light = predict(load_model(export_model("auto", "light")), texts[:8])
+    service = load_service("auto", local_files_only=True)
+    for found in (light, service.predict(texts[:8])):
+        assert found["prediction"].tolist() == expected["prediction"].tolist()
+        np.testing.assert_allclose(found["proba_good"], expected["proba_good"], atol=1e-5)
+    assert service.title == "Films, auto"
+    assert "<h1>Films, auto</h1>" in Path("auto/report.html").read_text("utf-8")
+    capsys.readouterr()
+    assert main(["compare", "auto", "plain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("auto ")]
+    accuracy = json.loads(Path("auto/metrics.json").read_text("utf-8"))["accuracy"]
+    assert f"{accuracy:.4f}" in line

@@ -199,11 +199,32 @@ def test_precision_report(tmp_path, tiny, packaged):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["ablation.py", "accuracy.py", "fewshot.py", "finetune.py"])
+@pytest.mark.parametrize(
+    "script", ["ablation.py", "accuracy.py", "explain.py", "fewshot.py", "finetune.py"]
+)
 def test_missing_texts_are_one_line(script):
     done = run(script)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{script}: set FROZENBERT_TEXTS to the folder of texts.\n"
+
+
+def test_explanations_of_a_text_are_compared(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import explain
+
+    class Good:
+        def predict_proba(self, texts):
+            p = np.array([0.1 + 0.8 * ("good" in text.split()) for text in texts])
+            return np.stack([1 - p, p], axis=1)
+
+    asked = explain.Asked(Good(), "a good film and plot")
+    assert asked.place == 1
+    for method in (explain.one_by_one, explain.spans(3), explain.spans(2, rest=True)):
+        weights = method(asked, None)
+        assert weights.argmax() == 1
+    assert explain.one_by_one(asked, None) == pytest.approx([0, 0.8, 0, 0, 0])
+    pytest.importorskip("shap")
+    assert explain.shapley(2)(asked, None) == pytest.approx([0, 0.8, 0, 0, 0])
 
 
 def test_an_unknown_measurement_is_one_line():

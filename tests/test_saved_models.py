@@ -35,6 +35,6 @@ def test_a_saved_model_predicts_what_it_predicted(name, form, monkeypatch):
 
 
 def test_one_of_each_kind_is_stored():
-    kinds = {"plain", "searched_with_words", "many_labels"}
+    kinds = {"plain", "searched_with_words", "many_labels", "auto", "auto_many_labels"}
     few = {"few_experts", "few_teacher", "few_student", "few_student_words", "few_classifier"}
     assert set(EXPECTED) == kinds | few

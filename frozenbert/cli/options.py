@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
@@ -24,7 +24,7 @@ from ..tables.cells import (
     texts_of,
     unknown_label,
 )
-from ..tables.columns import find_columns
+from ..tables.columns import check_label_column, find_columns, warn_of_numbers
 from ..tables.reading import read_table
 from ..tables.table import Table
 from ..utils.files import check_can_write
@@ -111,6 +111,11 @@ class Rows:
     texts: list[str]
     labels: Labels
 
+    def take(self, places: Sequence[int], labels: Labels) -> Rows:
+        """Return some of the rows, with their labels; the table keeps their line numbers alone."""
+        table = replace(self.table, columns={}, lines=[self.table.lines[i] for i in places])
+        return replace(self, table=table, texts=[self.texts[i] for i in places], labels=labels)
+
 
 def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:
     """Raise `InputError` if an output cannot be written, or would overwrite an input.
@@ -171,7 +176,11 @@ def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
         table, arguments.text_column, label_columns(arguments), need_label=True
     )
     assert label is not None  # because it is needed
-    return Rows(table, text, label, texts_of(table, text), _labels(arguments, table, label))
+    texts, labels = texts_of(table, text), _labels(arguments, table, label)
+    if isinstance(label, str) and isinstance(labels, np.ndarray):
+        check_label_column(table, text, label, labels.tolist())
+    warn_of_numbers(table, text, texts)
+    return Rows(table, text, label, texts, labels)
 
 
 def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
@@ -244,7 +253,9 @@ def read_texts(
     if column is None and expected in table.columns:
         column = expected
     column, _ = find_columns(table, column, label_column, need_label=False)
-    return table, column, texts_of(table, column)
+    texts = texts_of(table, column)
+    warn_of_numbers(table, column, texts)
+    return table, column, texts
 
 
 def _read(

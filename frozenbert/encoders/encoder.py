@@ -17,13 +17,12 @@ from ..utils.extras import require
 from .batching import PADDING, of_one_length
 from .packed import (
     MASKED_SCORE,
-    Multiply,
-    PrepackedWeights,
+    PrepackedProducts,
+    Products,
     can_be_packed,
     can_prepack,
     hidden_states,
     last_layer_of_first_position,
-    multiply,
     unpack,
 )
 from .sources import EncoderFiles, quiet_transformers
@@ -75,7 +74,7 @@ class Encoder:
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer
         self.device = device
-        self._prepacked = PrepackedWeights()
+        self._plain, self._prepacked = Products(), PrepackedProducts()
         self._pooled: dict[tuple[tuple[str, ...], tuple[int, ...], bool, bool], Module] = {}
 
     def encode(
@@ -148,7 +147,7 @@ class Encoder:
         key = (pooling, layers, padded, prepacked)
         if key not in self._pooled:
             pad_token_id = self.tokenizer.pad_token_id if padded else None
-            products = self._prepacked if prepacked else multiply
+            products = self._prepacked if prepacked else self._plain
             self._pooled[key] = _make_pooled(self.model, pooling, layers, pad_token_id, products)
         return self._pooled[key]
 
@@ -292,7 +291,7 @@ def _make_pooled(
     pooling: tuple[str, ...],
     layers: tuple[int, ...],
     pad_token_id: int | None,
-    multiply: Multiply,
+    products: Products,
 ) -> Module:
     import torch
 
@@ -329,10 +328,10 @@ def _make_pooled(
             if mask is not None:
                 bias = torch.where(mask, 0.0, MASKED_SCORE)[:, None, None]
             if pooling == ("cls",) and layers == (n_layers,):
-                *_, below = hidden_states(model, groups, n_layers - 1, bias, multiply)
-                first = last_layer_of_first_position(model, below, groups, bias, multiply)
+                *_, below = hidden_states(model, groups, n_layers - 1, bias, products)
+                first = last_layer_of_first_position(model, below, groups, bias, products)
                 return {n_layers: [first[:, None]]}
-            computed = enumerate(hidden_states(model, groups, top, bias, multiply))
+            computed = enumerate(hidden_states(model, groups, top, bias, products))
             return {i: unpack(packed, groups) for i, packed in computed if i in layers}
 
         def unpacked_states(

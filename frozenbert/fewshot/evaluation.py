@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
 
+from ..errors import FrozenbertWarning, InputError
 from ..heads.words import make_words_baseline
 from ..reports.metrics import score
 from ..reports.schema import Score
 from ..utils.cleaning import clean_texts
+from ..utils.console import progress_bar
 
 if TYPE_CHECKING:
     from ..reports.schema import Score
     from .classifier import FewShotClassifier
 
-__all__ = ["BASELINE", "score_models"]
+__all__ = ["BASELINE", "Compared", "compare_by_folds", "recommended", "score_models"]
 
 BASELINE = "TF-IDF, no pool"
+FOLDS = 5
+DRAWS = 2000  # resamples of the rows for an interval
 
 
 def score_models(
@@ -54,3 +64,128 @@ def score_models(
     for name, model in classifier.models().items():
         predictions[name] = model.predict(test_texts)
     return {name: score(test_labels, predicted) for name, predicted in predictions.items()}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The accuracy of a model on labelled rows that it was not trained on.
+
+    Attributes
+    ----------
+    accuracy : float
+    interval : tuple of float
+        95 %, of resampled rows.
+    above_teacher : float
+        Difference of the accuracies.
+    above_teacher_interval : tuple of float
+        95 %, paired: of the same resampled rows.
+    standard_error : float
+        Of the difference.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    above_teacher: float
+    above_teacher_interval: tuple[float, float]
+    standard_error: float
+
+
+def compare_by_folds(
+    classifier: FewShotClassifier,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    unlabelled: Sequence[str],
+) -> dict[str, Compared]:
+    """Compare a few-shot classifier's models by folds of the labelled rows.
+
+    For each of up to 5 folds, all models are trained on the other labelled rows and the whole
+    pool, and predict the rows of the fold.
+
+    Parameters
+    ----------
+    classifier : FewShotClassifier
+        Its parameters count; it need not be fitted.
+    texts : sequence of str
+        The labelled texts.
+    labels : numpy.ndarray of shape (n_texts,)
+    unlabelled : sequence of str
+        The pool; labelled texts in it are left out.
+
+    Returns
+    -------
+    dict of str to Compared
+        For "experts", "teacher", "student" and "student_words".
+
+    Raises
+    ------
+    InputError
+        If a class has fewer than three texts, or experts are fine-tuned, which takes too long.
+    """
+    if classifier.experts == "finetuned":
+        raise InputError("fine-tuned experts are not compared by folds: it would take too long.")
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 3:
+        raise InputError(
+            f"the class {str(classes[counts.argmin()])[:40]!r} has {counts.min()} rows, and folds "
+            f"need three."
+        )
+    known = set(texts)
+    pool = [text for text in dict.fromkeys(unlabelled) if text not in known]
+    seed = classifier.random_state
+    folds = StratifiedKFold(min(FOLDS, int(counts.min())), shuffle=True, random_state=seed)
+    right: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        for category in (FrozenbertWarning, ConvergenceWarning):  # those of the fit say enough
+            warnings.simplefilter("ignore", category)
+        model: FewShotClassifier = clone(classifier)
+        if model.vectorizer is not None and model.vectorizer.cache_dir is None:
+            model.vectorizer.set_params(cache_dir=folder)
+        bar = progress_bar("auto", folds.get_n_splits(), "Comparing models", "folds")
+        for train, test in folds.split(labels, labels):
+            model.fit([texts[i] for i in train], labels[train], pool)
+            asked = [texts[i] for i in test]
+            for name, one in model.models().items():
+                hits = right.setdefault(name, np.zeros(len(labels)))
+                hits[test] = one.predict(asked) == labels[test]
+            bar.update()
+        bar.close()
+    drawn = np.random.default_rng(seed).integers(0, len(labels), (DRAWS, len(labels)))
+    return {name: _compared(hits, right["teacher"], drawn) for name, hits in right.items()}
+
+
+def _compared(hits: np.ndarray, teacher: np.ndarray, drawn: np.ndarray) -> Compared:
+    def interval(values: np.ndarray) -> tuple[float, float]:
+        low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+        return float(low), float(high)
+
+    above = hits - teacher
+    return Compared(
+        float(hits.mean()),
+        interval(hits),
+        float(above.mean()),
+        interval(above),
+        float(above.std() / np.sqrt(len(above))),
+    )
+
+
+def recommended(compared: dict[str, Compared]) -> str:
+    """Return the model to use: the teacher, unless another is better by a standard error.
+
+    Parameters
+    ----------
+    compared : dict of str to Compared
+        From `compare_by_folds`.
+
+    Examples
+    --------
+    >>> same = Compared(0.7, (0.6, 0.8), 0.0, (0.0, 0.0), 0.0)
+    >>> better = Compared(0.75, (0.65, 0.85), 0.05, (-0.01, 0.11), 0.03)
+    >>> recommended({"experts": better, "teacher": same})
+    'experts'
+    """
+    better = [
+        name
+        for name, one in compared.items()
+        if one.above_teacher > 0 and one.above_teacher >= one.standard_error
+    ]
+    return max(better, key=lambda name: compared[name].accuracy, default="teacher")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError, LeakageWarning, PoolWarning
 from ..utils.cleaning import clean_texts
+from ..utils.console import callers_level
 from ..utils.texts import check_texts
 
 __all__ = ["check_labelled", "known_rows", "remove_known", "warn_of_overlap"]
@@ -107,7 +108,7 @@ def remove_known(
             f"{is_known.sum():,} of {len(is_known):,} unlabelled texts are removed from the pool: "
             f"they are {where}.",
             PoolWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
     return [text for text, drop in zip(pool, is_known, strict=True) if not drop]
 
@@ -145,7 +146,7 @@ def warn_of_overlap(
         warnings.warn(
             f"{both:,} labelled texts are also {where}: scores on them are too good.",
             LeakageWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
     return both
 

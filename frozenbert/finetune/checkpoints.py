@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 
 from ..errors import CheckpointWarning, InputError
+from ..utils.console import callers_level
 from ..utils.files import names_in
 
 __all__ = ["TrainingFolder", "last_checkpoint"]
@@ -98,7 +99,7 @@ class TrainingFolder:
                     f"{self.path}: the checkpoints of another training (other texts, encoder or "
                     f"settings) are discarded.",
                     CheckpointWarning,
-                    stacklevel=3,
+                    stacklevel=callers_level(),
                 )
             self.discard()
         self.path.mkdir(parents=True, exist_ok=True)

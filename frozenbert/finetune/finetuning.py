@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -74,7 +74,7 @@ def finetune(
     *,
     clean: bool = False,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
-    progress: bool = False,
+    progress: bool | Literal["auto"] = "auto",
 ) -> FineTuned:
     """Train the weights of an encoder, and a linear layer on top, with Hugging Face's Trainer.
 
@@ -98,8 +98,8 @@ def finetune(
         records it; clean the texts that are embedded later, too.
     on_epoch : callable, optional
         Is called with each epoch's metrics.
-    progress : bool, default=False
-        Whether to show a progress bar.
+    progress : {"auto", True, False}, default="auto"
+        Whether to show a progress bar; "auto" shows it in a terminal or a notebook.
 
     Returns
     -------

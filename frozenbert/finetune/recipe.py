@@ -96,7 +96,7 @@ class Recipe:
         self._require(
             "pooling",
             bool(pooling) and set(pooling) <= set(POOLINGS) and len(set(pooling)) == len(pooling),
-            f"'auto', one of {list(POOLINGS)}, or a tuple of different ones.",
+            "must be 'auto', 'cls', 'mean' or 'max', or several of the last three, each once.",
         )
         resolve_max_length(self.max_length, files)
 

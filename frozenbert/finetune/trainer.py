@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ..encoders.encoder import Encoder
+from ..utils.console import progress_bar
 from .checkpoints import last_checkpoint
 from .encoder_folder import EpochMetrics
 from .network import Row, freeze, make_collator, make_network, parameter_groups
@@ -65,7 +66,7 @@ def train_network(
     recipe: Recipe,
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
-    progress: bool = False,
+    progress: bool | Literal["auto"] = "auto",
 ) -> Trained:
     """Train a copy of an encoder, from the last checkpoint if there is one.
 
@@ -80,7 +81,7 @@ def train_network(
         For the checkpoints.
     on_epoch : callable, optional
         Is called with each epoch's metrics.
-    progress : bool, default=False
+    progress : {"auto", True, False}, default="auto"
         Whether to show a progress bar.
 
     Returns
@@ -96,11 +97,10 @@ def train_network(
     trained = cast("PreTrainedModel", network.encoder)
     freeze(trained, recipe.freeze_layers)
     quality = "macro_f1" if data.targets.kind == "labels" else "accuracy"
-    arguments = _arguments(recipe, folder, quality, encoder.device == "cpu", progress)
+    arguments = _arguments(recipe, folder, quality, encoder.device == "cpu")
     trainer = _trainer(network, arguments, data, recipe, encoder.tokenizer.pad_token_id)
     trainer.add_callback(_epoch_callback(on_epoch))
-    if progress:
-        trainer.add_callback(_progress_callback())
+    trainer.add_callback(_progress_callback(progress))
     checkpoint = last_checkpoint(folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torch|accelerate|transformers")
@@ -110,9 +110,7 @@ def train_network(
     return Trained(trained, history, best)
 
 
-def _arguments(
-    recipe: Recipe, folder: Path, quality: str, use_cpu: bool, progress: bool
-) -> TrainingArguments:
+def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> TrainingArguments:
     from transformers import TrainingArguments
 
     return TrainingArguments(
@@ -139,7 +137,7 @@ def _arguments(
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=use_cpu,
-        disable_tqdm=not progress,
+        disable_tqdm=True,  # the bars here are ours
         report_to="none",
     )
 
@@ -187,14 +185,13 @@ def _epoch_callback(on_epoch: Callable[[EpochMetrics], None] | None) -> TrainerC
     return EpochCallback()
 
 
-def _progress_callback() -> TrainerCallback:
-    from tqdm.auto import tqdm
+def _progress_callback(show: bool | Literal["auto"]) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class StepCallback(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             total, done = state.max_steps, state.global_step
-            self.bar = tqdm(total=total, initial=done, desc="Training", unit=" steps", leave=False)
+            self.bar = progress_bar(show, total, "Fine-tuning", "steps", done=done)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)

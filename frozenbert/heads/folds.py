@@ -18,6 +18,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from threadpoolctl import threadpool_info
 
 from ..errors import InputError, RareClassWarning
+from ..utils.console import callers_level
 
 __all__ = [
     "CV",
@@ -358,7 +359,7 @@ def warn_many_classes(y: np.ndarray, n_splits: int, *, warn: bool = True) -> Ite
             f"{n_classes} classes have {len(y)} rows together: too few to compare settings by "
             f"cross-validation. Are these classes, and not numbers or names?",
             RareClassWarning,
-            stacklevel=3,
+            stacklevel=callers_level(),
         )
 
 
@@ -403,8 +404,12 @@ def fit_path(
     split: tuple[np.ndarray, np.ndarray],
     values: Sequence[float],
     scorer: Callable[..., float],
+    on_fit: Callable[[], object] | None = None,
 ) -> FoldPath:
-    """Fit the values of C on one fold, from the smallest; score each on the rows held out."""
+    """Fit the values of C on one fold, from the smallest; score each on the rows held out.
+
+    After each fit `on_fit` is called.
+    """
     train, test = (np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split)
     n = len(values)
     path: FoldPath = {
@@ -422,6 +427,8 @@ def fit_path(
         model.set_params(C=values[place]).fit(rows, labels)
         path["fit_time"][place] = time.perf_counter() - start
         models[place] = copy.copy(model)  # a fit replaces the coefficients, not their values
+        if on_fit is not None:
+            on_fit()
     del rows  # one copy of columns at a time
     rows, labels = X[test], y[test]
     for place, model in models.items():

@@ -18,6 +18,7 @@ from sklearn.model_selection import (
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, RareClassWarning
+from ..utils.console import callers_level
 from .folds import Folds
 from .stacking import OutOfFoldHead, calibrated, score_classifier
 from .votes.choice import Choice
@@ -168,7 +169,9 @@ class MultiLabelClassifier(OutOfFoldHead):
         if reason := _why_untunable(folds, scores, y, self.calibration_ is not None):
             constant = y.min() == y.max()
             result = "all texts get the same answer" if constant else "its threshold stays 0.5"
-            warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 4)
+            warnings.warn(
+                f"label {str(label)!r} {reason}: {result}.", RareClassWarning, callers_level()
+            )
             return self._uncalibrated(y).fit(scores, y)
         estimator: BaseEstimator = score_classifier(self.search_)
         if self.calibration_ is not None:
@@ -187,7 +190,7 @@ class MultiLabelClassifier(OutOfFoldHead):
             f"label {str(label)!r} cannot be predicted from these features: every text gets the "
             f"same probability, and its threshold stays 0.5.",
             RareClassWarning,
-            stacklevel=4,
+            stacklevel=callers_level(),
         )
         return estimator.fit(scores, y)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from ..utils.console import progress_bar
 from .folds import (
     AutoFolds,
     FoldPath,
@@ -46,6 +46,7 @@ from .selection import SelectVectors, feature_sets, plan_rounds, take_columns, v
 
 if TYPE_CHECKING:
     import pandas as pd
+    from tqdm import tqdm
 
 __all__ = [
     "CVResults",
@@ -97,6 +98,7 @@ class HeadSearch(GridSearchCV):
     """
 
     _held_out: list[tuple[np.ndarray, np.ndarray]] | None = None
+    _shows_bar = True
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> HeadSearch:
         """Search.
@@ -156,9 +158,11 @@ class HeadSearch(GridSearchCV):
             # Workers of a joblib backend are for the folds, too, whatever their number.
             threads = 0 if effective_n_jobs(self.n_jobs) > 1 else fold_threads(X, splits)
             run = Parallel(threads, prefer="threads") if threads else Parallel(self.n_jobs)
-            with threadpool_limits(1) if threads > 1 else contextlib.nullcontext():
+            limit = threadpool_limits(1) if threads > 1 else contextlib.nullcontext()
+            with limit, self._bar(len(splits) * len(values)) as bar:
+                on_fit = bar.update if threads else None  # no other process can move it
                 paths = run(
-                    delayed(fit_path)(self.estimator, X, y, split, values, scorer)
+                    delayed(fit_path)(self.estimator, X, y, split, values, scorer, on_fit)
                     for split in splits
                 )
                 if not all(np.isfinite(path["scores"]).all() for path in paths):
@@ -174,6 +178,20 @@ class HeadSearch(GridSearchCV):
         self.scorer_, self.n_splits_, self.multimetric_ = scorer, len(splits), False
         self._held_out = [(path["test"], path["decisions"][self.best_index_]) for path in paths]
         return True
+
+    def _bar(self, total: int) -> tqdm:
+        return progress_bar("auto" if self._shows_bar else False, total, "Search for C", "fits")
+
+    def _run_search(self, evaluate_candidates: Callable[..., object]) -> None:
+        """Search value by value, as scikit-learn's searches may, to show how far it is."""
+        candidates = list(ParameterGrid(self.param_grid))
+        if effective_n_jobs(self.n_jobs) > 1:
+            evaluate_candidates(candidates)
+            return
+        with self._bar(len(candidates)) as bar:
+            for candidate in candidates:
+                evaluate_candidates([candidate])
+                bar.update()
 
     def _set_results(self, values: Sequence[float], paths: list[FoldPath]) -> None:
         """Set `cv_results_` and the best, as `GridSearchCV` does."""
@@ -215,7 +233,8 @@ class HeadSearch(GridSearchCV):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__()}
-        state.pop("_held_out", None)
+        for name in ("_held_out", "_shows_bar"):
+            state.pop(name, None)
         return state
 
 
@@ -392,13 +411,14 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             sets, names, y, compared, len(values), splits, self.train_rows, self.limit
         )
         sets, self.left_out_ = plan.sets, plan.left_out
-        for most, tried, rows, n_folds in plan.rounds:
+        for number, (most, tried, rows, n_folds) in enumerate(plan.rounds, start=1):
             if results:
                 ranked = sorted(self.features_, key=lambda feature: -feature["score"])
                 dropped += ranked[most:]
                 sets = [(one["layers"], one["pooling"]) for one in ranked[:most]]
             parts = limit_train_rows(splits[:n_folds], y, rows, seed)
-            self._compare(arrays, names, y, sets, tried, parts, results)
+            title = f"Layers and pooling, round {number} of {len(plan.rounds)}"
+            self._compare(arrays, names, y, sets, tried, parts, results, title)
         best = max(self.features_, key=lambda feature: feature["score"])
         self.features_ += dropped
         # Beyond the ends of what was compared, all values are still to be tried, if time allows.
@@ -427,6 +447,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         values: list[float],
         splits: Splits,
         results: list[CVResults],
+        title: str,
     ) -> None:
         """Set `features_`; append the search results of each set of features."""
         name, number = self._name(), results[-1]["iter"][0] + 1 if results else 0
@@ -434,9 +455,12 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.features_: list[FeatureScore] = []
         # One search for each set of columns: a search over all of them would copy all columns
         # for each of its fits.
-        for layers, pooling in tqdm(sets, desc="Features", unit=" sets", disable=None, leave=False):
-            columns = SelectVectors(layers, pooling).fit(names).columns_
+        compare._shows_bar = False
+        chosen = [SelectVectors(*one).fit(names).columns_ for one in sets]
+        bar = progress_bar("auto", sum(map(len, chosen)), title, "")
+        for (layers, pooling), columns in zip(sets, chosen, strict=True):
             compare.fit(take_columns(X, columns), y)
+            bar.update(len(columns))
             self.features_.append(
                 {
                     "layers": layers,
@@ -448,6 +472,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 }
             )
             results.append(_results(compare, number, layers, pooling))
+        bar.close()
 
     def _collect(self, results: list[CVResults], best: FeatureScore, select: SelectVectors) -> None:
         """Set the attributes that scikit-learn's searches have."""

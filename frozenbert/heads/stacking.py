@@ -18,6 +18,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import NeverAnsweredWarning, RareClassWarning
+from ..utils.console import callers_level
 from .folds import (
     AutoFolds,
     Folds,
@@ -169,7 +170,7 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"never answered out of fold: {shown}{more}. Add rows of this class, join it with "
                 f"another, or set class_weight='balanced'.",
                 NeverAnsweredWarning,
-                stacklevel=4,
+                stacklevel=callers_level(),
             )
 
     @property
@@ -287,7 +288,7 @@ def _warn_of_fewer_folds(asked: object, folds: object, y: np.ndarray) -> None:
             f"the class {str(classes[counts.argmin()])[:40]!r} has {counts.min()} training rows: "
             f"{folds.n_splits} folds instead of {asked.n_splits}. Scores out of fold are rough.",
             RareClassWarning,
-            stacklevel=4,
+            stacklevel=callers_level(),
         )
 
 

@@ -362,6 +362,7 @@ def mistakes(
     probabilities: np.ndarray,
     classes: Sequence[object],
     most: int = EXAMPLES,
+    numbers: Sequence[int] | None = None,
 ) -> list[Example]:
     """Return the wrong predictions with the highest probabilities.
 
@@ -373,12 +374,15 @@ def mistakes(
     classes : sequence
         The classes, or labels, in the order of the columns.
     most : int, default=20
+    numbers : sequence of int, optional
+        Where each text is: its line, or its number in the table.
 
     Returns
     -------
     list of dict
-        `text`, `label` (the true one), `predicted`, and the `probability` of the predicted
-        one, the highest first. With many labels, one entry for each label that was wrong.
+        `number` (if known), `text`, `label` (the true one), `predicted`, and the `probability` of
+        the predicted one, the highest first. With many labels, one entry for each label that was
+        wrong.
 
     Examples
     --------
@@ -400,7 +404,7 @@ def mistakes(
         confidence = probabilities[rows, columns]
         predicted, label = y_pred[rows], y_true[rows]
     order = np.argsort(-confidence, kind="stable")[:most]
-    return [
+    examples: list[Example] = [
         {
             "text": texts[rows[i]],
             "label": str(label[i]),
@@ -409,6 +413,10 @@ def mistakes(
         }
         for i in order
     ]
+    if numbers is not None:
+        for example, i in zip(examples, order, strict=True):
+            example["number"] = numbers[rows[i]]
+    return examples
 
 
 def doubtful_labels(
@@ -417,12 +425,13 @@ def doubtful_labels(
     probabilities: np.ndarray,
     classes: Sequence[object],
     most: int = EXAMPLES,
+    numbers: Sequence[int] | None = None,
 ) -> list[Example]:
     """Return the training rows with the least likely labels, by a model trained on other rows.
 
     Parameters
     ----------
-    texts, labels, most
+    texts, labels, most, numbers
         As for `mistakes`.
     probabilities : numpy.ndarray, shape (n_samples, n_classes)
         Out-of-fold probabilities.
@@ -438,7 +447,7 @@ def doubtful_labels(
         likely = (probabilities >= 0.5).astype(int)
     else:
         likely = np.asarray(classes)[probabilities.argmax(axis=1)]
-    return mistakes(texts, labels, likely, probabilities, classes, most)
+    return mistakes(texts, labels, likely, probabilities, classes, most, numbers)
 
 
 def short(label: object, length: int = 40) -> str:

@@ -224,6 +224,7 @@ class Sidecar(TypedDict):
     parameters: Parameters
     metrics: Metrics
     seconds: dict[str, float]
+    name: NotRequired[str]  # what people call the model
 
 
 class Example(TypedDict):
@@ -233,3 +234,4 @@ class Example(TypedDict):
     label: str
     predicted: str
     probability: float
+    number: NotRequired[int]

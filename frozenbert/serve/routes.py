@@ -7,18 +7,19 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..reports.explanation import METHODS, explain_answer
 from ..tables.writing import delimited_rows
 from .guard import HEADERS
 from .monitoring import ServiceCounters
 from .request_queue import BLOCK, Columns, QueueFullError, RequestQueue
 from .schemas import (
-    EXPLAINED_WORDS,
     Delimiter,
     ErrorAnswer,
     Explanation,
@@ -30,7 +31,7 @@ from .schemas import (
     TextsRequest,
     WordWeight,
 )
-from .service import Service, UploadedTable, read_upload, without_word
+from .service import Service, UploadedTable, read_upload
 
 try:
     from fastapi import APIRouter, Depends, Query, Request, Response
@@ -235,28 +236,24 @@ class Shortcut:
 async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -> Explanation:
     """Return the effect of each word on a label's probability; approximate."""
     service.check([asked.text])
-    names = [str(label) for label in service.classes]
-    if asked.label is not None and asked.label not in names:
-        raise InputError(
-            "this model has no such label; /model lists its labels.", parameter="label"
-        )
     if not service.has_probabilities:
         raise InputError("this model predicts no probabilities, so there is nothing to explain.")
-    words = list(re.finditer(r"\S+", asked.text))
-    tried = words[:EXPLAINED_WORDS]
-    texts = [asked.text, *(without_word(asked.text, word) for word in tried)]
-    probabilities = service.probabilities_of(await queue.ask(texts))
-    assert probabilities is not None
-    place = int(probabilities[0].argmax()) if asked.label is None else names.index(asked.label)
-    whole, *without = probabilities[:, place].tolist()
+    loop = asyncio.get_running_loop()
+
+    def ask(texts: list[str]) -> np.ndarray:
+        columns = asyncio.run_coroutine_threadsafe(_predict_all(queue, texts), loop).result()
+        probabilities = service.probabilities_of(columns)
+        assert probabilities is not None
+        return probabilities
+
+    found = await asyncio.to_thread(explain_answer, ask, service.classes, asked.text, asked.label)
     return Explanation(
-        label=service.classes[place],
-        probability=whole,
-        words=[
-            WordWeight(word=word.group(), start=word.start(), weight=whole - probability)
-            for word, probability in zip(tried, without, strict=True)
-        ],
-        n_words=len(words),
+        label=found.label,
+        probability=found.probability,
+        words=[WordWeight(**asdict(word)) for word in found.words],
+        n_words=found.n_words,
+        without=found.without,
+        method=METHODS[found.method],
     )
 
 

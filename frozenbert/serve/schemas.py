@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from ..reports.explanation import MAX_WORDS, METHODS
+
 try:
     from pydantic import BaseModel, ConfigDict, Field, JsonValue
 except ImportError as error:
@@ -28,7 +30,7 @@ __all__ = [
     "WordWeight",
 ]
 
-EXPLAINED_WORDS = 64
+EXPLAINED_WORDS = MAX_WORDS
 
 TAGS = {
     "predictions": "Labels of texts and tables, and what is known of the model.",
@@ -99,7 +101,7 @@ class WordWeight(BaseModel):
 
     word: str
     start: int = Field(description="Position of the word's first character in the text.")
-    weight: float = Field(description="The label's probability minus that without this word.")
+    weight: float = Field(description="Above 0 if the word speaks for the label.")
 
 
 class Explanation(BaseModel):
@@ -114,16 +116,21 @@ class Explanation(BaseModel):
             {"word": "film", "start": 11, "weight": -0.02},
         ],
         n_words=3,
-        method="leave one word out: approximate, because words act together",
+        without=0.41,
+        method=METHODS["shapley"],
     )
 
     label: Label
     probability: float
-    words: list[WordWeight]
+    words: list[WordWeight] = Field(
+        description="Empty if the words do not explain the answer: without the five strongest ones "
+        "together, the probability changes by less than 0.1."
+    )
     n_words: int = Field(
         description=f"Number of words in the text; at most the first {EXPLAINED_WORDS} are tried."
     )
-    method: str = "leave one word out: approximate, because words act together"
+    without: float = Field(description="The probability without the strongest words.")
+    method: str = Field(description="By Shapley values if shap is installed.")
 
 
 class RequestLimits(BaseModel):

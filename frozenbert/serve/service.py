@@ -523,11 +523,6 @@ def read_upload(
     return UploadedTable(columns, texts_of(table, text_column), table.delimiter or ",")
 
 
-def without_word(text: str, word: re.Match[str]) -> str:
-    """Return the text without a word and without the spaces after it."""
-    return text[: word.start()] + text[word.end() :].lstrip()
-
-
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 

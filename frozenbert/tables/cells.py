@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, LabelWarning
+from ..utils.console import callers_level
 from ..utils.extras import require
 from .columns import is_numeric
 from .table import Table, quoted, type_name
@@ -332,5 +333,5 @@ def _warn_of_similar(table: Table, column: str, labels: Iterable[str]) -> None:
             f"differ only in case or surrounding spaces, but are separate classes; write them "
             f"alike if they mean the same.",
             LabelWarning,
-            stacklevel=3,
+            stacklevel=callers_level(),
         )

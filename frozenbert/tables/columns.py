@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 
-from ..errors import InputError
+from ..errors import ColumnWarning, InputError
+from ..utils.console import callers_level
 from .table import Table, list_columns, quoted
 
-__all__ = ["find_columns", "is_header", "is_numeric"]
+__all__ = ["check_label_column", "find_columns", "is_header", "is_numeric", "warn_of_numbers"]
+
+FEW_ROWS = 10  # of so few, each may have a label of its own
 
 _TEXT_NAMES = {
     "text", "texts", "sentence", "review", "tweet", "comment", "content", "message", "post",
@@ -89,6 +93,62 @@ def find_columns(
     if label_column is None and need_label:
         label_column = _find_label(table, [name for name in names if name != text_column])
     return text_column, label_column
+
+
+def check_label_column(
+    table: Table, text_column: str, label_column: str, labels: Sequence[object]
+) -> None:
+    """Raise `InputError` if a column of words has a label of its own in most rows.
+
+    Parameters
+    ----------
+    table : Table
+    text_column, label_column : str
+    labels : sequence
+        The cells of the label column.
+    """
+    n_labels = len(set(labels))
+    if len(labels) < FEW_ROWS or 2 * n_labels <= len(labels) or all(map(_is_number, labels)):
+        return
+    others = {
+        name: len(set(map(str, table.cells(name))))
+        for name in table.columns
+        if name not in (text_column, label_column)
+    }
+    fewer = [f"{name!r} has {n}" for name, n in others.items() if 2 <= n <= len(labels) // 5]
+    raise InputError(
+        f"{table.path}: column {label_column!r} has {n_labels:,} different labels in "
+        f"{len(labels):,} rows: this is hardly the column of labels."
+        + (f" Name another one: {', '.join(fewer[:3])}." if fewer else ""),
+        parameter="label_column",
+    )
+
+
+def warn_of_numbers(table: Table, text_column: str, texts: Sequence[str]) -> None:
+    """Warn if all texts are numbers.
+
+    Parameters
+    ----------
+    table : Table
+    text_column : str
+    texts : sequence of str
+        Its cells.
+
+    Warns
+    -----
+    ColumnWarning
+    """
+    if texts and all(is_numeric(text.strip()) for text in texts):
+        warnings.warn(
+            f"{table.path}: column {text_column!r} holds numbers alone, and an encoder reads "
+            f"them as words. Is this the column of texts?",
+            ColumnWarning,
+            stacklevel=callers_level(),
+        )
+
+
+def _is_number(label: object) -> bool:
+    return isinstance(label, int | float) or is_numeric(str(label))
 
 
 def _as_tuple(columns: str | Sequence[str] | None) -> tuple[str, ...]:

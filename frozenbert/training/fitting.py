@@ -97,6 +97,7 @@ def train(
     *,
     examples: bool = True,
     groups: ArrayLike | None = None,
+    numbers: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Training:
     """Fit a text classifier, and compare it with a baseline of words on the same rows.
 
@@ -111,6 +112,8 @@ def train(
     groups : array-like of shape (n_samples,), optional
         Groups of the training rows, for a model whose `cv` is a splitter such as
         `GroupKFold`.
+    numbers : (sequence of int, sequence of int), optional
+        Where the training rows and the test rows are in their tables, for the examples.
 
     Returns
     -------
@@ -129,6 +132,7 @@ def train(
         predictions are needed and the test parts of `cv` are no partition of the rows.
     """
     rows = Rows.of(model, texts, labels, test_texts, test_labels, groups)
+    rows.numbers, rows.test_numbers = numbers or (None, None)
     splits = _check(model, rows, examples)
     n_leaked = _warn_of_leakage(model, rows)
     clock = _Clock()
@@ -361,13 +365,18 @@ def _collect_examples(
     """Set the outcome's `mistakes` and `doubtful`."""
     head, classes = classifier_of(model), outcome.classes
     outcome.mistakes = mistakes(
-        rows.test_texts, rows.test_truth, outcome.y_pred, outcome.probabilities, classes
+        rows.test_texts,
+        rows.test_truth,
+        outcome.y_pred,
+        outcome.probabilities,
+        classes,
+        numbers=rows.test_numbers,
     )
     p = head.held_out_proba() if isinstance(head, OutOfFoldHead) else None
     if p is None:
         vectors = head.split(features)[0] if isinstance(head, OutOfFoldHead) else features
         p = out_of_fold(head, vectors, rows.truth, "predict_proba", splits)
-    outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes)
+    outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes, numbers=rows.numbers)
 
 
 class _Clock:

@@ -55,8 +55,8 @@ def hold_out(
     if isinstance(labels, pd.DataFrame):
         if len(labels) < 2 * parts:
             raise InputError(
-                f"too few rows to hold out one of {parts} for testing: {len(labels)}. Add rows, "
-                f"or give test rows of their own."
+                f"{len(labels)} rows are too few to hold out one of {parts} for testing. Add rows, "
+                f"or name a table of test rows."
             )
         folds = Folds(parts, shuffle=True, random_state=random_state)
         flags = labels.to_numpy()
@@ -71,9 +71,13 @@ def hold_out(
         )
     rare, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
     if count < 2 or len(labels) < parts * len(set(labels.tolist())):
+        n_classes = len(set(labels.tolist()))
         raise InputError(
-            f"too few rows to hold out one of {parts} for testing: {len(labels)}, of which the "
-            f"class {short(rare)!r} has {count}. Add rows, or give test rows of their own."
+            f"the class {short(rare)!r} has {count} of {len(labels):,} rows, and there are "
+            f"{n_classes:,} classes: too few rows to hold out one of {parts} for testing. Add "
+            f"rows, drop the class, or name a table of test rows. If these are no classes, name "
+            f"another column of labels.",
+            parameter="y",
         )
     train_texts, test_texts, y_train, y_test = train_test_split(
         list(texts), labels, test_size=1 / parts, stratify=labels, random_state=random_state
@@ -137,6 +141,8 @@ class Rows:
     test_truth: np.ndarray
     test_seen: list[str]
     groups: ArrayLike | None
+    numbers: Sequence[int] | None = None  # of the rows in their tables, for the report
+    test_numbers: Sequence[int] | None = None
 
     @classmethod
     def of(

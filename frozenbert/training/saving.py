@@ -45,8 +45,9 @@ def save_training(
         Files of the same names in it are replaced, others stay.
     facts : mapping
         What else `model.json` contains: `training` and `test`, where the rows are from
-        (`TrainingFacts` and `TestFacts` in `frozenbert.reports.schema`), and `notice`, why
-        the encoder is not the default one, or None.
+        (`TrainingFacts` and `TestFacts` in `frozenbert.reports.schema`), `notice`, why
+        the encoder is not the default one, or None; and `name`, what the model is called, or
+        None.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
     test = dict(facts["test"])
     if n_leaked := training.metrics["data"].get("n_trained_on"):
         test["n_trained_on"] = n_leaked
-    return {
+    sidecar: Sidecar = {
         "format": FORMAT,
         "notice": facts.get("notice"),
         "training": facts["training"],
@@ -107,6 +108,9 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    if facts.get("name"):
+        sidecar["name"] = facts["name"]
+    return sidecar
 
 
 def uses_words(model: Pipeline) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["callers_level", "first_line", "is_watched", "progress_bar", "shows_bar"]
+__all__ = ["bars", "callers_level", "first_line", "is_watched", "progress_bar", "shows_bar"]
+
+SHOWN_AFTER = 1.0  # seconds
+
+_BARS: ContextVar[bool | Literal["auto"]] = ContextVar("bars", default="auto")
 
 # Packages that call this one for their users.
 CALLERS = ("frozenbert", "sklearn", "joblib")
@@ -26,15 +33,28 @@ def is_watched() -> bool:
     return bool(kernel or (sys.stderr is not None and sys.stderr.isatty()))
 
 
-def progress_bar(show: bool | Literal["auto"], total: int | None) -> tqdm:
-    """Return a progress bar on stderr that counts texts.
+def progress_bar(
+    show: bool | Literal["auto"],
+    total: float | None,
+    what: str = "Vectors",
+    unit: str = "texts",
+    *,
+    done: int = 0,
+) -> tqdm:
+    """Return a progress bar on stderr, which is removed at its end.
 
     Parameters
     ----------
     show : bool or "auto"
-        "auto" shows the bar in a terminal or a notebook.
-    total : int or None
-        The number of texts, if known.
+        "auto" shows the bar in a terminal or a notebook, once the work has taken a second.
+    total : float or None
+        The number of units, if known.
+    what : str, default="Vectors"
+        What is in progress.
+    unit : str, default="texts"
+        What is counted. "" counts amounts of work, and shows the percentage alone.
+    done : int, default=0
+        Units that were done before.
 
     Returns
     -------
@@ -42,11 +62,32 @@ def progress_bar(show: bool | Literal["auto"], total: int | None) -> tqdm:
     """
     from tqdm import tqdm
 
-    return tqdm(total=total, desc="Vectors", unit=" texts", disable=not shows_bar(show))
+    short = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=what,
+        unit=f" {unit}",
+        bar_format=None if unit else short,
+        disable=not shows_bar(show),
+        delay=0 if show is True else SHOWN_AFTER,
+        leave=False,
+    )
+
+
+@contextlib.contextmanager
+def bars(show: bool | Literal["auto"]) -> Iterator[None]:
+    """Show the bars that are "auto" always (True), or never (False), in this context."""
+    token = _BARS.set(show)
+    try:
+        yield
+    finally:
+        _BARS.reset(token)
 
 
 def shows_bar(show: bool | Literal["auto"]) -> bool:
     """Tell whether `progress_bar` shows a bar."""
+    show = _BARS.get() if show == "auto" else show
     if show == "auto":
         # A worker process would draw its bar over those of the others.
         return multiprocessing.parent_process() is None and is_watched()
@@ -69,7 +110,10 @@ def callers_level() -> int:
         os.path.dirname(package.__file__) + os.sep for package in packages if package.__file__
     )
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(folders):
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(folders)
+        or frame.f_code.co_filename == contextlib.__file__
+    ):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -1,15 +1,29 @@
-"""Find the steps of a Pipeline, at any depth."""
+"""Find the steps of a Pipeline, at any depth, and show them on few lines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
-__all__ = ["find_step", "find_steps"]
+__all__ = ["find_step", "find_steps", "shorten_numbers"]
 
 _Step = TypeVar("_Step")
+
+_NUMBERS = re.compile(r"\[([-+.\de]+),(?:\s*[-+.\de]+,){3,}\s*([-+.\de]+)\]")
+
+
+def shorten_numbers(shown: str) -> str:
+    """Abridge lists of more than four numbers.
+
+    Examples
+    --------
+    >>> shorten_numbers("{'C': [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]}")
+    "{'C': [0.1, ..., 30.0]}"
+    """
+    return _NUMBERS.sub(r"[\1, ..., \2]", shown)
 
 
 # Any in place of None: most callers know that the step exists, and need not check.

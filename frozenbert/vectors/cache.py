@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CacheWarning
+from ..utils.console import callers_level
 from ..utils.files import names_in
 from .claims import Claims
 from .entries import SETTINGS, Entry, folder_name
@@ -224,7 +225,7 @@ class VectorCache:
                 f"the vector cache is turned off, vectors are not stored: {self.folder} cannot be "
                 f"written ({error.strerror or error}).",
                 CacheWarning,
-                stacklevel=2,
+                stacklevel=callers_level(),
             )
 
     def share_out(

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CacheWarning
+from ..utils.console import callers_level
 from ..utils.files import make_private_folder, names_in, note_use, write_array, writing
 from .claims import lock
 from .results import Results
@@ -271,7 +272,7 @@ class Entry:
                 f"the vector cache in {self.folder} contains damaged vectors: they are computed "
                 f"again, {fate}.",
                 CacheWarning,
-                stacklevel=2,
+                stacklevel=callers_level(),
             )
 
     def _merge(self) -> None:

@@ -323,7 +323,7 @@ def _check_pooling(pooling: str | Sequence[str]) -> None:
         or len(set(poolings)) < len(poolings)
     ):
         raise InputError(
-            f"'auto', one of {list(POOLINGS)}, or a tuple of different ones.",
+            "must be 'auto', 'cls', 'mean' or 'max', or several of the last three, each once.",
             parameter="pooling",
             value=pooling,
         )
@@ -496,8 +496,8 @@ def resolve_layers(layers: int | Sequence[int] | str, files: EncoderFiles) -> tu
         if len(set(resolved)) == len(resolved):
             return resolved
     raise InputError(
-        f"'all', a whole number from {-n_layers - 1} to {n_layers} (encoder {files.name!r} has "
-        f"{n_layers} layers; 0 is its embeddings), or a tuple of different ones.",
+        f"must be 'all', a whole number from {-n_layers - 1} to {n_layers} (encoder "
+        f"{files.name!r} has {n_layers} layers; 0 is its embeddings), or several, each once.",
         parameter="layers",
         value=layers,
     )

@@ -79,7 +79,7 @@ def bad_files() -> dict[str, tuple[str, str | bytes, str]]:
         "few rows": (
             "data.csv",
             rows(5).to_csv(header=False, index=False),
-            "too few rows to hold out one of 4 for testing: 5",
+            "classes: too few rows to hold out one of 4 for testing",
         ),
         "folds": (
             "data.csv",

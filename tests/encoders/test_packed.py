@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from frozenbert.encoders import encoder as encoders
 from frozenbert.encoders import packed
 from frozenbert.encoders.encoder import load_encoder
-from frozenbert.encoders.packed import PrepackedWeights, can_prepack, multiply
+from frozenbert.encoders.packed import PrepackedProducts, Products, Projections, can_prepack
 from frozenbert.encoders.sources import find_encoder
 
 needs_onednn = pytest.mark.skipif(not can_prepack(), reason="this torch has no oneDNN")
@@ -19,18 +19,24 @@ needs_onednn = pytest.mark.skipif(not can_prepack(), reason="this torch has no o
 
 @needs_onednn
 @settings(deadline=None)
-@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans())
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 40), st.booleans())
 def test_prepacked_weights_give_the_same_products(
-    n_tokens: int, n_in: int, n_out: int, gelu: bool, bias: bool
+    n_tokens: int, n_in: int, n_out: int, bias: bool
 ) -> None:
     torch.manual_seed(n_tokens)
-    linear, prepacked = torch.nn.Linear(n_in, n_out, bias=bias), PrepackedWeights()
+    plain, prepacked = Products(), PrepackedProducts()
+    layers = Projections(*(torch.nn.Linear(n_in, n_out, bias=bias) for _ in range(3)))
+    layer = layers.value
     for rows in (n_tokens, 1, 2 * n_tokens):
-        states = torch.randn(rows, n_in)
+        states, residual = torch.randn(rows, n_in), torch.randn(rows, n_out)
         with torch.inference_mode():
-            torch.testing.assert_close(
-                prepacked(linear, states, gelu), multiply(linear, states, gelu), rtol=0, atol=1e-5
-            )
+            for found, expected in (
+                (prepacked.linear(layer, states), plain.linear(layer, states)),
+                (prepacked.gelu(layer, states), plain.gelu(layer, states)),
+                (prepacked.added(layer, states, residual), plain.added(layer, states, residual)),
+                *zip(prepacked.stacked(layers, states), plain.stacked(layers, states), strict=True),
+            ):
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @needs_onednn
@@ -55,7 +61,7 @@ def test_a_torch_without_the_operation_computes_as_it_does(
     def fail(*args: object) -> None:
         raise RuntimeError("not implemented for this build")
 
-    monkeypatch.setattr(packed.PrepackedWeights, "__call__", fail)
+    monkeypatch.setattr(packed.PrepackedProducts, "linear", fail)
     can_prepack.cache_clear()
     try:
         assert not can_prepack()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-from frozenbert import DistilBertVectorizer, InputError
+from frozenbert import DistilBertVectorizer, InputError, load_model
 from frozenbert.cli import main as cli
 from frozenbert.fewshot.classifier import FewShotClassifier
 from frozenbert.fewshot.distillation import DistilledClassifier, sharpened
+from frozenbert.fewshot.evaluation import compare_by_folds
 from frozenbert.fewshot.experts import Experts, bootstrap, views
 from frozenbert.fewshot.suggestion import suggest, uncertainty
 from frozenbert.heads.words import NBLogisticRegression
@@ -416,6 +418,56 @@ def test_a_student_goes_through_the_encoder_once(vectorizer, monkeypatch):
         assert len(calls) == 1
         assert found["prediction"].tolist() == model.predict(texts[:3]).tolist()
         assert set(found) == {"prediction", "proba_bad", "proba_good"}
+
+
+def test_the_model_to_use_is_named_and_lies_in_the_folder(files, tiny, capsys, monkeypatch):
+    monkeypatch.setenv("FROZENBERT_ENCODERS", str(Path(tiny).parent))
+    assert command(files, tiny) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("compared"))
+    rows = {line.split()[0]: line for line in lines[start + 1 : start + 5]}
+    assert list(rows) == ["experts", "teacher", "student", "student_words"]
+    (chosen,) = [name for name, line in rows.items() if line.endswith("to be used")]
+    facts = json.loads((files / "out" / "fewshot.json").read_text())
+    assert facts["model"] == chosen
+    assert lines[-1].endswith(f"({chosen}): classify --model {files / 'out'}")
+    texts = pd.read_csv(files / "test.csv")["text"].tolist()
+    expected = load_model(files / "out" / f"{chosen}.joblib").predict(texts)
+    for name in ("model.joblib", "model.skops"):
+        assert load_model(files / "out" / name).predict(texts).tolist() == expected.tolist()
+    arguments = ["--model", str(files / "out"), "--no-cache", "--text", texts[0]]
+    assert cli.main(["classify", *arguments]) == 0
+    assert f"prediction\t{expected[0]}" in capsys.readouterr().out
+
+
+def test_rows_of_a_fold_teach_nobody(vectorizer, monkeypatch):
+    texts, labels = sentences(20, 0)
+    pool = [*sentences(30, 1)[0], *texts[:5]]
+    seen = []
+    plain = FewShotClassifier.fit
+    monkeypatch.setattr(
+        FewShotClassifier, "fit", lambda self, *rows: seen.append(rows) or plain(self, *rows)
+    )
+    few = FewShotClassifier(vectorizer=vectorizer, n_experts=1)
+    found = compare_by_folds(few, texts, np.array(labels), pool)
+    assert set(found) == {"experts", "teacher", "student", "student_words"}
+    assert len(seen) == 5
+    assert not any(set(unlabelled) & set(texts) for _, _, unlabelled in seen)
+    held_out = [text for known, _, _ in seen for text in set(texts) - set(known)]
+    assert sorted(held_out) == sorted(set(texts))
+    for one in found.values():
+        assert one.interval[0] <= one.accuracy <= one.interval[1]
+        assert one.above_teacher == pytest.approx(one.accuracy - found["teacher"].accuracy)
+
+
+def test_models_that_folds_cannot_compare(vectorizer):
+    texts, labels = ["good", "fine", "bad", "poor", "dull"], np.array([1, 1, 0, 0, 0])
+    few = FewShotClassifier(vectorizer=vectorizer)
+    with pytest.raises(InputError, match="the class '1' has 2 rows, and folds need three"):
+        compare_by_folds(few, texts, labels, ["a film"])
+    few.set_params(experts="finetuned")
+    with pytest.raises(InputError, match="fine-tuned experts are not compared by folds"):
+        compare_by_folds(few, texts, labels, ["a film"])
 
 
 def test_the_loop_of_labelling_works_from_files(files, tiny, capsys):

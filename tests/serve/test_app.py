@@ -117,7 +117,8 @@ def test_odd_texts_are_accepted(client):
     assert len(answer.json["predictions"]) == len(odd)
 
 
-def test_effect_of_each_word(client, model):
+def test_effect_of_each_word(client, monkeypatch):
+    monkeypatch.setattr("frozenbert.reports.explanation.is_installed", lambda name: False)
     answer = client("POST", "/explain", {"text": "a good,  bad good"}).json
     assert answer["label"] == "good"
     assert answer["probability"] == pytest.approx(3 / 5)
@@ -126,17 +127,31 @@ def test_effect_of_each_word(client, model):
     ]  # fmt: skip
     weights = [w["weight"] for w in answer["words"]]
     assert weights == pytest.approx([0, 3 / 5 - 2 / 4, 3 / 5 - 3 / 4, 3 / 5 - 2 / 4])
-    assert "approximate" in answer["method"]
-    assert len(model.calls) == 1, "one batch"
+    assert answer["without"] == pytest.approx(1 / 3)
+    assert "leave one word out" in answer["method"]
     other = client("POST", "/explain", {"text": "a bad film", "label": "good"}).json
     assert other["label"] == "good"
     assert other["words"][1]["weight"] == pytest.approx(1 / 3 - 1 / 2)
 
 
-def test_at_most_64_words_are_tried(client, model):
-    answer = client("POST", "/explain", {"text": "word " * 100}).json
+def test_the_page_has_the_better_method_if_it_is_installed(client):
+    pytest.importorskip("shap")
+    answer = client("POST", "/explain", {"text": "a good,  bad good"}).json
+    assert answer["method"].startswith("Shapley values")
+    assert sum(w["weight"] for w in answer["words"]) == pytest.approx(3 / 5 - 1 / 2)
+
+
+def test_words_that_do_not_explain_the_answer_are_not_shown(client):
+    answer = client("POST", "/explain", {"text": "a film and a plot"}).json
+    assert (answer["words"], answer["n_words"]) == ([], 5)
+    assert answer["without"] == pytest.approx(answer["probability"])
+
+
+def test_at_most_64_words_are_tried(client, model, monkeypatch):
+    monkeypatch.setattr("frozenbert.reports.explanation.is_installed", lambda name: False)
+    answer = client("POST", "/explain", {"text": "good " * 4 + "word " * 96}).json
     assert (len(answer["words"]), answer["n_words"]) == (64, 100)
-    assert len(model.calls[0]) == 65
+    assert sum(map(len, model.calls)) == 4, "each text once: whole, without one good or word, ..."
     assert client("POST", "/explain", {"text": ""}).json["words"] == []
     wrong = client("POST", "/explain", {"text": "a", "label": "ugly"})
     assert wrong.status == 422

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from frozenbert.errors import InputError, LabelWarning
+from frozenbert.errors import ColumnWarning, InputError, LabelWarning
 from frozenbert.tables.cells import label_sets_of, labels_of, probabilities_of, texts_of
-from frozenbert.tables.columns import find_columns
+from frozenbert.tables.columns import check_label_column, find_columns, warn_of_numbers
 from frozenbert.tables.reading import read_blocks, read_table
 from frozenbert.tables.writing import write_table
 
@@ -283,3 +284,29 @@ def test_a_text_among_probabilities_is_not_shown(put):
     with pytest.raises(InputError, match="the cell is neither 0 nor 1") as caught:
         label_sets_of(table, ["text", "p"])
     assert "private" not in str(caught.value)
+
+
+# Columns of something else
+
+
+def test_a_column_of_ids_is_no_column_of_labels(put):
+    rows = [f"x{n},film {n},{'ab'[n % 2]},{n % 4}" for n in range(12)]
+    table = read_table(put("films.csv", "code,text,mood,stars\n" + "\n".join(rows) + "\n"))
+    message = complaint(check_label_column, table, "text", "code", table.cells("code"))
+    assert "column 'code' has 12 different labels in 12 rows" in message
+    assert message.endswith("Name another one: 'mood' has 2.")
+    check_label_column(table, "text", "mood", table.cells("mood"))
+    numbers = [str(n / 7) for n in range(12)]
+    check_label_column(table, "text", "stars", numbers)  # a regression takes these
+    check_label_column(table, "text", "code", table.cells("code")[:9])  # of few rows
+
+
+def test_a_column_of_numbers_is_hardly_one_of_texts(put):
+    table = read_table(put("films.csv", "text,stars\nfine,1\nworse,2.5\n"))
+    with pytest.warns(ColumnWarning, match="column 'stars' holds numbers alone") as record:
+        warn_of_numbers(table, "stars", ["1", " 2.5"])
+    assert record[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_numbers(table, "text", ["fine", "1984"])
+        warn_of_numbers(table, "text", [])

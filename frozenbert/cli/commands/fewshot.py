@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="FOLDER",
-        help="where teacher.joblib, student.joblib and student_words.joblib go",
+        help="where the models go: model.joblib is the one to use, of the teacher, the experts "
+        "and the students, which lie beside it",
     )
     add_limit(parser)
     add_clean(parser)
@@ -108,8 +109,12 @@ def run(arguments: argparse.Namespace) -> None:
         "encoder": describe_encoder(vectorizer),
         "versions": versions(),
     }
-    for name in ("teacher", "student", "student_words"):
-        save_model(classifier.models()[name], out / f"{name}.joblib")
+    models = classifier.models()
+    for name, model in models.items():
+        save_model(model, out / f"{name}.joblib")
+    chosen, facts["compared"] = _compare(arguments, classifier, rows, texts)
+    facts["model"] = chosen
+    save_model(models[chosen], out / "model.joblib")
     if test_rows is not None:
         facts["metrics"] = _score(classifier, rows, test_rows)
     _write_tables(arguments, classifier, rows, pool, out)
@@ -117,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_json({**facts, "seconds": seconds}, out / "fewshot.json")
     say("in all", f"{seconds:.1f} s")
     say("written", describe_files(out))
+    say("use", f"model.joblib or model.skops ({chosen}): classify --model {out}")
 
 
 def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, dict[str, int], Rows | None]:
@@ -176,7 +182,7 @@ def _check_outputs(arguments: argparse.Namespace, out: Path) -> None:
     from ...utils.files import check_can_write
     from ..options import check_not_an_input, check_output
 
-    check_can_write(out / "teacher.joblib")
+    check_can_write(out / "model.joblib")
     if arguments.suggest is not None:
         check_not_an_input(arguments, "out", out / SUGGESTIONS)
     if arguments.soft_labels is not None:
@@ -222,6 +228,34 @@ def _fit(
         pool,
         on_expert=lambda name, metrics: say(name, describe_epoch(metrics)),
     )
+
+
+def _compare(
+    arguments: argparse.Namespace, classifier: FewShotClassifier, rows: Rows, pool: list[str]
+) -> tuple[str, dict[str, object]]:
+    """Compare the models by folds of the labelled rows; return the one to use, and the figures."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from ...fewshot.evaluation import compare_by_folds, recommended
+    from ..output import say
+
+    try:
+        found = compare_by_folds(classifier, rows.texts, np.asarray(rows.labels), pool)
+    except InputError as error:
+        say("compared", f"not by folds: {error.message} The teacher is taken.")
+        return "teacher", {}
+    chosen = recommended(found)
+    say("compared", "by folds of the labelled rows: accuracy, and above the teacher (95 %)")
+    for name, one in found.items():
+        (low, high), (worse, better) = one.interval, one.above_teacher_interval
+        above = f"{one.above_teacher:+.3f} ({worse:+.3f} to {better:+.3f})"
+        above = "" if name == "teacher" else above
+        use = "to be used" if name == chosen else ""
+        line = f"{name:14}{one.accuracy:.3f} ({low:.3f} to {high:.3f})  {above:26}{use}"
+        say("", line.rstrip())
+    return chosen, {name: asdict(one) for name, one in found.items()}
 
 
 def _score(classifier: FewShotClassifier, rows: Rows, test_rows: Rows) -> dict[str, Score]:

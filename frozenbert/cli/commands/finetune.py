@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +115,6 @@ def run(arguments: argparse.Namespace) -> None:
         recipe,
         clean=arguments.clean,
         on_epoch=lambda epoch: say(f"epoch {epoch['epoch']}", describe_epoch(epoch)),
-        progress=sys.stderr.isatty(),
     )
     if done.skipped:
         say("skipped", "the same training was done already")

@@ -7,7 +7,6 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_clean(parser)
     add_seed(parser)
     add_n_jobs(parser)
+    parser.add_argument(
+        "--title",
+        metavar="TEXT",
+        help="what the model is called in its report and on the page of `serve`; default: the "
+        "name of --data, and of the folder",
+    )
     parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
     add_debug(parser)
     _add_classifier(parser)
@@ -129,6 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     check_exists(arguments, "data", "test")
     out = _folder(arguments)
+    _title(arguments)
     rows = read_rows(arguments, arguments.data)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))
     source = {
@@ -168,13 +174,21 @@ def run(arguments: argparse.Namespace) -> None:
             test_rows.texts,
             test_rows.labels,
             examples=not arguments.no_examples,
+            numbers=(rows.table.lines, test_rows.table.lines),
         )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
-    save_training(training, out, {"notice": notice, "training": source, "test": test})
+    facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
+    save_training(training, out, facts)
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+def _title(arguments: argparse.Namespace) -> str | None:
+    if arguments.title is not None and not arguments.title.strip():
+        raise InputError("is empty; give a name, or leave it out.", parameter="title")
+    return None if arguments.title is None else " ".join(arguments.title.split())
 
 
 def _or_none(value: str) -> str | None:
@@ -210,11 +224,12 @@ def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[
         test_rows = read_test_rows(arguments, arguments.test, rows)
         described = f"all of {Path(arguments.test).name}"
         return rows, test_rows, {"description": described, **_file(arguments.test)}
-    texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    places = [str(place) for place in range(len(rows.texts))]
+    left, held, labels, test_labels = hold_out(places, rows.labels, arguments.seed)
     name = Path(arguments.data).name
     return (
-        replace(rows, texts=texts, labels=labels),
-        replace(rows, texts=test_texts, labels=test_labels),
+        rows.take([int(place) for place in left], labels),
+        rows.take([int(place) for place in held], test_labels),
         {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
     )
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import CacheWarning, InputError, PrecisionWarning
-from ...utils.console import first_line
+from ...utils.console import callers_level, first_line
 from ...utils.files import make_private_folder, note_use, sha256_of_file, writing
 from ..batching import PADDING
 from ..encoder import Encoder
@@ -238,7 +238,7 @@ def _warn_if_far(graph: Graph, exact: Graph, encoder: Encoder, precision: str) -
             f"precision={precision!r} changes this encoder's vectors a lot: their mean cosine "
             f"with those of float32 is {np.mean(cosines):.3f} on texts of many kinds.",
             PrecisionWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
 
 
@@ -249,7 +249,7 @@ def _warn_if_slow(precision: str) -> None:
             f"precision={precision!r}: this CPU has no instructions for it; it is hardly faster "
             f"than 'float32', which is exact.",
             PrecisionWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
 
 
@@ -286,7 +286,7 @@ def _store(model: Model, folder: Path, root: Path, settings: dict[str, object]) 
             f"{folder} cannot be written ({first_line(error)}); the graph is exported again next "
             f"time.",
             CacheWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
 
 

@@ -29,7 +29,7 @@ class Graph:
     """Compiled graph of an encoder and its pooling.
 
     It is compiled for parallel batches of one thread each when the first of them comes, and for
-    one batch with all threads when the first single batch comes.
+    one text with all threads when the first single text comes.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ class Graph:
         self._single: queue.SimpleQueue[InferRequest] | None = None
         self._compiling = threading.Lock()
 
-    def _compile(self, n_streams: int) -> queue.SimpleQueue[InferRequest]:
-        """Compile the graph, and return a request for each stream."""
+    def _compile(self, model: Model, n_streams: int) -> queue.SimpleQueue[InferRequest]:
+        """Compile a graph, and return a request for each stream."""
         core = import_openvino().Core()
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self._precision] or int8_rest(),
@@ -60,7 +60,7 @@ class Graph:
             # hundreds of MB with texts of many lengths and is not faster.
             "CPU_RUNTIME_CACHE_CAPACITY": 500,
         }
-        compiled = core.compile_model(self._model, "CPU", settings)
+        compiled = core.compile_model(model, "CPU", settings)
         requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
         for _ in range(n_streams):
             requests.put(compiled.create_infer_request())
@@ -80,11 +80,11 @@ class Graph:
         if self._streams is None:
             with self._compiling:
                 if self._streams is None:
-                    self._streams = self._compile(self._n_threads)
-        return _run(self._streams, self._streams.get(), ids)
+                    self._streams = self._compile(self._model, self._n_threads)
+        return _run(self._streams, self._streams.get(), of_one_length(ids))
 
     def encode_single(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        """Compute the vectors of one batch with all threads, as `encode` does with one.
+        """Compute what `encode` computes, one piece at a time with all threads.
 
         Of several threads that call it at once, one gets all threads and the others one each.
         """
@@ -93,20 +93,22 @@ class Graph:
         if self._single is None:
             with self._compiling:
                 if self._single is None:
-                    self._single = self._compile(1)
+                    # OpenVINO computes faster if it knows that there is one row.
+                    one_row = self._model.clone()
+                    one_row.reshape([1, -1])
+                    self._single = self._compile(one_row, 1)
         try:
             request = self._single.get_nowait()
         except queue.Empty:
             return self.encode(ids)
-        return _run(self._single, request, ids)
+        return _run(self._single, request, [piece[None].astype(np.int64) for piece in ids])
 
 
 def _run(
-    requests: queue.SimpleQueue[InferRequest], request: InferRequest, ids: Sequence[np.ndarray]
+    requests: queue.SimpleQueue[InferRequest], request: InferRequest, groups: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Compute the vectors of one batch, and put the request back to the others."""
+    """Compute the vectors of each group's rows, and put the request back to the others."""
     try:
-        groups = of_one_length(ids)
         # A copy, because the next run writes to the same memory.
         runs = [np.array(request.infer([group], share_inputs=True)[0]) for group in groups]
         return np.concatenate(runs) if len(runs) > 1 else runs[0]

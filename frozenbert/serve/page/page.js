@@ -134,6 +134,15 @@ at("explain").addEventListener("click", async () => {
 });
 
 function explain(text, result) {
+  if (!result.words.length) {
+    at("words").replaceChildren();
+    at("table").replaceChildren();
+    at("words").hidden = at("table").closest("details").hidden = true;
+    at("explained").hidden = false;
+    say(at("note"), "No single words explain this answer: it hardly changes without the strongest ones.");
+    return;
+  }
+  at("words").hidden = at("table").closest("details").hidden = false;
   const largest = Math.max(...result.words.map((word) => Math.abs(word.weight)), 1e-9);
   const letters = Array.from(text); // positions count characters, as in Python
   const parts = [];
@@ -161,8 +170,8 @@ function explain(text, result) {
   at("table").replaceChildren(...rows.sort((a, b) => b[0] - a[0]).map(([, row]) => row));
   const left = result.n_words - result.words.length;
   const note =
-    `Solid lines: without the word, “${result.label}” is less probable. Dotted lines: more probable. ` +
-    `Approximate, because words act together.` +
+    `Solid lines: the word speaks for “${result.label}”. Dotted lines: against it. ` +
+    `Without the strongest words it has ${percent(result.without)}.` +
     (left > 0 ? ` The ${left} words after the first ${result.words.length} are not tried.` : "");
   at("explained").hidden = false;
   say(at("note"), note);
