@@ -177,7 +177,7 @@ def test_classify_without_probabilities(succeeds, tiny):
         ("cut.joblib", r"cut\.joblib: is no saved model, or a damaged one"),
         ("dict.joblib", r"dict\.joblib: holds a dict, which is no model"),
         ("pickle.joblib", r"pickle\.joblib: holds a list, which is no model"),
-        ("raw.joblib", r"raw\.joblib: holds a Pipeline that is not fitted"),
+        ("raw.joblib", r"raw\.joblib: holds a TextPipeline that is not fitted"),
     ],
 )
 def test_model_files_that_are_none(refuses, trained, tiny, name, says):

@@ -32,7 +32,7 @@ def handed_over(run, tiny, monkeypatch):
     def handed_over(*arguments: object) -> SimpleNamespace:
         handed = SimpleNamespace()
 
-        def instead(model, texts, labels, test_texts, test_labels, examples):
+        def instead(model, texts, labels, test_texts, test_labels, examples, numbers):
             handed.model, handed.texts, handed.test_texts = model, texts, test_texts
             handed.labels, handed.test_labels = labels.tolist(), test_labels.tolist()
             raise InputError("that will do")

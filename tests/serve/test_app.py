@@ -22,6 +22,7 @@ from frozenbert.cli.main import main
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.persistence.models import joblib_hash
 from frozenbert.pipeline import predict
+from frozenbert.reports.explanation import explain_answer
 from frozenbert.serve.guard import Limits
 from frozenbert.serve.service import WARM_UP
 from frozenbert.tables.reading import read_table
@@ -134,8 +135,9 @@ def test_effect_of_each_word(client, monkeypatch):
     assert other["words"][1]["weight"] == pytest.approx(1 / 3 - 1 / 2)
 
 
-def test_the_page_has_the_better_method_if_it_is_installed(client):
+def test_the_page_has_the_better_method_if_it_is_installed(client, model):
     pytest.importorskip("shap")
+    explain_answer(model.predict_proba, LABELS, "so good", method="shapley")  # it compiles once
     answer = client("POST", "/explain", {"text": "a good,  bad good"}).json
     assert answer["method"].startswith("Shapley values")
     assert sum(w["weight"] for w in answer["words"]) == pytest.approx(3 / 5 - 1 / 2)
