@@ -26,13 +26,23 @@ from .finetune.recipe import Recipe
 from .heads.folds import CV
 from .heads.logistic import Head, check_choice, make_head
 from .heads.multilabel import MultiLabelClassifier
+from .heads.numeric.ordinal import OrdinalHead
+from .heads.numeric.ridge import RidgeHead, parse_alphas
+from .heads.numeric.tasks import score_function
+from .heads.numeric.word_regression import WordPredictions
 from .heads.scoring import ClassWeight, is_auto
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
 from .utils.steps import find_step
 from .utils.texts import check_texts
 
-__all__ = ["FineTunedClassifier", "column_names", "make_text_classifier", "predict"]
+__all__ = [
+    "FineTunedClassifier",
+    "column_names",
+    "make_text_classifier",
+    "make_text_regressor",
+    "predict",
+]
 
 
 def make_text_classifier(
@@ -115,21 +125,115 @@ def make_text_classifier(
     return _assemble(embed, head, words, frames=search == "features", clean=clean)
 
 
+def make_text_regressor(
+    model_name: str = "distilbert-base-uncased",
+    *,
+    task: str = "regression",
+    recipe: str = "auto",
+    search: str = "auto",
+    with_tfidf: bool | str = "auto",
+    clean: bool = False,
+    alpha: Sequence[float] | float | None = None,
+    cv: CV | None = "auto",
+    scoring: str | None = "auto",
+    random_state: int | None = 0,
+    **vectorizer: Any,
+) -> Pipeline:
+    """Make a whole model of numbers or grades: texts in, numbers out.
+
+    Parameters
+    ----------
+    model_name : str, default="distilbert-base-uncased"
+        The encoder, as for `DistilBertVectorizer`.
+    task : {"regression", "ordinal"}, default="regression"
+        "regression" predicts any number; "ordinal" one of the grades of the training rows, such
+        as 1 to 5 stars, and the probability of each.
+    recipe : {"auto", "plain"}, default="auto"
+        What decides `search` and `with_tfidf` where they are "auto". With "auto" the training
+        rows do, by out-of-fold scores. With "plain" they are "head" and False: vectors,
+        scaling, and a ridge regression with a search for its strength.
+    search : {"auto", "head", "features"}, default="auto"
+        What cross-validation chooses: the strength of the regularisation; or layers and
+        pooling, too.
+    with_tfidf : bool or "auto", default="auto"
+        Whether to add the predictions of words to those of vectors; "auto": if they help.
+    clean : bool, default=False
+        Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
+    alpha : sequence of float, float or None, default=None
+        Strengths of regularisation to try; None tries 13 from 1 to 1e6.
+    cv : int, "auto", splitter or iterable of splits, default="auto"
+        "auto" makes 5 folds, and 3 of more than 20,000 rows.
+    scoring : str or None, default="auto"
+        The score that decides: "r2", "mae" or "spearman"; of grades "quadratic_kappa", "mae"
+        or "accuracy". "auto" and None are the first.
+    random_state : int or None, default=0
+        Shuffles the folds.
+    **vectorizer
+        Further parameters of `DistilBertVectorizer`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        With the steps `embed`, `scale` and `regress`; with words `features` (a FeatureUnion of
+        `vectors`, which are the first two, and `words`) and `regress`. With `clean`, the first
+        step is `clean`. What the rows decided is in `model["regress"].ladder_`.
+
+    See Also
+    --------
+    make_text_classifier : Predicts classes.
+
+    Examples
+    --------
+    >>> model = make_text_regressor("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
+    >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
+    >>> model.fit(texts, [3.5, 3.0, -2.0, -3.5]).predict(["so boring"]) < 0
+    array([ True])
+    """
+    check_choice("task", task, ("regression", "ordinal"))
+    check_choice("recipe", recipe, ("auto", "plain"))
+    check_choice("search", search, ("auto", "head", "features"))
+    check_choice("with_tfidf", with_tfidf, (True, False, "auto"))
+    score_function(task, scoring)
+    plain = recipe == "plain"
+    if is_auto(search):
+        search = "head" if plain else "features"
+    with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
+    if search == "features":
+        vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
+    head: RidgeHead | OrdinalHead = RidgeHead(
+        alpha=parse_alphas(alpha),
+        search=search,
+        with_words=with_tfidf,
+        cv=cv,
+        scoring=scoring if task == "regression" else None,
+        random_state=random_state,
+    )
+    if task == "ordinal":
+        head = OrdinalHead(head, scoring=scoring)
+    missing = vectorizer.get("missing", "error")
+    words = WordPredictions(cv=cv, random_state=random_state, missing=missing)
+    embed = DistilBertVectorizer(model_name, **vectorizer)
+    return _assemble(
+        embed, head, words if with_tfidf else None, frames=search == "features", clean=clean
+    )
+
+
 def _assemble(
     embed: DistilBertVectorizer,
-    head: Head | LogisticRegression,
-    words: WordScores | None,
+    head: Head | LogisticRegression | RidgeHead | OrdinalHead,
+    words: WordScores | WordPredictions | None,
     *,
     frames: bool,
     clean: bool,
 ) -> Pipeline:
     """Put the steps together; with `frames` they hand on DataFrames."""
+    last = "regress" if isinstance(head, RidgeHead | OrdinalHead) else "classify"
     # It scales column by column, so once before layers are chosen is the same as after.
     steps: list[tuple[str, BaseEstimator]] = [("embed", embed), ("scale", StandardScaler())]
     if words is not None:
         union = FeatureUnion([("vectors", Pipeline(steps)), ("words", words)])
         steps = [("features", union)]
-    model = Pipeline([*steps, ("classify", head)])
+    model = Pipeline([*steps, (last, head)])
     if frames:
         model.set_output(transform="pandas")  # columns' names tell layers and poolings
         if words is not None:
@@ -192,7 +296,8 @@ def column_names(model: BaseEstimator) -> list[str]:
     classes = getattr(model, "classes_", ())
     many = find_step(model, MultiLabelClassifier) is not None
     answers = [f"prediction_{label}" for label in classes] if many else ["prediction"]
-    return [*answers, *(f"proba_{label}" for label in classes)]
+    probabilities = classes if hasattr(model, "predict_proba") else ()
+    return [*answers, *(f"proba_{label}" for label in probabilities)]
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):

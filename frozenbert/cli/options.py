@@ -16,10 +16,13 @@ from sklearn.base import BaseEstimator
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
+from ..heads.numeric.tasks import check_target, find_task
 from ..tables.cells import (
+    are_numbers,
     has_lists,
     label_sets_of,
     labels_of,
+    numbers_of,
     probabilities_of,
     texts_of,
     unknown_label,
@@ -102,6 +105,7 @@ class Rows:
         Several contain numbers, one column for each label or class.
     texts : list of str
     labels : numpy.ndarray of shape (n_rows,) or pandas.DataFrame of shape (n_rows, n_labels)
+    task : {"classification", "regression", "ordinal"}
     """
 
     table: Table
@@ -109,6 +113,7 @@ class Rows:
     label_column: str | Sequence[str]
     texts: list[str]
     labels: Labels
+    task: str = "classification"
 
 
 def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:
@@ -170,7 +175,8 @@ def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
         table, arguments.text_column, label_columns(arguments), need_label=True
     )
     assert label is not None  # because it is needed
-    return Rows(table, text, label, texts_of(table, text), _labels(arguments, table, label))
+    labels, task = _target(arguments, table, label)
+    return Rows(table, text, label, texts_of(table, text), labels, task)
 
 
 def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
@@ -185,6 +191,14 @@ def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Row
         labels = label_sets_of(table, label, arguments.label_separator, names)
         return Rows(table, text, label, texts, labels)
     assert isinstance(label, str)  # several columns make a DataFrame
+    if known.task != "classification":
+        numbers = numbers_of(table, label)
+        if known.task == "ordinal":
+            new = np.flatnonzero(~np.isin(numbers, known.labels))
+            if len(new):
+                grades = [f"{grade:g}" for grade in np.unique(known.labels)]
+                raise unknown_label(table, int(new[0]), f"{numbers[new[0]]:g}", grades)
+        return Rows(table, text, label, texts, numbers.astype(known.labels.dtype), known.task)
     classes = {str(label): label for label in known.labels.tolist()}
     found = []
     for row, value in enumerate(labels_of(table, label).tolist()):
@@ -255,6 +269,26 @@ def _read(
         columns=[name for name in columns if name],
         delimiter=arguments.delimiter,
     )
+
+
+def _target(
+    arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]
+) -> tuple[Labels, str]:
+    """Return what is to be predicted, and the task; `--task auto` looks at the cells."""
+    task = getattr(arguments, "task", "classification")
+    separator = getattr(arguments, "label_separator", None)
+    if not isinstance(columns, str) or separator is not None:
+        if task in ("regression", "ordinal"):
+            raise InputError(
+                "requires one column of numbers, without a separator.", parameter="task", value=task
+            )
+        return _labels(arguments, table, columns), "classification"
+    if task == "auto":
+        numeric = not has_lists(table, columns) and are_numbers(table, columns)
+        task = find_task(numbers_of(table, columns)) if numeric else "classification"
+    if task == "classification":
+        return _labels(arguments, table, columns), task
+    return check_target(numbers_of(table, columns), task), task
 
 
 def _labels(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Labels:

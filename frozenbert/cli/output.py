@@ -12,6 +12,7 @@ import numpy as np
 
 from ..embed import DistilBertVectorizer
 from ..reports.metrics import score_as_text, short
+from ..reports.numeric.figures import NUMBER_TITLES
 from ..tables.table import table_format
 from ..utils.steps import find_step
 
@@ -26,6 +27,7 @@ __all__ = [
     "count",
     "describe_epoch",
     "describe_files",
+    "describe_numbers",
     "describe_speed",
     "describe_table",
     "print_training",
@@ -102,6 +104,12 @@ def count(labels: Labels | Mapping[str, np.ndarray], most: int = 20) -> str:
     return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
 
 
+def describe_numbers(numbers: Labels) -> str:
+    """Return the range and the mean of numbers."""
+    values = np.asarray(numbers, dtype=float)
+    return f"{values.min():.6g} to {values.max():.6g}, mean {values.mean():.4g}"
+
+
 def say_encoder(embed: DistilBertVectorizer) -> None:
     """Print what a fitted vectorizer computes."""
     origin = {"hub": f"revision {str(embed.encoder_revision_)[:12]}", "package": "packaged"}
@@ -134,6 +142,9 @@ def print_training(training: Training) -> None:
     """Print the choices and the figures of a training."""
     from ..training import uses_words
 
+    if training.metrics["task"] != "classification":
+        print_number_training(training)
+        return
     metrics, search = training.metrics, training.metrics["search"]
     embed = find_step(training.model, DistilBertVectorizer)
     say_encoder(embed)
@@ -170,6 +181,57 @@ def print_training(training: Training) -> None:
     outcome = training.outcome
     print(f"\n{score_as_text(outcome.y_true, outcome.y_pred, outcome.classes)}")
     say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def print_number_training(training: Training) -> None:
+    """Print the choices and the figures of a training on numbers or grades."""
+    from ..training import uses_words
+
+    metrics: Mapping[str, Any] = training.metrics
+    search, baseline = metrics["search"], metrics["baseline"]
+    embed = find_step(training.model, DistilBertVectorizer)
+    say_encoder(embed)
+    if "best_layers" in search:
+        layers = ", ".join(map(str, search["best_layers"]))
+        say(
+            "features",
+            f"pooling {'+'.join(search['best_pooling'])}, layer {layers}: the best of "
+            f"{len(search['features'])} choices",
+        )
+    say(
+        "head",
+        f"alpha = {search['best_alpha']:.3g}, the best of {len(search['alpha'])}: "
+        f"{search['scoring']} {search['best_score']:.4f} ± {search['best_score_std']:.4f} in "
+        f"{search['folds']} folds",
+    )
+    say("recipe", f"{training.model[-1].__class__.__name__}: {search['chosen']}")
+    width = max(len(step["step"]) for step in search["ladder"])
+    print(f"\n{'out of fold':{width}}     score")
+    for step in search["ladder"]:
+        print(f"{step['step']:{width}}  {step['score']:8.4f}{'  kept' if step['kept'] else ''}")
+    words = " and words" if uses_words(training.model) else ""
+    rows = {f"{embed.encoder_name_}{words}": metrics, baseline["name"]: baseline}
+    titles = {key: title for key, title in NUMBER_TITLES.items() if key in metrics}
+    width = max(map(len, rows))
+    print(f"\n{'':{width}}" + "".join(f"  {title:>9}" for title in titles.values()))
+    for name, scores in rows.items():
+        cells = "".join(f"  {scores[key]:{max(9, len(titles[key]))}.4f}" for key in titles)
+        print(f"{name:{width}}{cells}")
+    _print_number_intervals(metrics["intervals"], next(iter(titles)))
+    say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def _print_number_intervals(intervals: Mapping[str, Sequence[float]], key: str) -> None:
+    if key not in intervals:
+        return
+    low, high = intervals[f"{key}_above_baseline"]
+    verdict = "no clear difference from the baseline"
+    if low > 0 or high < 0:
+        verdict = f"{'better' if low > 0 else 'worse'} than the baseline"
+    print(
+        f"95 % interval of {NUMBER_TITLES[key]}: {intervals[key][0]:.4f} to "
+        f"{intervals[key][1]:.4f}; {verdict} ({low:+.4f} to {high:+.4f})\n"
+    )
 
 
 def _print_ladder(search: SearchSummary) -> None:

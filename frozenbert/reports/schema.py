@@ -118,7 +118,7 @@ class Agreement(TypedDict):
 
     n_texts: int
     mean_cosine: float
-    equal_predictions: float  # fraction
+    equal_predictions: float  # fraction; of numbers, within a hundredth of their deviation
 
 
 class PrecisionTrial(TypedDict):

@@ -19,6 +19,8 @@ from .. import __version__
 from ..embed import DistilBertVectorizer
 from ..errors import InputError, TruncationWarning
 from ..heads.multilabel import MultiLabelClassifier
+from ..heads.numeric.ordinal import OrdinalHead
+from ..heads.numeric.ridge import RidgeHead
 from ..persistence.models import joblib_hash, load_model, safest
 from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
@@ -49,7 +51,8 @@ MAX_COLUMNS = 1000
 FIRST_TEXT = "This first text loads the encoder."
 # Words of a text, and texts: the engines prepare themselves for each size when they first meet it.
 WARM_UP = ((4, 1), (10, 1), (24, 1), (60, 1), (150, 1), (12, 64))
-FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
+SCORES = ("accuracy", "macro_f1", "r2", "mae", "spearman", "quadratic_kappa")
+FIGURES = ("accuracy", "macro_f1", "micro_f1", *SCORES[2:], "n_train", "n_test")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -279,8 +282,9 @@ class Service:
         figures = {name: _number(metrics[name]) for name in FIGURES if name in metrics}
         if "baseline" in metrics:
             baseline = _mapping(metrics["baseline"])
-            figures["baseline_accuracy"] = _number(baseline.get("accuracy"))
-            figures["baseline_macro_f1"] = _number(baseline.get("macro_f1"))
+            for name in SCORES:
+                if name in metrics:
+                    figures[f"baseline_{name}"] = _number(baseline.get(name))
         return ModelCard.model_validate(
             {
                 "name": self.name,
@@ -288,6 +292,7 @@ class Service:
                 "file": self.path.name,
                 "labels": self.classes,
                 "many_labels": self.multi_label,
+                "task": self._task(),
                 "probabilities": self.has_probabilities,
                 "encoder": _mapping(sidecar.get("encoder")) or None,
                 "data": _mapping(sidecar.get("training")).get("file"),
@@ -298,6 +303,12 @@ class Service:
                 "limits": RequestLimits(**asdict(self.limits), explained_words=EXPLAINED_WORDS),
             }
         )
+
+    def _task(self) -> str:
+        if find_step(self.model, OrdinalHead) is not None:
+            return "ordinal"
+        is_regression = find_step(self.model, RidgeHead) is not None
+        return "regression" if is_regression else "classification"
 
     def check(self, texts: Sequence[str], kind: str = "text") -> None:
         """Raise `InputError` if there are too many texts, or one is too long or not Unicode.

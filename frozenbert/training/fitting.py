@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,7 @@ from ..finetune.encoder_folder import n_trained_on
 from ..heads.folds import AutoFolds, Splits
 from ..heads.logistic import Head
 from ..heads.multilabel import MultiLabelClassifier
+from ..heads.numeric.word_regression import WordPredictions
 from ..heads.scoring import check_class_weight, check_scoring
 from ..heads.search import (
     FeatureSearch,
@@ -54,7 +55,7 @@ from ..reports.schema import (
     Metrics,
     SearchSummary,
 )
-from ..utils.steps import find_step
+from ..utils.steps import find_step, find_steps
 from .rows import Labels, Rows, check_classes
 
 __all__ = ["Training", "classifier_of", "train"]
@@ -151,8 +152,10 @@ def train(
 
 def classifier_of(model: Pipeline) -> Head:
     """Return the last step of a classifier's Pipeline."""
-    head: Head = model.named_steps["classify"]
-    return head
+    head = model.named_steps.get("classify")
+    if head is None:
+        raise InputError("predicts no classes; train it with train_numbers.", parameter="model")
+    return cast(Head, head)
 
 
 def _check(model: Pipeline, rows: Rows, examples: bool) -> Splits | None:
@@ -169,13 +172,17 @@ def _check(model: Pipeline, rows: Rows, examples: bool) -> Splits | None:
     search = resolve_search(search, rows.truth)
     check_scoring(search.scoring, rows.labels)
     check_class_weight(class_weight_of(search), rows.truth)
+    _check_texts(rows)
+    if examples or isinstance(head, OutOfFoldHead):
+        return out_of_fold_splits(head, np.zeros((len(rows.texts), 1)), rows.truth, rows.groups)
+    return None
+
+
+def _check_texts(rows: Rows) -> None:
     if not any(re.search(r"\w", text) for text in rows.seen):
         raise InputError(
             "none of the training texts contains a letter or a digit. Is this the column of texts?"
         )
-    if examples or isinstance(head, OutOfFoldHead):
-        return out_of_fold_splits(head, np.zeros((len(rows.texts), 1)), rows.truth, rows.groups)
-    return None
 
 
 def _warn_of_leakage(model: Pipeline, rows: Rows) -> int:
@@ -211,11 +218,11 @@ def _routed(groups: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
 
 def _fit(model: Pipeline, rows: Rows, clock: _Clock) -> Any:
     """Fit the model; return the training texts' features."""
-    words = find_step(model, WordScores)
+    words = find_step(model, WordScores) or find_step(model, WordPredictions)
     with _routed(rows.groups) as params:
         features = model[:-1].fit_transform(rows.texts, rows.labels, **(params if words else {}))
         clock.lap("features" if words else "vectors", "of the training texts")
-        classifier_of(model).fit(features, rows.labels, **params)
+        model[-1].fit(features, rows.labels, **params)
     clock.lap("search")
     return features
 
@@ -339,9 +346,8 @@ def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     rows = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
     sample = [texts[i] for i in np.sort(rows)]
     # What does not depend on the precision is shared, because it may be large.
-    shared = [
-        step for step in (classifier_of(model), find_step(model, WordScores)) if step is not None
-    ]
+    kinds = (WordScores, WordPredictions)
+    shared = [model[-1], *(step for kind in kinds for step in find_steps(model, kind))]
     exact = copy.deepcopy(model, {id(step): step for step in shared})
     exact_embed = find_step(exact, DistilBertVectorizer).set_params(precision="float32")
     with warnings.catch_warnings():
@@ -351,8 +357,15 @@ def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     return {
         "n_texts": len(sample),
         "mean_cosine": mean_cosine(vectors, expected),
-        "equal_predictions": float(np.mean(predicted == exactly)),
+        "equal_predictions": float(np.mean(_are_equal(predicted, exactly))),
     }
+
+
+def _are_equal(predicted: np.ndarray, exactly: np.ndarray) -> np.ndarray:
+    """Tell which predictions are equal; of numbers, within a hundredth of their deviation."""
+    if exactly.dtype.kind == "f":
+        return np.isclose(predicted, exactly, rtol=0, atol=0.01 * float(exactly.std()))
+    return np.asarray(predicted == exactly)
 
 
 def _collect_examples(

@@ -85,7 +85,8 @@ def _label_texts(model: BaseEstimator, texts: list[str]) -> None:
     from ...reports.metrics import short
 
     for name, column in predict(model, texts).items():
-        cells = [f"{x:.4f}" if name.startswith("proba_") else short(x) for x in column]
+        is_float = column.dtype.kind == "f"  # a probability, or the answer of a regression
+        cells = [f"{x:.4f}" if is_float else short(x) for x in column]
         print(short(name), *cells, sep="\t")
 
 
@@ -94,7 +95,7 @@ def _label_table(model: BaseEstimator, arguments: argparse.Namespace) -> None:
     from ...tables.table import table_format
     from ...tables.writing import write_table
     from ..options import label_columns, read_texts
-    from ..output import count, describe_table, say
+    from ..output import count, describe_numbers, describe_table, say
     from ..streams import is_stdout, open_data, stdout_format, write_stdout
 
     source = open_data(arguments)
@@ -115,7 +116,10 @@ def _label_table(model: BaseEstimator, arguments: argparse.Namespace) -> None:
     delimiter = table.delimiter if table_format(table.path) == "csv" else None
     say("data", describe_table(table, text_column))
     flags = {name: flags for name, flags in found.items() if name.startswith("prediction_")}
-    say("labels", count(flags or found["prediction"]))
+    if not flags and not hasattr(model, "classes_"):
+        say("numbers", describe_numbers(found["prediction"]))
+    else:
+        say("labels", count(flags or found["prediction"]))
     if on_stdout:
         write_stdout(cells, kind, delimiter)
         return

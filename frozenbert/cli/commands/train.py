@@ -1,4 +1,4 @@
-"""Train a text classifier on a table of texts and labels, evaluate it and save it."""
+"""Train a model of texts on a table of texts and labels or numbers, evaluate it and save it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from ..arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..options import Rows
+    from sklearn.pipeline import Pipeline
+
+    from ..options import EncoderSettings, Rows
 
 __all__ = ["add_arguments", "run"]
 
@@ -58,7 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_classifier(parser: argparse.ArgumentParser) -> None:
-    head = parser.add_argument_group("classifier")
+    head = parser.add_argument_group("model")
+    head.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression", "ordinal"),
+        default="auto",
+        help="auto (default): regression of numbers, classification of anything else and of up to "
+        "20 distinct whole numbers; ordinal: grades in an order, such as 1 to 5 stars",
+    )
     head.add_argument(
         "--recipe",
         choices=("auto", "plain"),
@@ -95,7 +104,9 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         "--scoring",
         metavar="NAME",
         default="auto",
-        help="scikit-learn scorer for the search; default: average precision if a text has "
+        help="score that decides. Regression: r2 (default), mae, spearman. Ordinal: "
+        "quadratic_kappa (default), mae, accuracy. Classification: a scikit-learn scorer; default: "
+        "average precision if a text has "
         "several labels; with the recipe auto, macro F1 if the largest class has over 5 times "
         "the rows of the smallest; else accuracy",
     )
@@ -113,17 +124,28 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         help="values to try, separated by commas; default: 20 from 1e-5 to 10, or 7 if a text has "
         "several labels",
     )
+    head.add_argument(
+        "--alpha",
+        type=parse_c_values,
+        metavar="VALUES",
+        help="of a regression or ordinal model: strengths of regularisation to try; default: 13 "
+        "from 1 to 1e6",
+    )
     add_label_separator(head)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate and save a classifier; print its figures."""
-    import numpy as np
-
-    from ...pipeline import make_text_classifier
-    from ...training import check_classes, save_training, train
+    from ...training import check_classes, save_training, train, train_numbers
     from ..options import encoder_settings, read_rows
-    from ..output import count, describe_files, describe_table, print_training, say
+    from ..output import (
+        count,
+        describe_files,
+        describe_numbers,
+        describe_table,
+        print_training,
+        say,
+    )
     from ..streams import check_exists
 
     started = time.perf_counter()
@@ -136,32 +158,21 @@ def run(arguments: argparse.Namespace) -> None:
         "text_column": rows.text_column,
         "label_column": rows.label_column,
     }
+    _say_task(arguments, rows)
     rows, test_rows, test = _split(arguments, rows)
-    check_classes(rows.labels, _least_folds(arguments))
-    say("train", f"{len(rows.texts):,} rows; {count(rows.labels)}")
+    if rows.task == "classification":
+        check_classes(rows.labels, _least_folds(arguments))
+    target = describe_numbers(rows.labels) if rows.task == "regression" else count(rows.labels)
+    say("train", f"{len(rows.texts):,} rows; {target}")
     if arguments.test is None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
     settings, notice = encoder_settings(arguments)
-    model = make_text_classifier(
-        **settings,
-        recipe=arguments.recipe,
-        search=arguments.search,
-        with_tfidf=arguments.with_tfidf,
-        clean=arguments.clean,
-        multi_label=np.ndim(rows.labels) == 2,
-        calibrate=_or_none(arguments.calibrate),
-        class_weight=_or_none(arguments.class_weight),
-        scoring=arguments.scoring,
-        C=arguments.C,
-        cv="auto" if arguments.cv is None else arguments.cv,
-        random_state=arguments.seed,
-        n_jobs=arguments.n_jobs,
-    )
+    model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
     with _searching(arguments):
-        training = train(
+        training = (train if rows.task == "classification" else train_numbers)(
             model,
             rows.texts,
             rows.labels,
@@ -175,6 +186,83 @@ def run(arguments: argparse.Namespace) -> None:
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+# Options of classifiers alone, and their defaults.
+_OF_CLASSIFIERS = {
+    "calibrate": "auto",
+    "class_weight": "auto",
+    "C": None,
+    "budget": None,
+    "workers": None,
+    "scheduler": None,
+}
+
+
+def _make_model(arguments: argparse.Namespace, settings: EncoderSettings, rows: Rows) -> Pipeline:
+    """Return the unfitted model; raise `InputError` if an option does not suit the task."""
+    import numpy as np
+
+    from ...pipeline import make_text_classifier, make_text_regressor
+
+    if rows.task == "classification":
+        if arguments.alpha is not None:
+            raise InputError(
+                "is for a regression or ordinal model; a classifier has --C.", parameter="alpha"
+            )
+        return make_text_classifier(
+            **settings,
+            recipe=arguments.recipe,
+            search=arguments.search,
+            with_tfidf=arguments.with_tfidf,
+            clean=arguments.clean,
+            multi_label=np.ndim(rows.labels) == 2,
+            calibrate=_or_none(arguments.calibrate),
+            class_weight=_or_none(arguments.class_weight),
+            scoring=arguments.scoring,
+            C=arguments.C,
+            cv="auto" if arguments.cv is None else arguments.cv,
+            random_state=arguments.seed,
+            n_jobs=arguments.n_jobs,
+        )
+    for name, default in _OF_CLASSIFIERS.items():
+        if getattr(arguments, name, default) != default:
+            raise InputError(
+                f"is for classifiers, and the task is {rows.task}; leave it out.",
+                parameter=name,
+                value=getattr(arguments, name),
+            )
+    return make_text_regressor(
+        **settings,
+        task=rows.task,
+        recipe=arguments.recipe,
+        search=arguments.search,
+        with_tfidf=arguments.with_tfidf,
+        clean=arguments.clean,
+        alpha=arguments.alpha,
+        scoring=arguments.scoring,
+        cv="auto" if arguments.cv is None else arguments.cv,
+        random_state=arguments.seed,
+    )
+
+
+def _say_task(arguments: argparse.Namespace, rows: Rows) -> None:
+    """Print what the target was taken for, where it is made of numbers."""
+    import numpy as np
+
+    from ..output import say
+
+    if arguments.task != "auto" or not isinstance(rows.labels, np.ndarray):
+        return
+    n = len(np.unique(rows.labels)) if rows.labels.dtype.kind in "if" else 0
+    if rows.task == "regression":
+        say("task", f"regression: {n:,} distinct numbers")
+    elif n > 2:
+        say(
+            "task",
+            f"classification: {n} whole numbers are classes; if they are grades in an order, use "
+            f"--task ordinal",
+        )
 
 
 def _or_none(value: str) -> str | None:
@@ -203,19 +291,27 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, str]]:
     """Return the rows to train on, those to test on, and what `model.json` says of the latter."""
-    from ...training import hold_out
+    import numpy as np
+
+    from ...training import hold_out, hold_out_numbers
     from ..options import read_test_rows
 
     if arguments.test is not None:
         test_rows = read_test_rows(arguments, arguments.test, rows)
         described = f"all of {Path(arguments.test).name}"
         return rows, test_rows, {"description": described, **_file(arguments.test)}
-    texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    if isinstance(rows.labels, np.ndarray) and rows.task != "classification":
+        texts, test_texts, labels, test_labels = hold_out_numbers(
+            rows.texts, rows.labels, arguments.seed, task=rows.task
+        )
+    else:
+        texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
     name = Path(arguments.data).name
+    drawn = "random" if rows.task == "regression" else "stratified"
     return (
         replace(rows, texts=texts, labels=labels),
         replace(rows, texts=test_texts, labels=test_labels),
-        {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
+        {"description": f"a {drawn} quarter of {name} (seed {arguments.seed})"},
     )
 
 
