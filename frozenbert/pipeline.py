@@ -23,6 +23,8 @@ from .errors import InputError
 from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
+from .heads.columns.joint import JointClassifier, JointOrdinal, JointRegressor
+from .heads.columns.kinds import ColumnSpec, parse_columns
 from .heads.folds import CV
 from .heads.logistic import Head, check_choice, make_head
 from .heads.multilabel import MultiLabelClassifier
@@ -60,6 +62,7 @@ def make_text_classifier(
     scoring: str | None = "auto",
     random_state: int | None = 0,
     n_jobs: int | None = None,
+    columns: ColumnSpec | None = None,
     **vectorizer: Any,
 ) -> Pipeline:
     """Make the whole classifier: texts in, labels out.
@@ -85,6 +88,11 @@ def make_text_classifier(
         Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
     calibrate, class_weight, C, cv, scoring, random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
+    columns : dict, "all" or None, default=None
+        Names of columns by their kind, such as `{"text": "review", "number": ["price"],
+        "category": "shop", "date": "day"}`: the model reads DataFrames with these columns, and
+        combines a model of each column of texts with the others. With "all" it finds the kinds
+        itself. None is a model of texts alone.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
@@ -93,7 +101,12 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
-        step is `clean`. What the rows decided is in `model["classify"].ladder_`.
+        step is `clean`. What the rows decided is in `model["classify"].ladder_`. With `columns`
+        the only step is `classify`, a `frozenbert.heads.columns.joint.JointClassifier`.
+
+    See Also
+    --------
+    make_text_regressor : Predicts numbers or grades.
 
     Examples
     --------
@@ -122,7 +135,16 @@ def make_text_classifier(
     missing = vectorizer.get("missing", "error")
     words = WordScores(missing=missing, **shared) if with_tfidf else None
     embed = DistilBertVectorizer(model_name, **vectorizer)
-    return _assemble(embed, head, words, frames=search == "features", clean=clean)
+    model = _assemble(embed, head, words, frames=search == "features", clean=clean)
+    if columns is None:
+        return model
+    parse_columns(columns)
+    if multi_label:
+        raise InputError("cannot be combined with columns.", parameter="multi_label", value=True)
+    joint = JointClassifier(
+        model, columns, cv=shared["cv"], scoring=scoring, random_state=random_state
+    )
+    return Pipeline([("classify", joint)])
 
 
 def make_text_regressor(
@@ -137,6 +159,7 @@ def make_text_regressor(
     cv: CV | None = "auto",
     scoring: str | None = "auto",
     random_state: int | None = 0,
+    columns: ColumnSpec | None = None,
     **vectorizer: Any,
 ) -> Pipeline:
     """Make a whole model of numbers or grades: texts in, numbers out.
@@ -164,10 +187,14 @@ def make_text_regressor(
     cv : int, "auto", splitter or iterable of splits, default="auto"
         "auto" makes 5 folds, and 3 of more than 20,000 rows.
     scoring : str or None, default="auto"
-        The score that decides: "r2", "mae" or "spearman"; of grades "quadratic_kappa", "mae"
-        or "accuracy". "auto" and None are the first.
+        The score that decides: "r2", "mae" or "spearman"; of grades
+        "kappa_and_mae" (the mean of quadratic kappa and of the share of the absolute error that
+        is saved against always answering the median), "quadratic_kappa", "mae" or "accuracy".
+        "auto" and None are the first.
     random_state : int or None, default=0
         Shuffles the folds.
+    columns : dict, "all" or None, default=None
+        As for `make_text_classifier`.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
@@ -176,7 +203,8 @@ def make_text_regressor(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `regress`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `regress`. With `clean`, the first
-        step is `clean`. What the rows decided is in `model["regress"].ladder_`.
+        step is `clean`. What the rows decided is in `model["regress"].ladder_`. With `columns`
+        the only step is `regress`.
 
     See Also
     --------
@@ -208,14 +236,20 @@ def make_text_regressor(
         scoring=scoring if task == "regression" else None,
         random_state=random_state,
     )
-    if task == "ordinal":
+    if task == "ordinal" and columns is None:
         head = OrdinalHead(head, scoring=scoring)
     missing = vectorizer.get("missing", "error")
     words = WordPredictions(cv=cv, random_state=random_state, missing=missing)
     embed = DistilBertVectorizer(model_name, **vectorizer)
-    return _assemble(
+    model = _assemble(
         embed, head, words if with_tfidf else None, frames=search == "features", clean=clean
     )
+    if columns is None:
+        return model
+    parse_columns(columns)
+    kind = JointOrdinal if task == "ordinal" else JointRegressor
+    joint = kind(model, columns, cv=cv, scoring=scoring, random_state=random_state)
+    return Pipeline([("regress", joint)])
 
 
 def _assemble(

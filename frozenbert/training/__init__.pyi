@@ -1,4 +1,5 @@
 from .fitting import Training, train
+from .mixed import train_columns
 from .regression import hold_out_numbers, train_numbers
 from .rows import check_classes, hold_out
 from .saving import save_training, uses_words
@@ -10,6 +11,7 @@ __all__ = [
     "hold_out_numbers",
     "save_training",
     "train",
+    "train_columns",
     "train_numbers",
     "uses_words",
 ]

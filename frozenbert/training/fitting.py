@@ -58,7 +58,17 @@ from ..reports.schema import (
 from ..utils.steps import find_step, find_steps
 from .rows import Labels, Rows, check_classes
 
-__all__ = ["Training", "classifier_of", "train"]
+__all__ = [
+    "Clock",
+    "Training",
+    "check_texts_of",
+    "classifier_of",
+    "fit_model",
+    "measure_agreement",
+    "measure_classes",
+    "train",
+    "warn_of_leakage",
+]
 
 AGREEMENT_ON = 256  # test texts on which a reduced precision is compared with float32
 
@@ -131,23 +141,38 @@ def train(
     """
     rows = Rows.of(model, texts, labels, test_texts, test_labels, groups)
     splits = _check(model, rows, examples)
-    n_leaked = _warn_of_leakage(model, rows)
-    clock = _Clock()
-    features = _fit(model, rows, clock)
+    n_leaked = warn_of_leakage(model, rows)
+    clock = Clock()
+    features = fit_model(model, rows, clock)
     outcome = _predict(model, rows, clock)
-    agreement = _agreement(model, rows.test_seen)
-    if agreement:
-        clock.lap("agreement with float32")
-    baseline, baseline_predicted = _baseline(model, rows, clock)
-    metrics = _metrics(model, rows, outcome, baseline, baseline_predicted)
+    metrics = measure_classes(model, rows, outcome, clock)
     metrics["data"]["n_trained_on"] = n_leaked
-    if agreement:
-        metrics["agreement"] = agreement
-    clock.lap("metrics")
     if examples:
         _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
     return Training(model, metrics, outcome, clock.seconds)
+
+
+def measure_classes(model: Pipeline, rows: Rows, outcome: Outcome, clock: Clock) -> Metrics:
+    """Return the metrics of a fitted classifier of texts, and of a baseline of words.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+        Of texts; of a model with columns, the first of its models of texts.
+    rows : Rows
+    outcome : Outcome
+    clock : Clock
+    """
+    agreement = measure_agreement(model, rows.test_seen)
+    if agreement:
+        clock.lap("agreement with float32")
+    baseline, baseline_predicted = _baseline(model, rows, clock)
+    metrics = _metrics(model, rows, outcome, baseline, baseline_predicted)
+    if agreement:
+        metrics["agreement"] = agreement
+    clock.lap("metrics")
+    return metrics
 
 
 def classifier_of(model: Pipeline) -> Head:
@@ -172,20 +197,21 @@ def _check(model: Pipeline, rows: Rows, examples: bool) -> Splits | None:
     search = resolve_search(search, rows.truth)
     check_scoring(search.scoring, rows.labels)
     check_class_weight(class_weight_of(search), rows.truth)
-    _check_texts(rows)
+    check_texts_of(rows)
     if examples or isinstance(head, OutOfFoldHead):
         return out_of_fold_splits(head, np.zeros((len(rows.texts), 1)), rows.truth, rows.groups)
     return None
 
 
-def _check_texts(rows: Rows) -> None:
+def check_texts_of(rows: Rows) -> None:
+    """Raise `InputError` if no training text contains a word."""
     if not any(re.search(r"\w", text) for text in rows.seen):
         raise InputError(
             "none of the training texts contains a letter or a digit. Is this the column of texts?"
         )
 
 
-def _warn_of_leakage(model: Pipeline, rows: Rows) -> int:
+def warn_of_leakage(model: Pipeline, rows: Rows) -> int:
     """Warn of test texts that were trained on; return how many the encoder was fine-tuned on."""
     n_tuned = n_trained_on(find_step(model, DistilBertVectorizer).model_name, rows.test_seen)
     if n_tuned:
@@ -216,7 +242,7 @@ def _routed(groups: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
         yield {"groups": groups}
 
 
-def _fit(model: Pipeline, rows: Rows, clock: _Clock) -> Any:
+def fit_model(model: Pipeline, rows: Rows, clock: Clock) -> Any:
     """Fit the model; return the training texts' features."""
     words = find_step(model, WordScores) or find_step(model, WordPredictions)
     with _routed(rows.groups) as params:
@@ -227,7 +253,7 @@ def _fit(model: Pipeline, rows: Rows, clock: _Clock) -> Any:
     return features
 
 
-def _predict(model: Pipeline, rows: Rows, clock: _Clock) -> Outcome:
+def _predict(model: Pipeline, rows: Rows, clock: Clock) -> Outcome:
     head, features = classifier_of(model), model[:-1].transform(rows.test_texts)
     probabilities = head.predict_proba(features)
     outcome = Outcome(
@@ -239,7 +265,7 @@ def _predict(model: Pipeline, rows: Rows, clock: _Clock) -> Outcome:
     return outcome
 
 
-def _baseline(model: Pipeline, rows: Rows, clock: _Clock) -> tuple[Baseline, np.ndarray]:
+def _baseline(model: Pipeline, rows: Rows, clock: Clock) -> tuple[Baseline, np.ndarray]:
     """Fit the baseline with the model's folds; return its scores and predictions."""
     search = fitted_grid(classifier_of(model))
     baseline = make_words_baseline(
@@ -338,7 +364,7 @@ def _calibration(outcome: Outcome) -> Calibration:
     return calibration
 
 
-def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
+def measure_agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     """Compare a reduced precision with float32 on a sample of texts; None for float32."""
     embed = find_step(model, DistilBertVectorizer)
     if embed.precision_ == "float32":
@@ -383,7 +409,7 @@ def _collect_examples(
     outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes)
 
 
-class _Clock:
+class Clock:
     """Records the seconds from one lap to the next."""
 
     def __init__(self) -> None:
@@ -391,6 +417,7 @@ class _Clock:
         self.last = time.perf_counter()
 
     def lap(self, *name: str) -> None:
+        """Record the seconds since the last lap under a name."""
         now = time.perf_counter()
         self.seconds[" ".join(name)] = now - self.last
         self.last = now

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from ..embed import DistilBertVectorizer
 from ..errors import InputError
+from ..heads.columns.joint import JointModel
 from ..heads.numeric.ordinal import OrdinalHead, grades_of, learn_cut_points
 from ..heads.numeric.ridge import RidgeHead
 from ..heads.numeric.tasks import check_target, split_rows
@@ -30,10 +31,26 @@ from ..reports.numeric.figures import (
 from ..reports.report import Outcome
 from ..reports.schema import Metrics
 from ..utils.steps import find_step
-from .fitting import Training, _agreement, _check_texts, _Clock, _fit, _warn_of_leakage
+from .fitting import (
+    Clock,
+    Training,
+    check_texts_of,
+    fit_model,
+    measure_agreement,
+    warn_of_leakage,
+)
 from .rows import Rows
 
-__all__ = ["describe_parameters", "hold_out_numbers", "ridge_of", "train_numbers"]
+__all__ = [
+    "add_examples",
+    "describe_parameters",
+    "grades_in",
+    "hold_out_numbers",
+    "measure_numbers",
+    "ridge_of",
+    "text_model",
+    "train_numbers",
+]
 
 NumberHead: TypeAlias = RidgeHead | OrdinalHead
 
@@ -139,21 +156,41 @@ def train_numbers(
     task = task_of(head)
     y, y_test = check_target(target, task), _check_test(test_target, task)
     rows = Rows.of(model, texts, y, test_texts, y_test, groups)
-    _check_texts(rows)
-    n_leaked = _warn_of_leakage(model, rows)
-    clock = _Clock()
-    _fit(model, rows, clock)
-    grades = np.asarray(head.classes_).tolist() if isinstance(head, OrdinalHead) else []
-    outcome = NumberOutcome(rows.test_truth, model.predict(rows.test_texts), grades)
+    check_texts_of(rows)
+    n_leaked = warn_of_leakage(model, rows)
+    clock = Clock()
+    fit_model(model, rows, clock)
+    outcome = NumberOutcome(rows.test_truth, model.predict(rows.test_texts), grades_in(head))
     clock.lap("vectors and predictions of the test texts")
-    agreement = _agreement(model, rows.test_seen)
+    metrics = measure_numbers(model, rows, outcome, clock)
+    metrics["data"]["n_trained_on"] = n_leaked
+    if examples:
+        add_examples(outcome, rows, head.held_out())
+    # The classes of a training are those of classifiers; saving and printing ask for the task.
+    return Training(model, cast(Metrics, metrics), cast(Outcome, outcome), clock.seconds)
+
+
+def measure_numbers(
+    model: Pipeline, rows: Rows, outcome: NumberOutcome, clock: Clock
+) -> NumberMetrics:
+    """Return the metrics of a fitted model of texts, and of a baseline of words.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+        Of texts; of a model with columns, the first of its models of texts.
+    rows : Rows
+    outcome : NumberOutcome
+    clock : Clock
+    """
+    head, embed, grades = model[-1], find_step(model, DistilBertVectorizer), outcome.grades
+    agreement = measure_agreement(model, rows.test_seen)
     if agreement:
         clock.lap("agreement with float32")
     baseline, by_words = _baseline(head, rows, outcome)
     clock.lap("baseline of words")
-    embed = find_step(model, DistilBertVectorizer)
     metrics: NumberMetrics = {
-        "task": task,
+        "task": "ordinal" if grades else "regression",
         **score_numbers(rows.test_truth, outcome.y_pred, grades),  # type: ignore[typeddict-item]
         "n_train": len(rows.truth),
         "n_test": len(rows.test_truth),
@@ -164,17 +201,29 @@ def train_numbers(
         "search": _describe_search(head),
         "data": summarize(rows.texts, rows.truth, rows.test_texts, embed.n_long_),
     }
-    metrics["data"]["n_trained_on"] = n_leaked
     if agreement:
         metrics["agreement"] = agreement
     clock.lap("metrics")
-    if examples:
-        outcome.mistakes = largest_errors(rows.test_texts, rows.test_truth, outcome.y_pred)
-        held_out = head.held_out()
-        assert held_out is not None  # it was fitted here
-        outcome.doubtful = largest_errors(rows.texts, rows.truth, held_out)
-    # The classes of a training are those of classifiers; saving and printing ask for the task.
-    return Training(model, cast(Metrics, metrics), cast(Outcome, outcome), clock.seconds)
+    return metrics
+
+
+def add_examples(outcome: NumberOutcome, rows: Rows, held_out: np.ndarray | None) -> None:
+    """Set the outcome's `mistakes` and `doubtful`."""
+    assert held_out is not None  # the model was fitted here
+    outcome.mistakes = largest_errors(rows.test_texts, rows.test_truth, outcome.y_pred)
+    outcome.doubtful = largest_errors(rows.texts, rows.truth, held_out)
+
+
+def text_model(model: Pipeline) -> Pipeline:
+    """Return a fitted model of texts; of a model with columns, the first one in it."""
+    head = model[-1]
+    return head.estimators_[0] if isinstance(head, JointModel) else model
+
+
+def grades_in(head: object) -> list[float]:
+    """Return the grades or classes that a fitted head predicts; none of a regression."""
+    found: list[float] = np.asarray(getattr(head, "classes_", [])).tolist()
+    return found
 
 
 def task_of(head: NumberHead) -> str:
@@ -204,11 +253,13 @@ def _baseline(
     splits = split_rows(search.cv, y, rows.groups, search.random_state)
     model, words = fit_words(rows.seen, y, splits)
     predicted, name = np.asarray(model.predict(rows.test_seen)), "TF-IDF + ridge regression"
-    if isinstance(head, OrdinalHead):
+    if outcome.grades:
         held_out = cross_val_predict(model["regress"], words, y, cv=splits)
-        codes = np.searchsorted(head.classes_, rows.truth)
-        cuts = learn_cut_points(held_out, codes, len(head.classes_), head.scoring_)
-        predicted = head.classes_[grades_of(predicted, cuts)]
+        grades = np.asarray(outcome.grades)
+        codes = np.searchsorted(grades, rows.truth)
+        scoring = head.scoring_ if isinstance(head, OrdinalHead) else "kappa_and_mae"
+        cuts = learn_cut_points(held_out, codes, len(grades), scoring)
+        predicted = grades[grades_of(predicted, cuts)]
         name += " with cut points"
     baseline: NumberBaseline = {
         **score_numbers(rows.test_truth, predicted, outcome.grades),

@@ -31,7 +31,7 @@ from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
 from .fitting import Training, classifier_of
-from .regression import describe_parameters, ridge_of
+from .regression import describe_parameters, ridge_of, text_model
 
 __all__ = ["save_training", "uses_words"]
 
@@ -115,6 +115,7 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
 
 def uses_words(model: Pipeline) -> bool:
     """Tell whether scores of words have a part in a fitted classifier's answers."""
+    model = text_model(model)
     head = model[-1]
     if isinstance(head, RidgeHead | OrdinalHead):
         return ridge_of(head).parts_ != "vectors"
@@ -122,6 +123,7 @@ def uses_words(model: Pipeline) -> bool:
 
 
 def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
+    model = text_model(model)
     if isinstance(model[-1], RidgeHead | OrdinalHead):
         return cast(Parameters, describe_parameters(model, uses_words(model)))
     head = classifier_of(model)

@@ -21,6 +21,7 @@ EXTRAS = {
     "pandas": "train",
     "pyarrow": "train",
     "skops": "train",
+    "skrub": "columns",
     "torch": "train",
     "transformers": "train",
 }

@@ -105,8 +105,8 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="auto",
         help="score that decides. Regression: r2 (default), mae, spearman. Ordinal: "
-        "quadratic_kappa (default), mae, accuracy. Classification: a scikit-learn scorer; default: "
-        "average precision if a text has "
+        "kappa_and_mae (default), quadratic_kappa, mae, accuracy. Classification: a "
+        "scikit-learn scorer; default: average precision if a text has "
         "several labels; with the recipe auto, macro F1 if the largest class has over 5 times "
         "the rows of the smallest; else accuracy",
     )

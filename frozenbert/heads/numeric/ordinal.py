@@ -19,7 +19,14 @@ from ..selection import take_columns
 from .ridge import NumberStep, RidgeHead
 from .tasks import Score, check_target, score_function, split_rows
 
-__all__ = ["CumulativeClassifier", "OrdinalHead", "grades_of", "learn_cut_points"]
+__all__ = [
+    "CumulativeClassifier",
+    "CutPoints",
+    "OrdinalHead",
+    "check_grades",
+    "grades_of",
+    "learn_cut_points",
+]
 
 C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1)
 POSITIONS = 60  # places of a cut point that are tried
@@ -112,6 +119,75 @@ def probabilities(above: np.ndarray) -> np.ndarray:
     return np.hstack([ends, above]) - np.hstack([above, 0 * ends])
 
 
+class CutPoints(BaseEstimator):
+    """Grades, as whole numbers from 0, from the predictions of a regression.
+
+    Parameters
+    ----------
+    scoring : str, default="kappa_and_mae"
+        As for `OrdinalHead`.
+
+    Attributes
+    ----------
+    model_ : CumulativeClassifier
+    cut_points_ : numpy.ndarray of shape (n_grades - 1,)
+
+    Examples
+    --------
+    >>> cuts = CutPoints().fit(np.arange(8.0)[:, np.newaxis], np.array([0, 0, 0, 0, 1, 1, 1, 1]))
+    >>> cuts.codes_from_proba(cuts.predict_proba([[0.0], [7.0]])).tolist()
+    [0, 1]
+    """
+
+    def __init__(self, scoring: str = "kappa_and_mae") -> None:
+        self.scoring = scoring
+
+    def fit(self, X: ArrayLike, y: np.ndarray) -> CutPoints:
+        """Fit on out-of-fold predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, 1)
+        y : numpy.ndarray of int, shape (n_samples,)
+            Grades, from 0.
+
+        Returns
+        -------
+        CutPoints
+            Itself.
+        """
+        self.model_ = CumulativeClassifier(C=WEAK).fit(X, y)
+        places = self.model_.above(X).sum(axis=1)
+        self.cut_points_ = learn_cut_points(places, y, len(self.model_.classes_), self.scoring)
+        return self
+
+    def cross_fitted(self, predicted: np.ndarray, codes: np.ndarray, splits: Splits) -> np.ndarray:
+        """Return the grades of each fold by cut points that were chosen on the others.
+
+        Parameters
+        ----------
+        predicted : numpy.ndarray of shape (n_samples,)
+            Out-of-fold predictions.
+        codes : numpy.ndarray of int, shape (n_samples,)
+        splits : list of (numpy.ndarray, numpy.ndarray)
+
+        Returns
+        -------
+        numpy.ndarray of int, shape (n_samples,)
+        """
+        weak = CumulativeClassifier(C=WEAK)
+        above = _held_out_above(weak, predicted[:, np.newaxis], codes, splits)
+        return _cross_fitted(above.sum(axis=1), codes, splits, self.scoring)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each grade, shape (n_samples, n_grades)."""
+        return probabilities(self.model_.above(X))
+
+    def codes_from_proba(self, p: np.ndarray) -> np.ndarray:
+        """Return the grades, from 0, from the probabilities of all, shape (n_samples,)."""
+        return grades_of(p @ np.arange(p.shape[1]), self.cut_points_)
+
+
 class OrdinalHead(ClassifierMixin, BaseEstimator):
     """Ordered grades: a ridge regression with cut points, or cumulative logistic regressions.
 
@@ -125,8 +201,9 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         Chooses layers, pooling, words and the strength of its own regularisation.
     C : sequence of float or None, default=None
         Values of C for the cumulative regressions; None tries 4 from 1e-4 to 0.1.
-    scoring : {"quadratic_kappa", "mae", "accuracy"}, "auto" or None, default=None
-        The score that decides; "auto" and None are "quadratic_kappa".
+    scoring : {"kappa_and_mae", "quadratic_kappa", "mae", "accuracy"}, "auto" or None, default=None
+        The score that decides; "auto" and None are "kappa_and_mae", the mean of quadratic kappa
+        and of the share of the absolute error that is saved against always answering the median.
 
     Attributes
     ----------
@@ -192,7 +269,7 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         self.scoring_, score = score_function("ordinal", self.scoring)
         self.classes_, codes = np.unique(grades, return_inverse=True)
         splits = split_rows(self.ridge.cv, codes, groups, self.ridge.random_state)
-        _check_grades(self.classes_, codes, splits)
+        check_grades(self.classes_, codes, splits)
         self.ridge_ = clone(self.ridge).set_params(cv=splits).fit(X, grades)
         self.ridge_.cv = self.ridge.cv  # row numbers are not saved
         predicted = self.ridge_.held_out()
@@ -294,7 +371,8 @@ def _scaled(C: float) -> Pipeline:
     return Pipeline([("scale", StandardScaler()), ("classify", CumulativeClassifier(C=C))])
 
 
-def _check_grades(classes: np.ndarray, codes: np.ndarray, splits: Splits) -> None:
+def check_grades(classes: np.ndarray, codes: np.ndarray, splits: Splits) -> None:
+    """Raise `InputError` if a grade is missing in the training part of a fold."""
     for train, _ in splits:
         missing = np.setdiff1d(np.arange(len(classes)), codes[train])
         if len(missing):
@@ -355,7 +433,7 @@ def learn_cut_points(
     codes : numpy.ndarray of int, shape (n_samples,)
         True grades, from 0.
     n_grades : int
-    scoring : {"quadratic_kappa", "mae", "accuracy"}
+    scoring : {"kappa_and_mae", "quadratic_kappa", "mae", "accuracy"}
 
     Returns
     -------
@@ -424,7 +502,16 @@ def _kappa(table: np.ndarray) -> float:
     return 1 - float((weights * table).sum()) / divisor if divisor else 0.0
 
 
+def _kappa_and_mae(table: np.ndarray) -> float:
+    distances, grades = _distances(len(table)), table.sum(axis=0)
+    median = int(np.searchsorted(grades.cumsum(), grades.sum() / 2))
+    constant = float((distances[median] * grades).sum())
+    saved = 1 - float((distances * table).sum()) / constant if constant else 0.0
+    return (_kappa(table) + saved) / 2
+
+
 _SCORES: dict[str, Callable[[np.ndarray], float]] = {
+    "kappa_and_mae": _kappa_and_mae,
     "quadratic_kappa": _kappa,
     "mae": lambda table: -float((_distances(len(table)) * table).sum()),
     "accuracy": lambda table: float(np.trace(table)),

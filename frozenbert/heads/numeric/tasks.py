@@ -25,6 +25,7 @@ __all__ = [
     "Score",
     "check_target",
     "find_task",
+    "kappa_and_mae",
     "quadratic_kappa",
     "score_function",
     "spearman",
@@ -160,6 +161,22 @@ def quadratic_kappa(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return found if np.isfinite(found) else 0.0
 
 
+def kappa_and_mae(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """Return the mean of quadratic kappa and of the share of the absolute error that is saved.
+
+    The error is compared with that of always answering the median grade. Kappa alone rewards
+    extreme answers, the error alone cautious ones.
+
+    Examples
+    --------
+    >>> kappa_and_mae(np.array([1, 2, 3]), np.array([1, 2, 3]))
+    1.0
+    """
+    constant = float(np.abs(y_true - np.median(y_true)).mean())
+    saved = 1 - float(np.abs(y_true - y_pred).mean()) / constant if constant else 0.0
+    return (quadratic_kappa(y_true, y_pred) + saved) / 2
+
+
 def _negative_error(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return -float(mean_absolute_error(y_true, y_pred))
 
@@ -172,6 +189,7 @@ NUMBER_SCORES: dict[str, dict[str, Score]] = {
         "spearman": spearman,
     },
     "ordinal": {
+        "kappa_and_mae": kappa_and_mae,
         "quadratic_kappa": quadratic_kappa,
         "mae": _negative_error,
         "accuracy": lambda true, pred: float(accuracy_score(true, pred)),
@@ -186,7 +204,7 @@ def score_function(task: str, scoring: str | None) -> tuple[str, Score]:
     ----------
     task : {"regression", "ordinal"}
     scoring : str or None
-        "auto" and None are R², or quadratic kappa of grades.
+        "auto" and None are R², or of grades `kappa_and_mae`.
 
     Raises
     ------

@@ -9,11 +9,10 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from scipy.stats import bootstrap, rankdata
 
-from ..schema import Agreement, DataSummary, Interval
+from ..schema import Added, Agreement, DataSummary, Interval
 
 __all__ = [
     "NUMBER_TITLES",
-    "Added",
     "NumberBaseline",
     "NumberExample",
     "NumberMetrics",
@@ -79,15 +78,6 @@ class NumberSearch(TypedDict):
     chosen: str
 
 
-class Added(TypedDict):
-    """Out-of-fold scores of texts alone, of other columns alone, and of both."""
-
-    scoring: str
-    text: float
-    columns: float
-    both: float
-
-
 class NumberMetrics(NumberScore):
     """The content of `metrics.json` of a model of numbers or grades."""
 
@@ -101,6 +91,7 @@ class NumberMetrics(NumberScore):
     search: NumberSearch
     data: DataSummary
     agreement: NotRequired[Agreement]
+    added: NotRequired[Added]
 
 
 class NumberExample(TypedDict):
