@@ -23,7 +23,7 @@ from .errors import InputError
 from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
-from .heads.columns.joint import JointClassifier, JointOrdinal, JointRegressor
+from .heads.columns.joint import JointClassifier, JointModel, JointOrdinal, JointRegressor
 from .heads.columns.kinds import ColumnSpec, parse_columns
 from .heads.folds import CV
 from .heads.logistic import Head, check_choice, make_head
@@ -44,6 +44,7 @@ __all__ = [
     "make_text_classifier",
     "make_text_regressor",
     "predict",
+    "read_columns",
 ]
 
 
@@ -316,6 +317,19 @@ def predict(model: BaseEstimator, texts: Sequence[str]) -> dict[str, np.ndarray]
         named = zip(last.classes_, probabilities.T, strict=True)
         columns |= {f"proba_{label}": column for label, column in named}
     return columns
+
+
+def read_columns(model: BaseEstimator) -> list[str]:
+    """Return the names of the columns that a fitted model reads; none if it reads texts alone.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> read_columns(DummyClassifier().fit(["a text"] * 2, ["no", "yes"]))
+    []
+    """
+    joint = find_step(model, JointModel)
+    return [] if joint is None else list(joint.reader_.names)
 
 
 def column_names(model: BaseEstimator) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
+from ..heads.columns.kinds import KINDS, find_kinds, parse_columns
 from ..heads.numeric.tasks import check_target, find_task
 from ..tables.cells import (
     are_numbers,
@@ -29,7 +30,7 @@ from ..tables.cells import (
 )
 from ..tables.columns import find_columns
 from ..tables.reading import read_table
-from ..tables.table import Table
+from ..tables.table import Table, list_columns
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE
@@ -49,8 +50,10 @@ __all__ = [
     "encoder_settings",
     "label_columns",
     "move_here",
+    "read_columns",
     "read_probabilities",
     "read_rows",
+    "read_table_of",
     "read_test_rows",
     "read_texts",
 ]
@@ -106,6 +109,10 @@ class Rows:
     texts : list of str
     labels : numpy.ndarray of shape (n_rows,) or pandas.DataFrame of shape (n_rows, n_labels)
     task : {"classification", "regression", "ordinal"}
+    frame : pandas.DataFrame or None
+        The columns that a model of several columns reads.
+    kinds : dict of str to list of str, or None
+        Their names by their kind.
     """
 
     table: Table
@@ -114,6 +121,8 @@ class Rows:
     texts: list[str]
     labels: Labels
     task: str = "classification"
+    frame: pd.DataFrame | None = None
+    kinds: Mapping[str, list[str]] | None = None
 
 
 def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:
@@ -179,18 +188,71 @@ def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
     return Rows(table, text, label, texts_of(table, text), labels, task)
 
 
+def read_columns(arguments: argparse.Namespace, path: str) -> tuple[Rows, dict[str, str]]:
+    """Read a table to train a model of several columns on.
+
+    Returns
+    -------
+    rows : Rows
+    left_out : dict of str to str
+        With `--columns all`, the columns that are not used, and why.
+    """
+    asked = {kind: list(getattr(arguments, f"{kind}_column") or ()) for kind in KINDS}
+    label = label_columns(arguments)
+    if not isinstance(label, str):
+        raise InputError(
+            "name the one column to predict, beside several columns.", parameter="label_column"
+        )
+    table = _read(arguments, path, [label, *(name for names in asked.values() for name in names)])
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    table.check_name(label, "label_column")
+    for kind, names in asked.items():
+        for name in names:
+            table.check_name(name, f"{kind}_column")
+            if name == label:
+                raise InputError("is the label.", parameter=f"{kind}_column", value=name)
+    labels, task = _target(arguments, table, label)
+    frame = table.frame.drop(columns=label)
+    left_out: dict[str, str] = {}
+    if arguments.columns == "all":
+        named = [name for names in asked.values() for name in names]
+        found, left_out = find_kinds(frame.drop(columns=named), np.asarray(labels))
+        asked = {kind: [*asked[kind], *found[kind]] for kind in KINDS}
+    if not asked["text"]:
+        raise InputError(
+            f"{table.path}: which columns hold the texts? Name them; {list_columns(table)}.",
+            parameter="text_column",
+        )
+    parse_columns(asked)
+    texts = [str(place) for place in range(len(frame))]  # stand for the rows
+    rows = Rows(table, asked["text"][0], label, texts, labels, task, frame, asked)
+    return rows, left_out
+
+
 def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
     """Read rows to evaluate on: same columns as the training rows, and no other labels."""
     text, label = known.text_column, known.label_column
     columns = [label] if isinstance(label, str) else [*label]
     table = _read(arguments, path, [text, *columns])
     find_columns(table, text, label, need_label=True)
+    if known.frame is not None:
+        texts = [str(place) for place in range(len(table.lines))]
+        numbers_or_classes = _known_labels(table, label, texts, known)
+        return replace(numbers_or_classes, frame=table.frame, kinds=known.kinds)
     texts = texts_of(table, text)
     if not isinstance(known.labels, np.ndarray):
         names = known.labels.columns.tolist()
         labels = label_sets_of(table, label, arguments.label_separator, names)
         return Rows(table, text, label, texts, labels)
+    return _known_labels(table, label, texts, known)
+
+
+def _known_labels(table: Table, label: str | Sequence[str], texts: list[str], known: Rows) -> Rows:
+    """Return rows whose labels are all among those of the training rows."""
     assert isinstance(label, str)  # several columns make a DataFrame
+    assert isinstance(known.labels, np.ndarray)
+    text = known.text_column
     if known.task != "classification":
         numbers = numbers_of(table, label)
         if known.task == "ordinal":
@@ -258,6 +320,16 @@ def read_texts(
         column = expected
     column, _ = find_columns(table, column, label_column, need_label=False)
     return table, column, texts_of(table, column)
+
+
+def read_table_of(
+    arguments: argparse.Namespace, path: str | os.PathLike[str], columns: Sequence[str]
+) -> Table:
+    """Read a table of the columns that a model reads; raise `InputError` if one is missing."""
+    table = _read(arguments, path, columns)
+    for name in columns:
+        table.check_name(name)
+    return table
 
 
 def _read(

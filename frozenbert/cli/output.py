@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..embed import DistilBertVectorizer
+from ..heads.columns.joint import JointModel
 from ..reports.metrics import score_as_text, short
 from ..reports.numeric.figures import NUMBER_TITLES
 from ..tables.table import table_format
@@ -30,6 +31,7 @@ __all__ = [
     "describe_numbers",
     "describe_speed",
     "describe_table",
+    "print_columns",
     "print_training",
     "say",
     "say_encoder",
@@ -138,10 +140,41 @@ def _say_trials(embed: DistilBertVectorizer) -> None:
         )
 
 
+def print_columns(kinds: Mapping[str, Sequence[str]], left_out: Mapping[str, str]) -> None:
+    """Print what each column is taken for, and those that are left out, a line each."""
+    named = [f"{kind} {', '.join(map(repr, names))}" for kind, names in kinds.items() if names]
+    say("columns", "; ".join(named))
+    for name, why in left_out.items():
+        say("left out", f"{name!r}: {why}")
+
+
+def print_added(training: Training) -> None:
+    """Print what texts and other columns add to each other, if the model has both."""
+    head = training.model[-1]
+    if not isinstance(head, JointModel):
+        return
+    if head.reader_.missing_:
+        cells = ", ".join(f"{n:,} of {name!r}" for name, n in head.reader_.missing_.items())
+        say(
+            "missing",
+            f"{cells}: texts are empty; numbers and dates get the mean, and a column that tells; "
+            f"categories have one of their own",
+        )
+    added: Mapping[str, Any] = training.metrics["added"]
+    if "both" not in added:
+        return
+    say(
+        "out of fold",
+        f"{added['scoring']} {added['text']:.4f} by text alone, {added['columns']:.4f} by the "
+        f"other columns alone, {added['both']:.4f} by both ({head.ladder_[-1]['step']})",
+    )
+
+
 def print_training(training: Training) -> None:
     """Print the choices and the figures of a training."""
     from ..training import uses_words
 
+    print_added(training)
     if training.metrics["task"] != "classification":
         print_number_training(training)
         return
@@ -176,7 +209,8 @@ def print_training(training: Training) -> None:
         figures += f"; before calibration {before['brier']:.4f}, {before['ece']:.4f}"
     say("calibration", figures)
     words = " and words" if uses_words(training.model) else ""
-    _print_scores(metrics, f"{embed.encoder_name_}{words} + logistic regression")
+    columns = " and columns" if "added" in metrics else ""
+    _print_scores(metrics, f"{embed.encoder_name_}{words}{columns} + logistic regression")
     _print_intervals(metrics["intervals"])
     outcome = training.outcome
     print(f"\n{score_as_text(outcome.y_true, outcome.y_pred, outcome.classes)}")
@@ -204,13 +238,14 @@ def print_number_training(training: Training) -> None:
         f"{search['scoring']} {search['best_score']:.4f} ± {search['best_score_std']:.4f} in "
         f"{search['folds']} folds",
     )
-    say("recipe", f"{training.model[-1].__class__.__name__}: {search['chosen']}")
+    say("recipe", search["chosen"])
     width = max(len(step["step"]) for step in search["ladder"])
     print(f"\n{'out of fold':{width}}     score")
     for step in search["ladder"]:
         print(f"{step['step']:{width}}  {step['score']:8.4f}{'  kept' if step['kept'] else ''}")
     words = " and words" if uses_words(training.model) else ""
-    rows = {f"{embed.encoder_name_}{words}": metrics, baseline["name"]: baseline}
+    columns = " and columns" if "added" in metrics else ""
+    rows = {f"{embed.encoder_name_}{words}{columns}": metrics, baseline["name"]: baseline}
     titles = {key: title for key, title in NUMBER_TITLES.items() if key in metrics}
     width = max(map(len, rows))
     print(f"\n{'':{width}}" + "".join(f"  {title:>9}" for title in titles.values()))

@@ -22,7 +22,7 @@ from ..heads.multilabel import MultiLabelClassifier
 from ..heads.numeric.ordinal import OrdinalHead
 from ..heads.numeric.ridge import RidgeHead
 from ..persistence.models import joblib_hash, load_model, safest
-from ..pipeline import column_names, predict
+from ..pipeline import column_names, predict, read_columns
 from ..reports.sidecar import read_sidecar
 from ..tables.cells import texts_of
 from ..tables.columns import find_columns
@@ -401,6 +401,11 @@ def load_service(
     file = safest(path)
     model = load_model(file)
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
+    if columns := read_columns(model):
+        raise InputError(
+            f"{path}: reads the columns {', '.join(columns)}, and texts alone can be served; label "
+            f"tables with `classify`."
+        )
     vectorizers = list(find_steps(model, DistilBertVectorizer))
     if encoder_path is not None and len({step.encoder_hash_ for step in vectorizers}) > 1:
         raise InputError(

@@ -88,9 +88,9 @@ def train_columns(
         clock.lap("vectors and predictions of the test rows")
         metrics = cast(Metrics, measure_numbers(of_text, rows, outcome, clock))
         if examples:
-            add_examples(outcome, rows, head.held_out())  # type: ignore[attr-defined]
+            add_examples(outcome, rows, head.held_out())
     metrics["data"]["n_trained_on"] = n_leaked
-    metrics["added"] = cast(Added, {"scoring": head.scoring_, **head.added()})  # type: ignore[attr-defined]
+    metrics["added"] = cast(Added, {"scoring": head.scoring_, **head.added()})
     return Training(model, metrics, cast(Outcome, outcome), clock.seconds)
 
 

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
     add_debug(parser)
     _add_classifier(parser)
-    add_table(parser)
+    add_table(parser, columns=True)
     add_encoder(parser)
     add_cache(parser)
     add_cluster(parser)
@@ -136,13 +136,14 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate and save a classifier; print its figures."""
-    from ...training import check_classes, save_training, train, train_numbers
-    from ..options import encoder_settings, read_rows
+    from ...training import check_classes, save_training, train, train_columns, train_numbers
+    from ..options import encoder_settings
     from ..output import (
         count,
         describe_files,
         describe_numbers,
         describe_table,
+        print_columns,
         print_training,
         say,
     )
@@ -151,12 +152,15 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     check_exists(arguments, "data", "test")
     out = _folder(arguments)
-    rows = read_rows(arguments, arguments.data)
+    rows, left_out = _read_rows(arguments)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))
+    if rows.kinds is not None:
+        print_columns(rows.kinds, left_out)
     source = {
         **_file(arguments.data),
         "text_column": rows.text_column,
         "label_column": rows.label_column,
+        **({} if rows.kinds is None else {"columns": dict(rows.kinds)}),
     }
     _say_task(arguments, rows)
     rows, test_rows, test = _split(arguments, rows)
@@ -171,21 +175,40 @@ def run(arguments: argparse.Namespace) -> None:
     settings, notice = encoder_settings(arguments)
     model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
+    examples = not arguments.no_examples
     with _searching(arguments):
-        training = (train if rows.task == "classification" else train_numbers)(
-            model,
-            rows.texts,
-            rows.labels,
-            test_rows.texts,
-            test_rows.labels,
-            examples=not arguments.no_examples,
-        )
+        if rows.frame is not None:
+            training = train_columns(
+                model, rows.frame, rows.labels, test_rows.frame, test_rows.labels, examples=examples
+            )
+        else:
+            training = (train if rows.task == "classification" else train_numbers)(
+                model,
+                rows.texts,
+                rows.labels,
+                test_rows.texts,
+                test_rows.labels,
+                examples=examples,
+            )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
     save_training(training, out, {"notice": notice, "training": source, "test": test})
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+def _read_rows(arguments: argparse.Namespace) -> tuple[Rows, dict[str, str]]:
+    """Return the rows of `--data`, and the columns that are left out."""
+    from ..options import read_columns, read_rows
+
+    several = arguments.text_column is not None and len(arguments.text_column) > 1
+    others = ("number_column", "category_column", "date_column", "columns")
+    if several or any(getattr(arguments, name) is not None for name in others):
+        return read_columns(arguments, arguments.data)
+    if arguments.text_column is not None:
+        (arguments.text_column,) = arguments.text_column
+    return read_rows(arguments, arguments.data), {}
 
 
 # Options of classifiers alone, and their defaults.
@@ -224,6 +247,7 @@ def _make_model(arguments: argparse.Namespace, settings: EncoderSettings, rows: 
             cv="auto" if arguments.cv is None else arguments.cv,
             random_state=arguments.seed,
             n_jobs=arguments.n_jobs,
+            columns=rows.kinds,
         )
     for name, default in _OF_CLASSIFIERS.items():
         if getattr(arguments, name, default) != default:
@@ -243,6 +267,7 @@ def _make_model(arguments: argparse.Namespace, settings: EncoderSettings, rows: 
         scoring=arguments.scoring,
         cv="auto" if arguments.cv is None else arguments.cv,
         random_state=arguments.seed,
+        columns=rows.kinds,
     )
 
 
@@ -306,11 +331,15 @@ def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[
         )
     else:
         texts, test_texts, labels, test_labels = hold_out(rows.texts, rows.labels, arguments.seed)
+    parts = rows.frame, rows.frame
+    if rows.frame is not None:
+        train, held = (np.array(places, dtype=int) for places in (texts, test_texts))
+        parts = rows.frame.iloc[train], rows.frame.iloc[held]
     name = Path(arguments.data).name
     drawn = "random" if rows.task == "regression" else "stratified"
     return (
-        replace(rows, texts=texts, labels=labels),
-        replace(rows, texts=test_texts, labels=test_labels),
+        replace(rows, texts=texts, labels=labels, frame=parts[0]),
+        replace(rows, texts=test_texts, labels=test_labels, frame=parts[1]),
         {"description": f"a {drawn} quarter of {name} (seed {arguments.seed})"},
     )
 

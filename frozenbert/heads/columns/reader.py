@@ -89,7 +89,8 @@ class ColumnReader(TransformerMixin, BaseEstimator):
         """
         require("pandas", purpose="a model of columns")
         frame = as_frame(X)
-        kinds, self.left_out_ = parse_columns(self.columns), {}
+        kinds = parse_columns(self.columns)
+        self.left_out_: dict[str, str] = {}
         if kinds is None:
             kinds, self.left_out_ = find_kinds(frame, np.asarray(y))
             if not kinds["text"]:
