@@ -1,12 +1,12 @@
 """Measure models of numbers, grades and other columns on shop reviews and sample reviews.
 
-    python benchmarks/numbers.py [--only shop,ratings] [--cache FOLDER]
+    python benchmarks/columns.py [--only shop,ratings] [--cache FOLDER]
 
 The shop reviews (`alexa/train.csv` in $FROZENBERT_TEXTS: stars from 1 to 5, a date, a product and
 a text) are predicted in five folds, stratified by the stars; everything that is tuned is tuned
 within the training rows of a fold. The peer is skrub's `tabular_pipeline` on the same folds. The
 mean ratings of the sample reviews (data/movie_reviews/ratings-*.tsv) have one split. Raw
-predictions and figures go into results/numbers-DATE.json.
+predictions and figures go into results/columns-DATE.json.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="shop,ratings", metavar="NAMES")
     parser.add_argument("--cache", default="artifacts/cache", metavar="FOLDER")
     options = parser.parse_args(arguments)
-    folder = texts_folder("numbers.py")
-    report, path = new_report("numbers", HERE / "results", encoder=ENCODER)
+    folder = texts_folder("columns.py")
+    report, path = new_report("columns", HERE / "results", encoder=ENCODER)
     warnings.simplefilter("ignore")
     if "shop" in options.only.split(","):
         report["shop"] = shop(folder, options.cache)
