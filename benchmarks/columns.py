@@ -1,6 +1,6 @@
 """Measure models of numbers, grades and other columns on shop reviews and sample reviews.
 
-    python benchmarks/columns.py [--only shop,ratings] [--cache FOLDER]
+    python benchmarks/columns.py [--only shop,ratings] [--recipe auto] [--cache FOLDER]
 
 The shop reviews (`alexa/train.csv` in $FROZENBERT_TEXTS: stars from 1 to 5, a date, a product and
 a text) are predicted in five folds, stratified by the stars; everything that is tuned is tuned
@@ -39,6 +39,7 @@ REVIEWS = HERE.parent / "data" / "movie_reviews"
 ENCODER = "all-MiniLM-L6-v2"
 TEXT = "verified_reviews"
 KINDS = {"text": TEXT, "category": "variation", "date": "date"}
+Settings = dict[str, Any]
 GRADES = [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
@@ -47,21 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="shop,ratings", metavar="NAMES")
     parser.add_argument("--cache", default="artifacts/cache", metavar="FOLDER")
+    parser.add_argument("--recipe", choices=("auto", "plain"), default="auto")
     options = parser.parse_args(arguments)
+    # The plain recipe with words: the last layer, and no search for layers and pooling.
+    plain = {"recipe": "plain", "with_tfidf": "auto"} if options.recipe == "plain" else {}
+    settings = {"cache_dir": options.cache, **plain}
     folder = texts_folder("columns.py")
-    report, path = new_report("columns", HERE / "results", encoder=ENCODER)
+    report, path = new_report("columns", HERE / "results", encoder=ENCODER, recipe=options.recipe)
     warnings.simplefilter("ignore")
     if "shop" in options.only.split(","):
-        report["shop"] = shop(folder, options.cache)
+        report["shop"] = shop(folder, settings)
         write_figures(report, path)
     if "ratings" in options.only.split(","):
-        report["ratings"] = ratings(options.cache)
+        report["ratings"] = ratings(settings)
     write_figures(report, path)
     print(path)
     return 0
 
 
-def shop(folder: Path, cache: str) -> dict[str, Any]:
+def shop(folder: Path, settings: Settings) -> dict[str, Any]:
     """Return the predictions and scores of the stars, out of fold."""
     table = pd.read_csv(folder / "alexa" / "train.csv", keep_default_na=False)
     X, y = table.drop(columns="rating"), table["rating"].to_numpy()
@@ -71,7 +76,7 @@ def shop(folder: Path, cache: str) -> dict[str, Any]:
     for number, (train, test) in enumerate(folds.split(X, y)):
         for predict in (_text_alone, _columns_alone, _both, _peers):
             start = time.perf_counter()
-            for name, predicted in predict(X.iloc[train], y[train], X.iloc[test], cache).items():
+            for name, predicted in predict(X.iloc[train], y[train], X.iloc[test], settings).items():
                 found.setdefault(name, np.zeros(len(y)))[test] = predicted
             name = predict.__name__.strip("_")
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
@@ -115,8 +120,8 @@ def shop(folder: Path, cache: str) -> dict[str, Any]:
     }
 
 
-def _text_alone(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarray]:
-    model = make_text_regressor(ENCODER, task="ordinal", cache_dir=cache).fit(X[TEXT], y)
+def _text_alone(X: Any, y: np.ndarray, X_test: Any, settings: Settings) -> dict[str, np.ndarray]:
+    model = make_text_regressor(ENCODER, task="ordinal", **settings).fit(X[TEXT], y)
     features, head = model[:-1].transform(X_test[TEXT]), model[-1]
     return {
         "text alone, regression": head.ridge_.predict(features),
@@ -124,7 +129,7 @@ def _text_alone(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.
     }
 
 
-def _columns_alone(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarray]:
+def _columns_alone(X: Any, y: np.ndarray, X_test: Any, settings: Settings) -> dict[str, np.ndarray]:
     reader = ColumnReader(KINDS).fit(X, y)
     columns, of_test = reader.transform(X), reader.transform(X_test)
     folds = list(KFold(5, shuffle=True, random_state=0).split(columns))
@@ -144,8 +149,8 @@ def _columns_alone(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, 
     return {"columns alone, regression": predicted, "columns alone, ordinal": grades[found]}
 
 
-def _both(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarray]:
-    model = make_text_regressor(ENCODER, task="ordinal", cache_dir=cache, columns=KINDS).fit(X, y)
+def _both(X: Any, y: np.ndarray, X_test: Any, settings: Settings) -> dict[str, np.ndarray]:
+    model = make_text_regressor(ENCODER, task="ordinal", **settings, columns=KINDS).fit(X, y)
     head = model[-1]
     # The regression is that of the grades; only the cut points come on top of it.
     return {
@@ -154,7 +159,7 @@ def _both(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarra
     }
 
 
-def _peers(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarray]:
+def _peers(X: Any, y: np.ndarray, X_test: Any, settings: Settings) -> dict[str, np.ndarray]:
     regressor = tabular_pipeline("regressor").fit(X, y)
     classifier = tabular_pipeline("classifier").fit(X, y)
     text = tabular_pipeline("regressor").fit(X[[TEXT]], y)
@@ -167,7 +172,7 @@ def _peers(X: Any, y: np.ndarray, X_test: Any, cache: str) -> dict[str, np.ndarr
     }
 
 
-def ratings(cache: str) -> dict[str, Any]:
+def ratings(settings: Settings) -> dict[str, Any]:
     """Return the scores of the sample reviews' mean ratings."""
     parts = [
         pd.read_csv(REVIEWS / f"ratings-{part}.tsv", sep="\t", header=None, quoting=3)
@@ -175,7 +180,7 @@ def ratings(cache: str) -> dict[str, Any]:
     ]
     (texts, y), (test_texts, truth) = ((part[0].tolist(), part[1].to_numpy()) for part in parts)
     start = time.perf_counter()
-    model = make_text_regressor(ENCODER, cache_dir=cache).fit(texts, y)
+    model = make_text_regressor(ENCODER, **settings).fit(texts, y)
     predicted = model.predict(test_texts)
     seconds = time.perf_counter() - start
     splits = list(KFold(5, shuffle=True, random_state=0).split(y))

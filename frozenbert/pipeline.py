@@ -30,7 +30,7 @@ from .heads.logistic import Head, check_choice, make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.numeric.ordinal import OrdinalHead
 from .heads.numeric.ridge import RidgeHead, parse_alphas
-from .heads.numeric.tasks import score_function
+from .heads.numeric.tasks import TASKS, score_function
 from .heads.numeric.word_regression import WordPredictions
 from .heads.scoring import ClassWeight, is_auto
 from .heads.words import WordScores
@@ -73,13 +73,11 @@ def make_text_classifier(
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
     recipe : {"auto", "plain"}, default="auto"
-        What decides the parameters below that are "auto". With "auto" the training rows do,
-        when the model is fitted, by out-of-fold scores. With "plain" they are "head", False,
-        None, None, 5 and None: vectors, scaling, and a logistic regression with a search for C.
+        What decides the parameters below that are "auto": the training rows, by out-of-fold
+        scores; or nothing ("plain"): "head", False, None, None, 5 and None.
     search : {"auto", "head", "features"}, default="auto"
         What cross-validation chooses: C; or layers, pooling and C together ("auto"). For
-        "features" the vectorizer computes all layers, with the poolings "cls" and "mean",
-        unless told otherwise; each text still goes through the encoder once.
+        "features" the vectorizer computes all layers, with the poolings "cls" and "mean".
     with_tfidf : bool or "auto", default="auto"
         Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
         "auto" uses the best of vectors, words and both.
@@ -90,10 +88,8 @@ def make_text_classifier(
     calibrate, class_weight, C, cv, scoring, random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
     columns : dict, "all" or None, default=None
-        Names of columns by their kind, such as `{"text": "review", "number": ["price"],
-        "category": "shop", "date": "day"}`: the model reads DataFrames with these columns, and
-        combines a model of each column of texts with the others. With "all" it finds the kinds
-        itself. None is a model of texts alone.
+        Names of columns by their kind: "text", "number", "category" and "date". The model then
+        reads DataFrames. "all" finds the kinds; None is a model of texts alone.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
@@ -102,12 +98,7 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
-        step is `clean`. What the rows decided is in `model["classify"].ladder_`. With `columns`
-        the only step is `classify`, a `frozenbert.heads.columns.joint.JointClassifier`.
-
-    See Also
-    --------
-    make_text_regressor : Predicts numbers or grades.
+        step is `clean`; with `columns` the only one is `classify`, whose `ladder_` tells more.
 
     Examples
     --------
@@ -124,28 +115,19 @@ def make_text_classifier(
     calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
-    shared: dict[str, Any] = {
-        "multi_label": multi_label,
-        "class_weight": None if plain and is_auto(class_weight) else class_weight,
-        "cv": 5 if plain and is_auto(cv) else cv,
-        "scoring": None if plain and is_auto(scoring) else scoring,
-        "random_state": random_state,
-        "n_jobs": n_jobs,
-    }
+    class_weight = None if plain and is_auto(class_weight) else class_weight
+    cv = 5 if plain and is_auto(cv) else cv
+    shared: dict[str, Any] = {"cv": cv, "multi_label": multi_label, "class_weight": class_weight}
+    shared["scoring"] = None if plain and is_auto(scoring) else scoring
+    shared |= {"random_state": random_state, "n_jobs": n_jobs}
     head = make_head(C=C, search=search, with_words=with_tfidf, calibrate=calibrate, **shared)
     missing = vectorizer.get("missing", "error")
     words = WordScores(missing=missing, **shared) if with_tfidf else None
     embed = DistilBertVectorizer(model_name, **vectorizer)
     model = _assemble(embed, head, words, frames=search == "features", clean=clean)
-    if columns is None:
-        return model
-    parse_columns(columns)
-    if multi_label:
+    if columns is not None and multi_label:
         raise InputError("cannot be combined with columns.", parameter="multi_label", value=True)
-    joint = JointClassifier(
-        model, columns, cv=shared["cv"], scoring=scoring, random_state=random_state
-    )
-    return Pipeline([("classify", joint)])
+    return _with_columns(model, columns, JointClassifier, cv, scoring, random_state)
 
 
 def make_text_regressor(
@@ -170,46 +152,32 @@ def make_text_regressor(
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
     task : {"regression", "ordinal"}, default="regression"
-        "regression" predicts any number; "ordinal" one of the grades of the training rows, such
-        as 1 to 5 stars, and the probability of each.
+        "ordinal" predicts one of the grades of the training rows, and the probability of each.
     recipe : {"auto", "plain"}, default="auto"
-        What decides `search` and `with_tfidf` where they are "auto". With "auto" the training
-        rows do, by out-of-fold scores. With "plain" they are "head" and False: vectors,
-        scaling, and a ridge regression with a search for its strength.
+        What "auto" means below; with "plain" it is "head" and False.
     search : {"auto", "head", "features"}, default="auto"
-        What cross-validation chooses: the strength of the regularisation; or layers and
-        pooling, too.
+        What cross-validation chooses: the strength; or layers and pooling, too ("auto").
     with_tfidf : bool or "auto", default="auto"
         Whether to add the predictions of words to those of vectors; "auto": if they help.
-    clean : bool, default=False
-        Whether texts are cleaned by `frozenbert.utils.cleaning.clean_texts` first.
+    clean, columns
+        As for `make_text_classifier`.
     alpha : sequence of float, float or None, default=None
         Strengths of regularisation to try; None tries 13 from 1 to 1e6.
     cv : int, "auto", splitter or iterable of splits, default="auto"
         "auto" makes 5 folds, and 3 of more than 20,000 rows.
     scoring : str or None, default="auto"
-        The score that decides: "r2", "mae" or "spearman"; of grades
-        "kappa_and_mae" (the mean of quadratic kappa and of the share of the absolute error that
-        is saved against always answering the median), "quadratic_kappa", "mae" or "accuracy".
-        "auto" and None are the first.
+        The score that decides: "r2", "mae" or "spearman"; of grades "kappa_and_mae" (the mean of
+        quadratic kappa and of the share of the absolute error that is saved against always
+        answering the median), "quadratic_kappa", "mae" or "accuracy". "auto" is the first.
     random_state : int or None, default=0
         Shuffles the folds.
-    columns : dict, "all" or None, default=None
-        As for `make_text_classifier`.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
     Returns
     -------
     sklearn.pipeline.Pipeline
-        With the steps `embed`, `scale` and `regress`; with words `features` (a FeatureUnion of
-        `vectors`, which are the first two, and `words`) and `regress`. With `clean`, the first
-        step is `clean`. What the rows decided is in `model["regress"].ladder_`. With `columns`
-        the only step is `regress`.
-
-    See Also
-    --------
-    make_text_classifier : Predicts classes.
+        As from `make_text_classifier`, with the last step `regress`.
 
     Examples
     --------
@@ -218,10 +186,9 @@ def make_text_regressor(
     >>> model.fit(texts, [3.5, 3.0, -2.0, -3.5]).predict(["so boring"]) < 0
     array([ True])
     """
-    check_choice("task", task, ("regression", "ordinal"))
+    check_choice("task", task, TASKS[2:])
     check_choice("recipe", recipe, ("auto", "plain"))
     check_choice("search", search, ("auto", "head", "features"))
-    check_choice("with_tfidf", with_tfidf, (True, False, "auto"))
     score_function(task, scoring)
     plain = recipe == "plain"
     if is_auto(search):
@@ -229,28 +196,36 @@ def make_text_regressor(
     with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
+    score = scoring if task == "regression" else None
     head: RidgeHead | OrdinalHead = RidgeHead(
-        alpha=parse_alphas(alpha),
-        search=search,
-        with_words=with_tfidf,
-        cv=cv,
-        scoring=scoring if task == "regression" else None,
-        random_state=random_state,
-    )
+        alpha=parse_alphas(alpha), search=search, with_words=with_tfidf, scoring=score
+    ).set_params(cv=cv, random_state=random_state)
     if task == "ordinal" and columns is None:
         head = OrdinalHead(head, scoring=scoring)
     missing = vectorizer.get("missing", "error")
-    words = WordPredictions(cv=cv, random_state=random_state, missing=missing)
+    words = None
+    if with_tfidf:
+        words = WordPredictions(cv=cv, random_state=random_state, missing=missing)
     embed = DistilBertVectorizer(model_name, **vectorizer)
-    model = _assemble(
-        embed, head, words if with_tfidf else None, frames=search == "features", clean=clean
-    )
+    model = _assemble(embed, head, words, frames=search == "features", clean=clean)
+    kind = JointOrdinal if task == "ordinal" else JointRegressor
+    return _with_columns(model, columns, kind, cv, scoring, random_state)
+
+
+def _with_columns(
+    model: Pipeline,
+    columns: ColumnSpec | None,
+    kind: type[JointModel],
+    cv: CV | None,
+    scoring: str | None,
+    random_state: int | None,
+) -> Pipeline:
+    """Return a model of texts as it is, or as a part of one that reads other columns, too."""
     if columns is None:
         return model
     parse_columns(columns)
-    kind = JointOrdinal if task == "ordinal" else JointRegressor
     joint = kind(model, columns, cv=cv, scoring=scoring, random_state=random_state)
-    return Pipeline([("regress", joint)])
+    return Pipeline([(model.steps[-1][0], joint)])
 
 
 def _assemble(

@@ -18,6 +18,7 @@ __all__ = ["compare_models"]
 
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 SCORERS = {"f1_macro": "macro_f1", "f1_micro": "micro_f1"}  # scikit-learn's names
+NUMERIC = ("regression", "ordinal")  # tasks
 MOST_CLASSES = 20  # in the table of classes
 UNBALANCED = 2  # times as many test rows in the largest class as in the smallest
 
@@ -59,7 +60,9 @@ def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None)
     """
     sidecars = {str(folder): _read(folder) for folder in folders}
     _check_same_rows(sidecars)
-    if _task_of(next(iter(sidecars.values()))) != "classification":
+    if _task_of(next(iter(sidecars.values()))) in NUMERIC:
+        for name, sidecar in sidecars.items():
+            check_number_metrics(name, sidecar["metrics"])
         models = {
             name: (sidecar["metrics"], sum(sidecar["seconds"].values()))
             for name, sidecar in sidecars.items()
@@ -230,7 +233,7 @@ def _read(folder: str | Path) -> Sidecar:
     """Return a model's sidecar, after checking all that is compared."""
     content = load_sidecar(folder)
     metrics = content.get("metrics")
-    numeric = isinstance(metrics, dict) and metrics.get("task") in ("regression", "ordinal")
+    numeric = isinstance(metrics, dict) and metrics.get("task") in NUMERIC
     for path, (is_legal, expected) in REQUIRED.items():
         if numeric and path in OF_CLASSES:
             continue
@@ -249,8 +252,6 @@ def _read(folder: str | Path) -> Sidecar:
         raise InputError(
             f"{folder}/model.json: damaged ({path!r} {problem}). Train the model again."
         )
-    if numeric:
-        check_number_metrics(str(folder), content["metrics"])
     return content  # type: ignore[return-value]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,14 +20,17 @@ from .fitting import Clock, Training, check_texts_of, measure_classes, warn_of_l
 from .regression import add_examples, grades_in, measure_numbers, text_model
 from .rows import Rows
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["train_columns"]
 
 
 def train_columns(
     model: Pipeline,
-    X: Any,
+    X: pd.DataFrame,
     y: ArrayLike,
-    X_test: Any,
+    X_test: pd.DataFrame,
     y_test: ArrayLike,
     *,
     examples: bool = True,

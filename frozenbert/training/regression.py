@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ from ..heads.numeric.word_regression import fit_words
 from ..reports.metrics import summarize
 from ..reports.numeric.figures import (
     NumberBaseline,
+    NumberLadder,
     NumberMetrics,
     NumberOutcome,
     NumberSearch,
@@ -274,7 +275,7 @@ def _describe_search(head: NumberHead) -> NumberSearch:
     sign = -1 if ridge.scoring_ == "mae" else 1
     mean, std = sign * ridge.scores_.mean(axis=1), ridge.scores_.std(axis=1)
     best = ridge.alphas_.tolist().index(ridge.best_params_["alpha"])
-    ladder: list[Any] = [
+    ladder: list[NumberLadder] = [
         {**step, "score": sign * step["score"], "step": f"{step['step']} ({ridge.scoring_})"}
         for step in ridge.ladder_
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ...errors import InputError
-from ..folds import Folds, Splits, cv_splits, make_folds
+from ..folds import CV, Folds, Splits, cv_splits, make_folds
 from ..numeric.ordinal import CutPoints, check_grades
 from ..numeric.ridge import NumberStep
 from ..numeric.tasks import check_target, score_function, split_rows
@@ -26,6 +26,12 @@ from ..stacking import OutOfFoldHead
 from ..votes.out_of_fold import out_of_fold
 from .kinds import ColumnSpec
 from .reader import ColumnReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..logistic import Head
+    from ..numeric.ridge import RidgeHead
 
 __all__ = ["JointClassifier", "JointModel", "JointOrdinal", "JointRegressor"]
 
@@ -68,7 +74,7 @@ class JointModel(BaseEstimator):
         text_model: Pipeline,
         columns: ColumnSpec = "all",
         *,
-        cv: Any = "auto",
+        cv: CV | None = "auto",
         scoring: str | None = "auto",
         random_state: int | None = 0,
     ) -> None:
@@ -78,7 +84,7 @@ class JointModel(BaseEstimator):
         self.scoring = scoring
         self.random_state = random_state
 
-    def _fit(self, X: Any, y: np.ndarray, splits: Splits) -> np.ndarray:
+    def _fit(self, X: pd.DataFrame, y: np.ndarray, splits: Splits) -> np.ndarray:
         """Fit all parts; set `model_` and `ladder_`; return out-of-fold predictions."""
         self.reader_ = ColumnReader(self.columns).fit(X, y)
         encoded = self.reader_.transform(X)
@@ -122,7 +128,7 @@ class JointModel(BaseEstimator):
 
     _method = "predict"
 
-    def _features(self, X: Any) -> np.ndarray:
+    def _features(self, X: pd.DataFrame) -> np.ndarray:
         check_is_fitted(self)
         texts = self.reader_.texts(X)
         scores = [
@@ -136,7 +142,7 @@ class JointModel(BaseEstimator):
         """The columns of texts."""
         return list(self.reader_.kinds_["text"])
 
-    def joined_texts(self, X: Any) -> list[str]:
+    def joined_texts(self, X: pd.DataFrame) -> list[str]:
         """Return the texts of all columns, joined for each row."""
         return ["\n".join(cells) for cells in zip(*self.reader_.texts(X), strict=True)]
 
@@ -170,7 +176,7 @@ class JointClassifier(ClassifierMixin, JointModel):
     _method = "predict_proba"
     _held_out: np.ndarray | None = None
 
-    def fit(self, X: Any, y: ArrayLike) -> JointClassifier:
+    def fit(self, X: pd.DataFrame, y: ArrayLike) -> JointClassifier:
         """Fit the models of texts, then the one of scores and columns.
 
         Parameters
@@ -215,7 +221,7 @@ class JointClassifier(ClassifierMixin, JointModel):
         return models
 
     def _held_out_scores(
-        self, head: Any, features: Any, y: np.ndarray, splits: Splits
+        self, head: Head, features: ArrayLike, y: np.ndarray, splits: Splits
     ) -> np.ndarray:
         p = head.held_out_proba() if isinstance(head, OutOfFoldHead) else None
         if p is None:
@@ -242,7 +248,7 @@ class JointClassifier(ClassifierMixin, JointModel):
         """Return the training rows' out-of-fold probabilities; None after loading."""
         return self._held_out
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return the probability of each class, shape (n_samples, n_classes)."""
         return np.asarray(self.model_.predict_proba(self._features(X)))
 
@@ -250,7 +256,7 @@ class JointClassifier(ClassifierMixin, JointModel):
         """Return the most probable class of each row, shape (n_samples,)."""
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Return the class of each row, shape (n_samples,)."""
         return self.labels_from_proba(self.predict_proba(X))
 
@@ -272,7 +278,7 @@ class JointRegressor(RegressorMixin, JointModel):
 
     _held_out: np.ndarray | None = None
 
-    def fit(self, X: Any, y: ArrayLike) -> JointRegressor:
+    def fit(self, X: pd.DataFrame, y: ArrayLike) -> JointRegressor:
         """Fit the models of texts, then the one of predictions and columns.
 
         Parameters
@@ -298,7 +304,7 @@ class JointRegressor(RegressorMixin, JointModel):
         return {"linear": make_pipeline(StandardScaler(), RidgeCV(ALPHAS)), "boosting": boosting}
 
     def _held_out_scores(
-        self, head: Any, features: Any, y: np.ndarray, splits: Splits
+        self, head: RidgeHead, features: ArrayLike, y: np.ndarray, splits: Splits
     ) -> np.ndarray:
         found = head.held_out()
         assert found is not None  # it was fitted just now
@@ -318,7 +324,7 @@ class JointRegressor(RegressorMixin, JointModel):
         """Return the training rows' out-of-fold predictions; None after loading."""
         return self._held_out
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Return the predicted number of each row, shape (n_samples,)."""
         return np.asarray(self.model_.predict(self._features(X)))
 
@@ -337,7 +343,7 @@ class JointOrdinal(ClassifierMixin, JointRegressor):
     cut_points_ : frozenbert.heads.numeric.ordinal.CutPoints
     """
 
-    def fit(self, X: Any, y: ArrayLike) -> JointOrdinal:
+    def fit(self, X: pd.DataFrame, y: ArrayLike) -> JointOrdinal:
         """Fit the regression, then the cut points.
 
         Parameters
@@ -368,7 +374,7 @@ class JointOrdinal(ClassifierMixin, JointRegressor):
         found = self.classes_[decided]
         return float(np.mean([score(y[test], found[test]) for _, test in splits]))
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return the probability of each grade, shape (n_samples, n_grades)."""
         predicted = self.model_.predict(self._features(X))
         return self.cut_points_.predict_proba(predicted[:, np.newaxis])
@@ -377,6 +383,6 @@ class JointOrdinal(ClassifierMixin, JointRegressor):
         """Return the grade of each row from its probabilities, shape (n_samples,)."""
         return np.asarray(self.classes_[self.cut_points_.codes_from_proba(probabilities)])
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Return the grade of each row, shape (n_samples,)."""
         return self.labels_from_proba(self.predict_proba(X))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...errors import InputError
 from ...utils.texts import is_missing
@@ -76,7 +77,7 @@ def parse_columns(columns: ColumnSpec) -> dict[str, list[str]] | None:
     return found
 
 
-def as_frame(X: Any) -> pd.DataFrame:
+def as_frame(X: object) -> pd.DataFrame:
     """Return a table as a pandas DataFrame.
 
     Raises
@@ -95,9 +96,7 @@ def as_frame(X: Any) -> pd.DataFrame:
     )
 
 
-def find_kinds(
-    X: pd.DataFrame, y: Sequence[Any] | np.ndarray
-) -> tuple[dict[str, list[str]], dict[str, str]]:
+def find_kinds(X: pd.DataFrame, y: ArrayLike) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Find the kind of each column, and those that are of no use.
 
     Parameters
@@ -140,7 +139,7 @@ def _is_empty(cell: object) -> bool:
     return is_missing(cell) or (isinstance(cell, str) and cell.strip() in ("", "nan", "NaN"))
 
 
-def _kind_of(name: str, cells: Sequence[Any]) -> tuple[str | None, str]:
+def _kind_of(name: str, cells: Sequence[object]) -> tuple[str | None, str]:
     """Return the kind of a column; or None, and why it is left out."""
     present = [cell for cell in cells if cell is not None]
     distinct = {str(cell) for cell in present}
@@ -174,7 +173,7 @@ def _is_counter(numbers: np.ndarray) -> bool:
     return bool(numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def _is_copy(cells: Sequence[Any], target: Sequence[str]) -> bool:
+def _is_copy(cells: Sequence[object], target: Sequence[str]) -> bool:
     """Tell whether each value of a column has one value of the target, and the reverse."""
     pairs = set(zip(map(str, cells), target, strict=True))
     n = len({cell for cell, _ in pairs})
@@ -182,7 +181,7 @@ def _is_copy(cells: Sequence[Any], target: Sequence[str]) -> bool:
     return len(pairs) == n == len({value for _, value in pairs}) and 1 < n < len(cells)
 
 
-def as_numbers(cells: Iterable[Any]) -> np.ndarray | None:
+def as_numbers(cells: Iterable[object]) -> np.ndarray | None:
     """Return cells as floats, NaN for missing ones; None if one is no finite number.
 
     Examples
@@ -205,7 +204,7 @@ def as_numbers(cells: Iterable[Any]) -> np.ndarray | None:
     return None if np.isinf(found).any() else found
 
 
-def as_dates(cells: Iterable[Any]) -> pd.Series | None:
+def as_dates(cells: Iterable[object]) -> pd.Series | None:
     """Return cells as dates, NaT for missing ones; None if one is no date.
 
     Strings of digits alone are no dates.

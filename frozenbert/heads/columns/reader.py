@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -68,7 +68,7 @@ class ColumnReader(TransformerMixin, BaseEstimator):
     def __init__(self, columns: ColumnSpec = "all") -> None:
         self.columns = columns
 
-    def fit(self, X: Any, y: ArrayLike | None = None) -> ColumnReader:
+    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None) -> ColumnReader:
         """Find the kinds of the columns, and fit their encoders.
 
         Parameters
@@ -123,12 +123,12 @@ class ColumnReader(TransformerMixin, BaseEstimator):
                 f"column {lacking[0]!r} is missing; the model reads {', '.join(self.names)}, and "
                 f"the table has {', '.join(map(str, frame.columns))}."
             )
-        read: dict[str, Any] = {}
+        read: dict[str, np.ndarray | pd.Series] = {}
         for kind, names in self.kinds_.items():
             for name in names:
                 cells = frame[name].tolist()
                 if kind == "number":
-                    found: Any = as_numbers(cells)
+                    found: np.ndarray | pd.Series | None = as_numbers(cells)
                 elif kind == "date":
                     found = as_dates(cells)
                 else:
@@ -142,7 +142,7 @@ class ColumnReader(TransformerMixin, BaseEstimator):
                 read[name] = found.to_numpy() if hasattr(found, "to_numpy") else found
         return pd.DataFrame(read)
 
-    def texts(self, X: Any) -> list[list[str]]:
+    def texts(self, X: pd.DataFrame) -> list[list[str]]:
         """Return the texts of each column of texts; missing ones are empty."""
         check_is_fitted(self)
         frame = self._read(as_frame(X))
@@ -151,7 +151,7 @@ class ColumnReader(TransformerMixin, BaseEstimator):
             for name in self.kinds_["text"]
         ]
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the encoded columns.
 
         Parameters
@@ -200,7 +200,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _strings(cells: list[Any]) -> np.ndarray:
+def _strings(cells: list[object]) -> np.ndarray:
     found = np.empty(len(cells), dtype=object)
     found[:] = [
         None if cell is None or cell != cell or str(cell) == "" else str(cell) for cell in cells
@@ -208,5 +208,5 @@ def _strings(cells: list[Any]) -> np.ndarray:
     return found
 
 
-def _first_wrong(cells: list[Any], read: Any) -> int:
+def _first_wrong(cells: list[object], read: Callable[[list[object]], object]) -> int:
     return next(row for row, cell in enumerate(cells) if read([cell]) is None)

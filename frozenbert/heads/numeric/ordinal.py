@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -243,7 +242,7 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         self.C = C
         self.scoring = scoring
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> OrdinalHead:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> OrdinalHead:
         """Search, and fit the best on all rows.
 
         Parameters
@@ -335,7 +334,7 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         """Return the training rows' out-of-fold grades; None after loading."""
         return self._held_out
 
-    def _above(self, X: Any) -> np.ndarray:
+    def _above(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         array = validate_data(self, X, dtype=np.float64, reset=False)
         if self.method_ == "cut points":
@@ -343,11 +342,11 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         scaled = self.model_[0].transform(self._columns(array))
         return np.asarray(self.model_[1].above(scaled))
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each grade, shape (n_samples, n_grades)."""
         return probabilities(self._above(X))
 
-    def expected(self, X: Any) -> np.ndarray:
+    def expected(self, X: ArrayLike) -> np.ndarray:
         """Return the expected grade of each row, shape (n_samples,)."""
         return np.asarray(self.predict_proba(X) @ self.classes_)
 
@@ -356,7 +355,7 @@ class OrdinalHead(ClassifierMixin, BaseEstimator):
         places = probabilities @ np.arange(len(self.classes_))
         return np.asarray(self.classes_[grades_of(places, self.cut_points_)])
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the grade of each row, shape (n_samples,)."""
         return self.labels_from_proba(self.predict_proba(X))
 

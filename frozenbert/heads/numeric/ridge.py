@@ -27,6 +27,23 @@ COMPARED_FOLDS = 3
 MOST_COLUMNS = 2400  # of several layers or poolings together; more take minutes, and gain little
 
 
+class RidgeParams(TypedDict, total=False):
+    """The choices of a `RidgeHead`; layers and pooling only if it chose them."""
+
+    alpha: float
+    layers: tuple[int, ...]
+    pooling: tuple[str, ...]
+
+
+class RidgeFeature(TypedDict):
+    """The cross-validated score of one choice of layers and pooling."""
+
+    layers: tuple[int, ...]
+    pooling: tuple[str, ...]
+    alpha: float
+    score: float
+
+
 class NumberStep(TypedDict):
     """The out-of-fold score of one part that was compared."""
 
@@ -139,8 +156,8 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         self._n_words = int(bool(self.with_words))
         width = array.shape[1] - self._n_words
         self.columns_ = np.arange(width)
-        self.best_params_: dict[str, Any] = {}
-        self.features_: list[dict[str, Any]] = []
+        self.best_params_: RidgeParams = {}
+        self.features_: list[RidgeFeature] = []
         if self.search == "features":
             self._choose_columns(array, target, names, splits, score)
         chosen = take_columns(array, self.columns_)

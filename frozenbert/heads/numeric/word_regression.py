@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
@@ -118,7 +118,7 @@ class WordPredictions(TransformerMixin, BaseEstimator):
 
     def _fit(
         self, X: Sequence[str], y: ArrayLike | None, groups: ArrayLike | None
-    ) -> tuple[Any, np.ndarray, Splits]:
+    ) -> tuple[scipy.sparse.csr_matrix, np.ndarray, Splits]:
         texts, target = check_texts(X, self.missing), check_target(y, "regression")
         splits = split_rows(self.cv, target, groups, self.random_state)
         check_partition(splits, len(target), self.cv or 5)

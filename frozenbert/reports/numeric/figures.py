@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from scipy.stats import bootstrap, rankdata
@@ -15,6 +15,7 @@ __all__ = [
     "NUMBER_TITLES",
     "NumberBaseline",
     "NumberExample",
+    "NumberLadder",
     "NumberMetrics",
     "NumberOutcome",
     "NumberSearch",
@@ -73,7 +74,7 @@ class NumberSearch(TypedDict):
     std_score: list[float]
     best_layers: NotRequired[list[int]]
     best_pooling: NotRequired[list[str]]
-    features: NotRequired[list[dict[str, Any]]]  # layers, pooling, alpha, score
+    features: NotRequired[list[dict[str, object]]]  # layers, pooling, alpha, score
     ladder: list[NumberLadder]
     chosen: str
 
