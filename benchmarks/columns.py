@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=("auto", "plain"), default="auto")
     options = parser.parse_args(arguments)
     # The plain recipe with words: the last layer, and no search for layers and pooling.
-    plain = {"recipe": "plain", "with_tfidf": "auto"} if options.recipe == "plain" else {}
+    plain = {"recipe": "plain", "with_tfidf": True} if options.recipe == "plain" else {}
     settings = {"cache_dir": options.cache, **plain}
     folder = texts_folder("columns.py")
     report, path = new_report("columns", HERE / "results", encoder=ENCODER, recipe=options.recipe)
