@@ -38,7 +38,9 @@ NEUTRAL = 0.5
 SEED = 0
 # In the order of writing.
 SPLIT_SHA256 = {
+    "ratings-test.tsv": "1692ac8f10f2e2d9038005c77953ec56e8bcad2e4f918c9b7551a7b24ad23aeb",
     "test.tsv": "53610546afb1adb532ce5a8796f69475ed0b053715b9f15bb73deb7ceb42aec1",
+    "ratings-train.tsv": "3f51dba315a97671923f66791fdbf3036931df81c2d160fa5e8aafa59ac9fd5e",
     "train.tsv": "0c11ed0d461aab1bb5447164733d3c5f7b4951c5970f28940720ee5f8ddd9fa9",
 }
 
@@ -48,17 +50,19 @@ class FetchError(Exception):
 
 
 class Row(NamedTuple):
-    """A sentence and its label: 1 if its mean rating is positive, 0 if negative."""
+    """A sentence, its label (1 if its mean rating is positive, 0 if negative), and the rating."""
 
     text: str
     label: int
+    rating: float = 0.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write `train.tsv` and `test.tsv` unless they exist; return the exit code."""
+    """Write labels and ratings of both parts unless they exist; return the exit code."""
     parser = argparse.ArgumentParser(
         description="Download the film-review sentences of Hutto and Gilbert (2014) with pip "
-        "and split them into train.tsv and test.tsv."
+        "and split them into train.tsv and test.tsv; ratings-train.tsv and ratings-test.tsv have "
+        "the mean ratings of the same sentences."
     )
     parser.add_argument(
         "--out",
@@ -70,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     out: Path = parser.parse_args(arguments).out
     try:
         if all(is_intact(out / name) for name in SPLIT_SHA256):
-            print(f"{out}: train.tsv and test.tsv already exist.")
+            print(f"{out}: {', '.join(SPLIT_SHA256)} already exist.")
             return 0
         print(f"Downloading the film-review sentences from {PROJECT} {VERSION} ...", flush=True)
         train, test = split(label(unpack(download())))
@@ -81,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     positive = sum(row.label for row in train + test)
     print(
         f"{out}: {len(train):,} sentences in train.tsv, {len(test):,} in test.tsv, "
-        f"{positive:,} positive in both."
+        f"{positive:,} positive in both; their ratings in ratings-train.tsv and ratings-test.tsv."
     )
     return 0
 
@@ -176,7 +180,7 @@ def label(lines: Iterable[str]) -> list[Row]:
             )
         rating = float(fields[1])
         if abs(rating) > NEUTRAL:
-            rows.append(Row(fields[2], int(rating > 0)))
+            rows.append(Row(fields[2], int(rating > 0), rating))
     return rows
 
 
@@ -209,11 +213,13 @@ def split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def write(out: Path, train: list[Row], test: list[Row]) -> None:
-    """Check both files, then write each whole or not at all."""
+    """Check all files, then write each whole or not at all."""
     contents = {}
     for name, rows in {"test.tsv": test, "train.tsv": train}.items():
-        content = "".join(f"{row.text}\t{row.label}\n" for row in rows).encode()
-        contents[name] = checked(f"The split's {name}", content, SPLIT_SHA256[name])
+        labels = "".join(f"{row.text}\t{row.label}\n" for row in rows).encode()
+        ratings = "".join(f"{row.text}\t{row.rating}\n" for row in rows).encode()
+        for file, content in {f"ratings-{name}": ratings, name: labels}.items():
+            contents[file] = checked(f"The split's {file}", content, SPLIT_SHA256[file])
     out.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with writing(out / name) as temporary:

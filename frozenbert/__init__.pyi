@@ -19,7 +19,7 @@ from .errors import (
 from .fewshot.classifier import FewShotClassifier
 from .persistence.export import export_model
 from .persistence.models import load_model, save_model
-from .pipeline import FineTunedClassifier, make_text_classifier
+from .pipeline import FineTunedClassifier, make_text_classifier, make_text_regressor
 from .reports.explanation import explain
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "export_model",
     "load_model",
     "make_text_classifier",
+    "make_text_regressor",
     "save_model",
 ]
 

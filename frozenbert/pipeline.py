@@ -25,9 +25,15 @@ from .errors import InputError
 from .finetune.encoder_folder import EpochMetrics
 from .finetune.finetuning import finetune
 from .finetune.recipe import Recipe
+from .heads.columns.joint import JointClassifier, JointModel, JointOrdinal, JointRegressor
+from .heads.columns.kinds import ColumnSpec, parse_columns
 from .heads.folds import CV
 from .heads.logistic import Head, check_choice, check_targets, make_head
 from .heads.multilabel import MultiLabelClassifier
+from .heads.numeric.ordinal import OrdinalHead
+from .heads.numeric.ridge import RidgeHead, parse_alphas
+from .heads.numeric.tasks import TASKS, score_function
+from .heads.numeric.word_regression import WordPredictions
 from .heads.scoring import ClassWeight, is_auto
 from .heads.votes.summary import describe_head
 from .heads.words import WordScores
@@ -42,7 +48,9 @@ __all__ = [
     "TextPipeline",
     "column_names",
     "make_text_classifier",
+    "make_text_regressor",
     "predict",
+    "read_columns",
 ]
 
 
@@ -167,6 +175,7 @@ def make_text_classifier(
     scoring: str | None = "auto",
     random_state: int | None = 0,
     n_jobs: int | None = None,
+    columns: ColumnSpec | None = None,
     **vectorizer: Any,
 ) -> Pipeline:
     """Make the whole classifier: texts in, labels out.
@@ -176,13 +185,11 @@ def make_text_classifier(
     model_name : str, default="distilbert-base-uncased"
         The encoder, as for `DistilBertVectorizer`.
     recipe : {"auto", "plain"}, default="auto"
-        What decides the parameters below that are "auto". With "auto" the training rows do,
-        when the model is fitted, by out-of-fold scores. With "plain" they are "head", False,
-        None, None, 5 and None: vectors, scaling, and a logistic regression with a search for C.
+        What decides the parameters below that are "auto": the training rows, by out-of-fold
+        scores; or nothing ("plain"): "head", False, None, None, 5 and None.
     search : {"auto", "head", "features"}, default="auto"
         What cross-validation chooses: C; or layers, pooling and C together ("auto"). For
-        "features" the vectorizer computes all layers, with the poolings "cls" and "mean",
-        unless told otherwise; each text still goes through the encoder once.
+        "features" the vectorizer computes all layers, with the poolings "cls" and "mean".
     with_tfidf : bool or "auto", default="auto"
         Whether to add scores of words to the vectors, by `frozenbert.heads.words.WordScores`.
         "auto" uses the best of vectors, words and both.
@@ -192,6 +199,9 @@ def make_text_classifier(
         Whether a text may have any number of labels: `y` is then a column of 0 and 1 for each.
     calibrate, class_weight, C, cv, scoring, random_state, n_jobs
         As for `frozenbert.heads.logistic.make_head`.
+    columns : dict, "all" or None, default=None
+        Names of columns by their kind: "text", "number", "category" and "date". The model then
+        reads DataFrames. "all" finds the kinds; None is a model of texts alone.
     **vectorizer
         Further parameters of `DistilBertVectorizer`.
 
@@ -200,7 +210,7 @@ def make_text_classifier(
     sklearn.pipeline.Pipeline
         With the steps `embed`, `scale` and `classify`; with words `features` (a FeatureUnion of
         `vectors`, which are the first two, and `words`) and `classify`. With `clean`, the first
-        step is `clean`. What the rows decided is in `model["classify"].ladder_`.
+        step is `clean`; with `columns` the only one is `classify`, whose `ladder_` tells more.
 
     Examples
     --------
@@ -218,36 +228,135 @@ def make_text_classifier(
     calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
-    shared: dict[str, Any] = {
-        "multi_label": multi_label,
-        "class_weight": None if plain and is_auto(class_weight) else class_weight,
-        "cv": 5 if plain and is_auto(cv) else cv,
-        "scoring": None if plain and is_auto(scoring) else scoring,
-        "random_state": random_state,
-        "n_jobs": n_jobs,
-    }
+    class_weight = None if plain and is_auto(class_weight) else class_weight
+    cv = 5 if plain and is_auto(cv) else cv
+    shared: dict[str, Any] = {"cv": cv, "multi_label": multi_label, "class_weight": class_weight}
+    shared["scoring"] = None if plain and is_auto(scoring) else scoring
+    shared |= {"random_state": random_state, "n_jobs": n_jobs}
     head = make_head(C=C, search=search, with_words=with_tfidf, calibrate=calibrate, **shared)
     missing = vectorizer.get("missing", "error")
     words = WordScores(missing=missing, **shared) if with_tfidf else None
     embed = DistilBertVectorizer(model_name, **vectorizer)
-    return _assemble(embed, head, words, frames=search == "features", clean=clean)
+    model = _assemble(embed, head, words, frames=search == "features", clean=clean)
+    if columns is not None and multi_label:
+        raise InputError("cannot be combined with columns.", parameter="multi_label", value=True)
+    return _with_columns(model, columns, JointClassifier, cv, scoring, random_state)
+
+
+def make_text_regressor(
+    model_name: str = "distilbert-base-uncased",
+    *,
+    task: str = "regression",
+    recipe: str = "auto",
+    search: str = "auto",
+    with_tfidf: bool | str = "auto",
+    clean: bool = False,
+    alpha: Sequence[float] | float | None = None,
+    cv: CV | None = "auto",
+    scoring: str | None = "auto",
+    random_state: int | None = 0,
+    columns: ColumnSpec | None = None,
+    **vectorizer: Any,
+) -> Pipeline:
+    """Make a whole model of numbers or grades: texts in, numbers out.
+
+    Parameters
+    ----------
+    model_name : str, default="distilbert-base-uncased"
+        The encoder, as for `DistilBertVectorizer`.
+    task : {"regression", "ordinal"}, default="regression"
+        "ordinal" predicts one of the grades of the training rows, and the probability of each.
+    recipe : {"auto", "plain"}, default="auto"
+        What "auto" means below; with "plain" it is "head" and False.
+    search : {"auto", "head", "features"}, default="auto"
+        What cross-validation chooses: the strength; or layers and pooling, too ("auto").
+    with_tfidf : bool or "auto", default="auto"
+        Whether to add the predictions of words to those of vectors; "auto": if they help.
+    clean, columns
+        As for `make_text_classifier`.
+    alpha : sequence of float, float or None, default=None
+        Strengths of regularisation to try; None tries 13 from 1 to 1e6.
+    cv : int, "auto", splitter or iterable of splits, default="auto"
+        "auto" makes 5 folds, and 3 of more than 20,000 rows.
+    scoring : str or None, default="auto"
+        The score that decides: "r2", "mae" or "spearman"; of grades "kappa_and_mae" (the mean of
+        quadratic kappa and of the share of the absolute error that is saved against always
+        answering the median), "quadratic_kappa", "mae" or "accuracy". "auto" is the first.
+    random_state : int or None, default=0
+        Shuffles the folds.
+    **vectorizer
+        Further parameters of `DistilBertVectorizer`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        As from `make_text_classifier`, with the last step `regress`.
+
+    Examples
+    --------
+    >>> model = make_text_regressor("all-MiniLM-L6-v2", recipe="plain", cache_dir=None, cv=2)
+    >>> texts = ["a stirring film", "what a delight", "a dull film", "what a bore"]
+    >>> model.fit(texts, [3.5, 3.0, -2.0, -3.5]).predict(["so boring"]) < 0
+    array([ True])
+    """
+    check_choice("task", task, TASKS[2:])
+    check_choice("recipe", recipe, ("auto", "plain"))
+    check_choice("search", search, ("auto", "head", "features"))
+    score_function(task, scoring)
+    plain = recipe == "plain"
+    if is_auto(search):
+        search = "head" if plain else "features"
+    with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
+    if search == "features":
+        vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
+    score = scoring if task == "regression" else None
+    head: RidgeHead | OrdinalHead = RidgeHead(
+        alpha=parse_alphas(alpha), search=search, with_words=with_tfidf, scoring=score
+    ).set_params(cv=cv, random_state=random_state)
+    if task == "ordinal" and columns is None:
+        head = OrdinalHead(head, scoring=scoring)
+    missing = vectorizer.get("missing", "error")
+    words = None
+    if with_tfidf:
+        words = WordPredictions(cv=cv, random_state=random_state, missing=missing)
+    embed = DistilBertVectorizer(model_name, **vectorizer)
+    model = _assemble(embed, head, words, frames=search == "features", clean=clean)
+    kind = JointOrdinal if task == "ordinal" else JointRegressor
+    return _with_columns(model, columns, kind, cv, scoring, random_state)
+
+
+def _with_columns(
+    model: Pipeline,
+    columns: ColumnSpec | None,
+    kind: type[JointModel],
+    cv: CV | None,
+    scoring: str | None,
+    random_state: int | None,
+) -> Pipeline:
+    """Return a model of texts as it is, or as a part of one that reads other columns, too."""
+    if columns is None:
+        return model
+    parse_columns(columns)
+    joint = kind(model, columns, cv=cv, scoring=scoring, random_state=random_state)
+    return Pipeline([(model.steps[-1][0], joint)])
 
 
 def _assemble(
     embed: DistilBertVectorizer,
-    head: Head | LogisticRegression,
-    words: WordScores | None,
+    head: Head | LogisticRegression | RidgeHead | OrdinalHead,
+    words: WordScores | WordPredictions | None,
     *,
     frames: bool,
     clean: bool,
 ) -> Pipeline:
     """Put the steps together; with `frames` they hand on DataFrames."""
+    last = "regress" if isinstance(head, RidgeHead | OrdinalHead) else "classify"
     # It scales column by column, so once before layers are chosen is the same as after.
     steps: list[tuple[str, BaseEstimator]] = [("embed", embed), ("scale", StandardScaler())]
     if words is not None:
         union = FeatureUnion([("vectors", Pipeline(steps)), ("words", words)])
         steps = [("features", union)]
-    model = TextPipeline([*steps, ("classify", head)])
+    model = TextPipeline([*steps, (last, head)])
     if frames:
         model.set_output(transform="pandas")  # columns' names tell layers and poolings
         if words is not None:
@@ -298,6 +407,19 @@ def predict(model: BaseEstimator, texts: Sequence[str]) -> dict[str, np.ndarray]
     return columns
 
 
+def read_columns(model: BaseEstimator) -> list[str]:
+    """Return the names of the columns that a fitted model reads; none if it reads texts alone.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> read_columns(DummyClassifier().fit(["a text"] * 2, ["no", "yes"]))
+    []
+    """
+    joint = find_step(model, JointModel)
+    return [] if joint is None else list(joint.reader_.names)
+
+
 def column_names(model: BaseEstimator) -> list[str]:
     """Return the names of the columns that `predict` returns, as far as the model tells.
 
@@ -310,7 +432,8 @@ def column_names(model: BaseEstimator) -> list[str]:
     classes = getattr(model, "classes_", ())
     many = find_step(model, MultiLabelClassifier) is not None
     answers = [f"prediction_{label}" for label in classes] if many else ["prediction"]
-    return [*answers, *(f"proba_{label}" for label in classes)]
+    probabilities = classes if hasattr(model, "predict_proba") else ()
+    return [*answers, *(f"proba_{label}" for label in probabilities)]
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):

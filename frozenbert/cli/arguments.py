@@ -54,12 +54,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def add_table(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a table is read, and which columns are used."""
+def add_table(parser: argparse.ArgumentParser, *, columns: bool = False) -> None:
+    """Add the options that say how a table is read, and which columns are used.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    columns : bool, default=False
+        Whether texts may be in several columns, and other columns are used, too.
+    """
     table = parser.add_argument_group("table (tsv, csv, jsonl, each also .gz; parquet)")
-    table.add_argument(
-        "--text-column", metavar="NAME", help="column of texts; 0, 1, ... without a header"
-    )
+    if columns:
+        _add_columns(table)
+    else:
+        table.add_argument(
+            "--text-column", metavar="NAME", help="column of texts; 0, 1, ... without a header"
+        )
     table.add_argument(
         "--label-column",
         metavar="NAME",
@@ -77,6 +87,30 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the first row of a tsv or csv names the columns; default: guess, and print "
         "the guess",
+    )
+
+
+def _add_columns(table: argparse._ArgumentGroup) -> None:
+    table.add_argument(
+        "--text-column",
+        metavar="NAME",
+        action="append",
+        help="column of texts; 0, 1, ... without a header; several times: each has vectors of "
+        "its own",
+    )
+    for kind, of_what in (("number", "numbers"), ("category", "categories"), ("date", "dates")):
+        table.add_argument(
+            f"--{kind}-column",
+            metavar="NAME",
+            action="append",
+            help=f"column of {of_what} to learn from beside the texts; can be given several times "
+            f"(needs the extra `columns`)",
+        )
+    table.add_argument(
+        "--columns",
+        choices=("all",),
+        help="all: learn from all columns but ids, constants and copies of the label, and print "
+        "what each was taken for (needs the extra `columns`)",
     )
 
 

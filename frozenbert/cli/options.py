@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
@@ -16,17 +16,21 @@ from sklearn.base import BaseEstimator
 from ..embed import DistilBertVectorizer
 from ..encoders.sources import DEFAULT_ENCODER, find_default_encoder
 from ..errors import InputError
+from ..heads.columns.kinds import KINDS, find_kinds, parse_columns
+from ..heads.numeric.tasks import check_target, find_task
 from ..tables.cells import (
+    are_numbers,
     has_lists,
     label_sets_of,
     labels_of,
+    numbers_of,
     probabilities_of,
     texts_of,
     unknown_label,
 )
 from ..tables.columns import check_label_column, find_columns, warn_of_numbers
 from ..tables.reading import read_table
-from ..tables.table import Table
+from ..tables.table import Table, list_columns
 from ..utils.files import check_can_write
 from ..utils.steps import find_steps
 from .arguments import DEFAULT_CACHE
@@ -46,8 +50,10 @@ __all__ = [
     "encoder_settings",
     "label_columns",
     "move_here",
+    "read_columns",
     "read_probabilities",
     "read_rows",
+    "read_table_of",
     "read_test_rows",
     "read_texts",
 ]
@@ -103,6 +109,11 @@ class Rows:
         Several contain numbers, one column for each label or class.
     texts : list of str
     labels : numpy.ndarray of shape (n_rows,) or pandas.DataFrame of shape (n_rows, n_labels)
+    task : {"classification", "regression", "ordinal"}
+    frame : pandas.DataFrame or None
+        The columns that a model of several columns reads.
+    kinds : dict of str to list of str, or None
+        Their names by their kind.
     """
 
     table: Table
@@ -110,11 +121,16 @@ class Rows:
     label_column: str | Sequence[str]
     texts: list[str]
     labels: Labels
+    task: str = "classification"
+    frame: pd.DataFrame | None = None
+    kinds: Mapping[str, list[str]] | None = None
 
     def take(self, places: Sequence[int], labels: Labels) -> Rows:
         """Return some of the rows, with their labels; the table keeps their line numbers alone."""
         table = replace(self.table, columns={}, lines=[self.table.lines[i] for i in places])
-        return replace(self, table=table, texts=[self.texts[i] for i in places], labels=labels)
+        texts = [self.texts[i] for i in places]
+        frame = None if self.frame is None else self.frame.iloc[list(places)]
+        return replace(self, table=table, texts=texts, labels=labels, frame=frame)
 
 
 def check_output(arguments: argparse.Namespace, option: str, *paths: Path) -> None:
@@ -176,11 +192,54 @@ def read_rows(arguments: argparse.Namespace, path: str) -> Rows:
         table, arguments.text_column, label_columns(arguments), need_label=True
     )
     assert label is not None  # because it is needed
-    texts, labels = texts_of(table, text), _labels(arguments, table, label)
-    if isinstance(label, str) and isinstance(labels, np.ndarray):
+    labels, task = _target(arguments, table, label)
+    texts = texts_of(table, text)
+    if isinstance(label, str) and isinstance(labels, np.ndarray) and task == "classification":
         check_label_column(table, text, label, labels.tolist())
     warn_of_numbers(table, text, texts)
-    return Rows(table, text, label, texts, labels)
+    return Rows(table, text, label, texts, labels, task)
+
+
+def read_columns(arguments: argparse.Namespace, path: str) -> tuple[Rows, dict[str, str]]:
+    """Read a table to train a model of several columns on.
+
+    Returns
+    -------
+    rows : Rows
+    left_out : dict of str to str
+        With `--columns all`, the columns that are not used, and why.
+    """
+    asked = {kind: list(getattr(arguments, f"{kind}_column") or ()) for kind in KINDS}
+    label = label_columns(arguments)
+    if not isinstance(label, str):
+        raise InputError(
+            "name the one column to predict, beside several columns.", parameter="label_column"
+        )
+    table = _read(arguments, path, [label, *(name for names in asked.values() for name in names)])
+    if arguments.limit is not None:
+        table = table.head(arguments.limit)
+    table.check_name(label, "label_column")
+    for kind, names in asked.items():
+        for name in names:
+            table.check_name(name, f"{kind}_column")
+            if name == label:
+                raise InputError("is the label.", parameter=f"{kind}_column", value=name)
+    labels, task = _target(arguments, table, label)
+    frame = table.frame.drop(columns=label)
+    left_out: dict[str, str] = {}
+    if arguments.columns == "all":
+        named = [name for names in asked.values() for name in names]
+        found, left_out = find_kinds(frame.drop(columns=named), np.asarray(labels))
+        asked = {kind: [*asked[kind], *found[kind]] for kind in KINDS}
+    if not asked["text"]:
+        raise InputError(
+            f"{table.path}: which columns hold the texts? Name them; {list_columns(table)}.",
+            parameter="text_column",
+        )
+    parse_columns(asked)
+    texts = [str(place) for place in range(len(frame))]  # stand for the rows
+    rows = Rows(table, asked["text"][0], label, texts, labels, task, frame, asked)
+    return rows, left_out
 
 
 def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Rows:
@@ -189,12 +248,31 @@ def read_test_rows(arguments: argparse.Namespace, path: str, known: Rows) -> Row
     columns = [label] if isinstance(label, str) else [*label]
     table = _read(arguments, path, [text, *columns])
     find_columns(table, text, label, need_label=True)
+    if known.frame is not None:
+        texts = [str(place) for place in range(len(table.lines))]
+        numbers_or_classes = _known_labels(table, label, texts, known)
+        return replace(numbers_or_classes, frame=table.frame, kinds=known.kinds)
     texts = texts_of(table, text)
     if not isinstance(known.labels, np.ndarray):
         names = known.labels.columns.tolist()
         labels = label_sets_of(table, label, arguments.label_separator, names)
         return Rows(table, text, label, texts, labels)
+    return _known_labels(table, label, texts, known)
+
+
+def _known_labels(table: Table, label: str | Sequence[str], texts: list[str], known: Rows) -> Rows:
+    """Return rows whose labels are all among those of the training rows."""
     assert isinstance(label, str)  # several columns make a DataFrame
+    assert isinstance(known.labels, np.ndarray)
+    text = known.text_column
+    if known.task != "classification":
+        numbers = numbers_of(table, label)
+        if known.task == "ordinal":
+            new = np.flatnonzero(~np.isin(numbers, known.labels))
+            if len(new):
+                grades = [f"{grade:g}" for grade in np.unique(known.labels)]
+                raise unknown_label(table, int(new[0]), f"{numbers[new[0]]:g}", grades)
+        return Rows(table, text, label, texts, numbers.astype(known.labels.dtype), known.task)
     classes = {str(label): label for label in known.labels.tolist()}
     found = []
     for row, value in enumerate(labels_of(table, label).tolist()):
@@ -258,6 +336,16 @@ def read_texts(
     return table, column, texts
 
 
+def read_table_of(
+    arguments: argparse.Namespace, path: str | os.PathLike[str], columns: Sequence[str]
+) -> Table:
+    """Read a table of the columns that a model reads; raise `InputError` if one is missing."""
+    table = _read(arguments, path, columns)
+    for name in columns:
+        table.check_name(name)
+    return table
+
+
 def _read(
     arguments: argparse.Namespace, path: str | os.PathLike[str], columns: Iterable[str | None]
 ) -> Table:
@@ -267,6 +355,26 @@ def _read(
         columns=[name for name in columns if name],
         delimiter=arguments.delimiter,
     )
+
+
+def _target(
+    arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]
+) -> tuple[Labels, str]:
+    """Return what is to be predicted, and the task; `--task auto` looks at the cells."""
+    task = getattr(arguments, "task", "classification")
+    separator = getattr(arguments, "label_separator", None)
+    if not isinstance(columns, str) or separator is not None:
+        if task in ("regression", "ordinal"):
+            raise InputError(
+                "requires one column of numbers, without a separator.", parameter="task", value=task
+            )
+        return _labels(arguments, table, columns), "classification"
+    if task == "auto":
+        numeric = not has_lists(table, columns) and are_numbers(table, columns)
+        task = find_task(numbers_of(table, columns)) if numeric else "classification"
+    if task == "classification":
+        return _labels(arguments, table, columns), task
+    return check_target(numbers_of(table, columns), task), task
 
 
 def _labels(arguments: argparse.Namespace, table: Table, columns: str | Sequence[str]) -> Labels:

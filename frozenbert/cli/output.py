@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..embed import DistilBertVectorizer
+from ..heads.columns.joint import JointModel
 from ..reports.metrics import score_as_text, short
+from ..reports.numeric.figures import NUMBER_TITLES
 from ..tables.table import table_format
 from ..utils.steps import find_step
 
@@ -26,8 +28,10 @@ __all__ = [
     "count",
     "describe_epoch",
     "describe_files",
+    "describe_numbers",
     "describe_speed",
     "describe_table",
+    "print_columns",
     "print_training",
     "say",
     "say_encoder",
@@ -102,6 +106,12 @@ def count(labels: Labels | Mapping[str, np.ndarray], most: int = 20) -> str:
     return ", ".join(f"{short(label)}: {n:,}" for label, n in counts[:most]) + more
 
 
+def describe_numbers(numbers: Labels) -> str:
+    """Return the range and the mean of numbers."""
+    values = np.asarray(numbers, dtype=float)
+    return f"{values.min():.6g} to {values.max():.6g}, mean {values.mean():.4g}"
+
+
 def say_encoder(embed: DistilBertVectorizer) -> None:
     """Print what a fitted vectorizer computes."""
     if embed.encoder_source_ == "remote":
@@ -137,10 +147,44 @@ def _say_trials(embed: DistilBertVectorizer) -> None:
         )
 
 
+def print_columns(kinds: Mapping[str, Sequence[str]], left_out: Mapping[str, str]) -> None:
+    """Print what each column is taken for, and those that are left out, a line each."""
+    named = [f"{kind} {', '.join(map(repr, names))}" for kind, names in kinds.items() if names]
+    say("columns", "; ".join(named))
+    for name, why in left_out.items():
+        say("left out", f"{name!r}: {why}")
+
+
+def print_added(training: Training) -> None:
+    """Print what texts and other columns add to each other, if the model has both."""
+    head = training.model[-1]
+    if not isinstance(head, JointModel):
+        return
+    if head.reader_.missing_:
+        cells = ", ".join(f"{n:,} of {name!r}" for name, n in head.reader_.missing_.items())
+        say(
+            "missing",
+            f"{cells}: texts are empty; numbers and dates get the mean, and a column that tells; "
+            f"categories have one of their own",
+        )
+    added: Mapping[str, Any] = training.metrics["added"]
+    if "both" not in added:
+        return
+    say(
+        "out of fold",
+        f"{added['scoring']} {added['text']:.4f} by text alone, {added['columns']:.4f} by the "
+        f"other columns alone, {added['both']:.4f} by both ({head.ladder_[-1]['step']})",
+    )
+
+
 def print_training(training: Training) -> None:
     """Print the choices and the figures of a training."""
     from ..training import uses_words
 
+    print_added(training)
+    if training.metrics["task"] != "classification":
+        print_number_training(training)
+        return
     metrics, search = training.metrics, training.metrics["search"]
     embed = find_step(training.model, DistilBertVectorizer)
     say_encoder(embed)
@@ -172,11 +216,64 @@ def print_training(training: Training) -> None:
         figures += f"; before calibration {before['brier']:.4f}, {before['ece']:.4f}"
     say("calibration", figures)
     words = " and words" if uses_words(training.model) else ""
-    _print_scores(metrics, f"{embed.encoder_name_}{words} + logistic regression")
+    columns = " and columns" if "added" in metrics else ""
+    _print_scores(metrics, f"{embed.encoder_name_}{words}{columns} + logistic regression")
     _print_intervals(metrics["intervals"])
     outcome = training.outcome
     print(f"\n{score_as_text(outcome.y_true, outcome.y_pred, outcome.classes)}")
     say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def print_number_training(training: Training) -> None:
+    """Print the choices and the figures of a training on numbers or grades."""
+    from ..training import uses_words
+
+    metrics: Mapping[str, Any] = training.metrics
+    search, baseline = metrics["search"], metrics["baseline"]
+    embed = find_step(training.model, DistilBertVectorizer)
+    say_encoder(embed)
+    if "best_layers" in search:
+        layers = ", ".join(map(str, search["best_layers"]))
+        say(
+            "features",
+            f"pooling {'+'.join(search['best_pooling'])}, layer {layers}: the best of "
+            f"{len(search['features'])} choices",
+        )
+    say(
+        "head",
+        f"alpha = {search['best_alpha']:.3g}, the best of {len(search['alpha'])}: "
+        f"{search['scoring']} {search['best_score']:.4f} ± {search['best_score_std']:.4f} in "
+        f"{search['folds']} folds",
+    )
+    say("recipe", search["chosen"])
+    width = max(len(step["step"]) for step in search["ladder"])
+    print(f"\n{'out of fold':{width}}     score")
+    for step in search["ladder"]:
+        print(f"{step['step']:{width}}  {step['score']:8.4f}{'  kept' if step['kept'] else ''}")
+    words = " and words" if uses_words(training.model) else ""
+    columns = " and columns" if "added" in metrics else ""
+    rows = {f"{embed.encoder_name_}{words}{columns}": metrics, baseline["name"]: baseline}
+    titles = {key: title for key, title in NUMBER_TITLES.items() if key in metrics}
+    width = max(map(len, rows))
+    print(f"\n{'':{width}}" + "".join(f"  {title:>9}" for title in titles.values()))
+    for name, scores in rows.items():
+        cells = "".join(f"  {scores[key]:{max(9, len(titles[key]))}.4f}" for key in titles)
+        print(f"{name:{width}}{cells}")
+    _print_number_intervals(metrics["intervals"], next(iter(titles)))
+    say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
+
+
+def _print_number_intervals(intervals: Mapping[str, Sequence[float]], key: str) -> None:
+    if key not in intervals:
+        return
+    low, high = intervals[f"{key}_above_baseline"]
+    verdict = "no clear difference from the baseline"
+    if low > 0 or high < 0:
+        verdict = f"{'better' if low > 0 else 'worse'} than the baseline"
+    print(
+        f"95 % interval of {NUMBER_TITLES[key]}: {intervals[key][0]:.4f} to "
+        f"{intervals[key][1]:.4f}; {verdict} ({low:+.4f} to {high:+.4f})\n"
+    )
 
 
 def _print_ladder(search: SearchSummary) -> None:

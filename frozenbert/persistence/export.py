@@ -18,10 +18,12 @@ from ..encoders.exported import ENCODER_KEY, TOKENIZER_KEY
 from ..encoders.openvino.exporting import load_graph
 from ..encoders.openvino.graph import import_openvino
 from ..errors import InputError
+from ..heads.columns.joint import JointModel
 from ..heads.selection import predict_from_arrays
 from ..reports.sidecar import describe_encoder, read_sidecar, versions, write_json
 from ..utils.extras import require
 from ..utils.files import check_can_write, sha256_of_file
+from ..utils.steps import find_step
 from .models import SAFE, joblib_hash, load_model, safest
 from .portable import portable_copy
 from .runtime import (
@@ -100,6 +102,11 @@ def export_model(
     if source.name == HEAD:
         raise InputError(f"{source.parent}: is an export already; copy the folder.")
     model = load_model(source)
+    if joint := find_step(model, JointModel):
+        raise InputError(
+            f"{source}: reads the columns {', '.join(joint.reader_.names)}; models of texts alone "
+            f"can be exported."
+        )
     if source.suffix != SAFE:
         raise InputError(
             f"{source}: has no safe form ({source.with_suffix(SAFE).name}), and nothing else is "

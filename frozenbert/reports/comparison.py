@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from .metrics import short
+from .numeric.contrast import check_number_metrics, compare_numbers
 from .schema import Baseline, ClassScore, Metrics, Sidecar
 from .sidecar import load_sidecar
 
@@ -17,6 +18,7 @@ __all__ = ["compare_models"]
 
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 SCORERS = {"f1_macro": "macro_f1", "f1_micro": "micro_f1"}  # scikit-learn's names
+NUMERIC = ("regression", "ordinal")  # tasks
 MOST_CLASSES = 20  # in the table of classes
 UNBALANCED = 2  # times as many test rows in the largest class as in the smallest
 
@@ -38,10 +40,11 @@ def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None)
     folders : sequence of path-like
         Of trained models, with their `model.json`.
     scoring : {"accuracy", "macro_f1", "micro_f1"}, optional
-        The score that decides. By default macro F1 if a text may have several labels, or if
-        the largest class has at least twice the test rows of the smallest; else accuracy, which
-        a model can have without ever answering a rare class. scikit-learn's names `f1_macro`
-        and `f1_micro` are accepted, too.
+        The score that decides; of models of numbers and grades as for
+        `frozenbert.reports.numeric.contrast.compare_numbers`. By default macro F1 if a text may
+        have several labels, or if the largest class has at least twice the test rows of the
+        smallest; else accuracy, which a model can have without ever answering a rare class.
+        scikit-learn's names `f1_macro` and `f1_micro` are accepted, too.
 
     Returns
     -------
@@ -57,6 +60,14 @@ def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None)
     """
     sidecars = {str(folder): _read(folder) for folder in folders}
     _check_same_rows(sidecars)
+    if _task_of(next(iter(sidecars.values()))) in NUMERIC:
+        for name, sidecar in sidecars.items():
+            check_number_metrics(name, sidecar["metrics"])
+        models = {
+            name: (sidecar["metrics"], sum(sidecar["seconds"].values()))
+            for name, sidecar in sidecars.items()
+        }
+        return compare_numbers(models, scoring)
     rows = [
         _row(folder, sidecar["metrics"], sum(sidecar["seconds"].values()))
         for folder, sidecar in sidecars.items()
@@ -171,6 +182,9 @@ def _row(name: str, metrics: Metrics | Baseline, seconds: float | None = None) -
 def _check_same_rows(sidecars: Mapping[str, Sidecar]) -> None:
     first, *others = sidecars
     for other in others:
+        tasks = [_task_of(sidecars[name]) for name in (first, other)]
+        if tasks[0] != tasks[1]:
+            raise InputError(f"{first} and {other}: one is of {tasks[0]}, the other of {tasks[1]}.")
         for part in ("training", "test"):
             if _rows_of(sidecars[first], part) != _rows_of(sidecars[other], part):
                 raise InputError(
@@ -179,9 +193,10 @@ def _check_same_rows(sidecars: Mapping[str, Sidecar]) -> None:
                 )
         if ("micro_f1" in sidecars[first]["metrics"]) != ("micro_f1" in sidecars[other]["metrics"]):
             raise InputError(f"{first} and {other}: one has classes, the other many labels.")
-        tasks = [sidecars[name]["metrics"].get("task", "classification") for name in (first, other)]
-        if tasks[0] != tasks[1]:
-            raise InputError(f"{first} and {other}: one is of {tasks[0]}, the other of {tasks[1]}.")
+
+
+def _task_of(sidecar: Sidecar) -> str:
+    return sidecar["metrics"].get("task", "classification")
 
 
 def _rows_of(sidecar: Sidecar, part: str) -> tuple[object, ...]:
@@ -217,7 +232,11 @@ def _verdict(rows: Sequence[_Row], key: str) -> str:
 def _read(folder: str | Path) -> Sidecar:
     """Return a model's sidecar, after checking all that is compared."""
     content = load_sidecar(folder)
+    metrics = content.get("metrics")
+    numeric = isinstance(metrics, dict) and metrics.get("task") in NUMERIC
     for path, (is_legal, expected) in REQUIRED.items():
+        if numeric and path in OF_CLASSES:
+            continue
         *parents, key = path.split(".")
         place: Any = content
         for parent in parents:
@@ -312,6 +331,9 @@ REQUIRED: dict[str, tuple[Callable[[object], bool], str]] = {
     "test.sha256": TEXT,
     "test.description": TEXT,
     "seconds": (_is_seconds, "an object of finite numbers"),
+}
+OF_CLASSES = {
+    f"metrics.{part}{name}" for part in ("", "baseline.") for name in ("accuracy", "macro_f1")
 }
 OPTIONAL = {
     "metrics.micro_f1",

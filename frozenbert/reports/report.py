@@ -6,9 +6,12 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from .numeric.drawing import draw_numbers
+from .numeric.figures import NumberMetrics, NumberOutcome
 from .plots import (
     plot_confusion_matrix,
     plot_curves,
@@ -27,6 +30,7 @@ PLOTS = {
     "confusion_matrix.png",
     "features.png",
     "labels.png",
+    "predicted.png",
     "precision_recall.png",
     "reliability.png",
     "search.png",
@@ -58,7 +62,7 @@ class Outcome:
     doubtful: list[Example] = field(default_factory=list)
 
 
-def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome) -> None:
+def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome | NumberOutcome) -> None:
     """Write `model.json`, `metrics.json`, the plots and `report.html` into a folder.
 
     Parameters
@@ -67,7 +71,7 @@ def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome) -> None:
         It must exist. Files of these names are replaced.
     sidecar : dict
         The content of `model.json`; its `metrics` are also written to `metrics.json`.
-    outcome : Outcome
+    outcome : Outcome or NumberOutcome
         The predictions for the test rows.
     """
     write_json(sidecar, folder / "model.json")
@@ -81,10 +85,14 @@ def write_report(folder: Path, sidecar: Sidecar, outcome: Outcome) -> None:
     )
 
 
-def _render(sidecar: Sidecar, outcome: Outcome, plots: dict[str, str]) -> str:
+def _render(sidecar: Sidecar, outcome: Outcome | NumberOutcome, plots: dict[str, str]) -> str:
     """Return the page; `plots` are PNG files in base64 by their titles."""
     return render_page(
-        "report.html", **sidecar, plots=plots, mistakes=outcome.mistakes, doubtful=outcome.doubtful
+        "numbers.html" if isinstance(outcome, NumberOutcome) else "report.html",
+        **sidecar,
+        plots=plots,
+        mistakes=outcome.mistakes,
+        doubtful=outcome.doubtful,
     )
 
 
@@ -111,8 +119,10 @@ def render_page(template: str, **content: object) -> str:
     return environment.get_template(template).render(**content)
 
 
-def _draw(folder: Path, metrics: Metrics, outcome: Outcome) -> dict[str, Path]:
+def _draw(folder: Path, metrics: Metrics, outcome: Outcome | NumberOutcome) -> dict[str, Path]:
     """Draw the plots that suit the model; return the files by their titles."""
+    if isinstance(outcome, NumberOutcome):
+        return draw_numbers(folder, cast(NumberMetrics, metrics), outcome)
     search, p = metrics["search"], outcome.probabilities
     plots = {}
     if outcome.y_true.ndim == 2:

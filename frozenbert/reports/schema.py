@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 __all__ = [
+    "Added",
     "Agreement",
     "Baseline",
     "Calibration",
@@ -118,7 +119,7 @@ class Agreement(TypedDict):
 
     n_texts: int
     mean_cosine: float
-    equal_predictions: float  # fraction
+    equal_predictions: float  # fraction; of numbers, within a hundredth of their deviation
 
 
 class PrecisionTrial(TypedDict):
@@ -140,6 +141,15 @@ class DataSummary(TypedDict):
     n_trained_on: NotRequired[int]
 
 
+class Added(TypedDict):
+    """Out-of-fold scores of texts alone, of other columns alone, and of both."""
+
+    scoring: str
+    text: float
+    columns: NotRequired[float]  # these two unless there are texts alone
+    both: NotRequired[float]
+
+
 class Metrics(Score):
     """The content of `metrics.json`."""
 
@@ -154,6 +164,7 @@ class Metrics(Score):
     calibration: Calibration
     data: DataSummary
     agreement: NotRequired[Agreement]
+    added: NotRequired[Added]  # of a model with columns
     at_half: NotRequired[dict[str, float]]  # with many labels: F1 with thresholds of 0.5
 
 
@@ -198,6 +209,7 @@ class TrainingFacts(TypedDict):
     sha256: str
     text_column: str | int
     label_column: str | int | list[str] | list[int]
+    columns: NotRequired[dict[str, list[str]]]  # of a model with columns, by their kind
 
 
 class TestFacts(TypedDict):

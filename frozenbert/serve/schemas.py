@@ -89,7 +89,8 @@ class PredictionAnswer(BaseModel):
 
     labels: list[Label] = Field(description="All labels, in the order of the probabilities.")
     predictions: list[Label | list[Label]] = Field(
-        description="For each text its label, or a list of labels if the model is multi-label."
+        description="For each text its label, a list of labels if the model is multi-label, or "
+        "a number if it is a regression."
     )
     probabilities: list[list[float]] | None = Field(
         description="For each text the probability of each label; null without probabilities."
@@ -152,6 +153,7 @@ class ModelCard(BaseModel):
         file="model.skops",
         labels=["bad", "good"],
         many_labels=False,
+        task="classification",
         probabilities=True,
         encoder={"name": "all-MiniLM-L6-v2", "pooling": ["mean"], "layers": [6]},
         data="train.tsv",
@@ -171,13 +173,16 @@ class ModelCard(BaseModel):
     name: str = Field(description="The model's folder.")
     title: str = Field(description="What the page is called.")
     file: str
-    labels: list[Label]
+    labels: list[Label] = Field(description="All labels or grades; none of a regression.")
     many_labels: bool = Field(description="Whether a text may have any number of labels.")
+    task: str = Field(description="classification, regression or ordinal.")
     probabilities: bool = Field(description="Whether the model predicts probabilities.")
     encoder: dict[str, JsonValue] | None
     data: str | None = Field(description="File of the training rows.")
     tested_on: str | None = Field(description="Rows on which the figures were measured.")
-    figures: dict[str, float | None] = Field(description="Accuracy, F1 and numbers of rows.")
+    figures: dict[str, float | None] = Field(
+        description="Scores on the test rows, and numbers of rows."
+    )
     created: str | None
     frozenbert: str = Field(description="Version of the package.")
     limits: RequestLimits

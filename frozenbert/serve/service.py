@@ -19,8 +19,10 @@ from .. import __version__
 from ..embed import DistilBertVectorizer
 from ..errors import InputError, TruncationWarning
 from ..heads.multilabel import MultiLabelClassifier
+from ..heads.numeric.ordinal import OrdinalHead
+from ..heads.numeric.ridge import RidgeHead
 from ..persistence.models import joblib_hash, load_model, safest
-from ..pipeline import column_names, predict
+from ..pipeline import column_names, predict, read_columns
 from ..reports.sidecar import read_sidecar
 from ..tables.cells import texts_of
 from ..tables.columns import find_columns
@@ -49,7 +51,8 @@ MAX_COLUMNS = 1000
 FIRST_TEXT = "This first text loads the encoder."
 # Words of a text, and texts: the engines prepare themselves for each size when they first meet it.
 WARM_UP = ((4, 1), (10, 1), (24, 1), (60, 1), (150, 1), (12, 64))
-FIGURES = ("accuracy", "macro_f1", "micro_f1", "n_train", "n_test")
+SCORES = ("accuracy", "macro_f1", "r2", "mae", "spearman", "quadratic_kappa")
+FIGURES = ("accuracy", "macro_f1", "micro_f1", *SCORES[2:], "n_train", "n_test")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -280,8 +283,9 @@ class Service:
         figures = {name: _number(metrics[name]) for name in FIGURES if name in metrics}
         if "baseline" in metrics:
             baseline = _mapping(metrics["baseline"])
-            figures["baseline_accuracy"] = _number(baseline.get("accuracy"))
-            figures["baseline_macro_f1"] = _number(baseline.get("macro_f1"))
+            for name in SCORES:
+                if name in metrics:
+                    figures[f"baseline_{name}"] = _number(baseline.get(name))
         return ModelCard.model_validate(
             {
                 "name": self.name,
@@ -289,6 +293,7 @@ class Service:
                 "file": self.path.name,
                 "labels": self.classes,
                 "many_labels": self.multi_label,
+                "task": self._task(),
                 "probabilities": self.has_probabilities,
                 "encoder": _mapping(sidecar.get("encoder")) or None,
                 "data": _mapping(sidecar.get("training")).get("file"),
@@ -299,6 +304,12 @@ class Service:
                 "limits": RequestLimits(**asdict(self.limits), explained_words=EXPLAINED_WORDS),
             }
         )
+
+    def _task(self) -> str:
+        if find_step(self.model, OrdinalHead) is not None:
+            return "ordinal"
+        is_regression = find_step(self.model, RidgeHead) is not None
+        return "regression" if is_regression else "classification"
 
     def check(self, texts: Sequence[str], kind: str = "text") -> None:
         """Raise `InputError` if there are too many texts, or one is too long or not Unicode.
@@ -394,6 +405,11 @@ def load_service(
     file = safest(path)
     model = load_model(file)
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
+    if columns := read_columns(model):
+        raise InputError(
+            f"{path}: reads the columns {', '.join(columns)}, and texts alone can be served; label "
+            f"tables with `classify`."
+        )
     vectorizers = list(find_steps(model, DistilBertVectorizer))
     if encoder_path is not None and len({step.encoder_hash_ for step in vectorizers}) > 1:
         raise InputError(

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError, LabelWarning
 from ..utils.console import callers_level
 from ..utils.extras import require
+from ..utils.texts import is_missing
 from .columns import is_numeric
 from .table import Table, quoted, type_name
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "are_numbers",
     "has_lists",
     "label_sets_of",
     "labels_of",
+    "numbers_of",
     "probabilities_of",
     "texts_of",
     "unknown_label",
@@ -260,6 +263,79 @@ def probabilities_of(table: Table, columns: Sequence[str]) -> pd.DataFrame:
             f"{sums[off[0]]:.3f} and not to 1."
         )
     return numbers / sums[:, None]
+
+
+def are_numbers(table: Table, column: str) -> bool:
+    """Tell whether the cells of a column are numbers, but for those that are missing.
+
+    Examples
+    --------
+    >>> from frozenbert.tables.table import Table
+    >>> are_numbers(Table("x.csv", {"y": ["1", "2.5", ""]}, [2, 3, 4], True), "y")
+    True
+    """
+    cells = [cell for cell in table.cells(column, "label_column") if not _is_empty(cell)]
+    return bool(cells) and all(_number(cell) is not None for cell in cells)
+
+
+def numbers_of(table: Table, column: str) -> np.ndarray:
+    """Return the finite numbers of a column.
+
+    Parameters
+    ----------
+    table : Table
+    column : str
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (n_rows,)
+
+    Raises
+    ------
+    InputError
+        If the table has no such column, or a cell is missing, infinite or no number.
+
+    Examples
+    --------
+    >>> from frozenbert.tables.table import Table
+    >>> numbers_of(Table("x.csv", {"y": ["1", "-2.5"]}, [2, 3], True), "y")
+    array([ 1. , -2.5])
+    """
+    cells = table.cells(column, "label_column")
+    missing = [row for row, cell in enumerate(cells) if _is_empty(cell)]
+    if missing:
+        raise InputError(
+            f"{table.where(missing[0])}, column {quoted(column)}: the number is missing "
+            f"({len(missing):,} of {len(cells):,} are); give each row one, or remove it."
+        )
+    numbers = [_number(cell) for cell in cells]
+    for row, number in enumerate(numbers):
+        if number is None:
+            raise InputError(
+                f"{table.where(row)}, column {quoted(column)}: the cell is no number. (A decimal "
+                f"point is needed, and not a comma.)"
+            )
+        if not np.isfinite(number):
+            raise InputError(
+                f"{table.where(row)}, column {quoted(column)}: {quoted(cells[row])} is not finite."
+            )
+    return np.array(numbers, dtype=np.float64)
+
+
+def _is_empty(cell: object) -> bool:
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip() in ("", "nan", "NaN"))
+
+
+def _number(cell: object) -> float | None:
+    """Return a cell as a number, or None; a boolean is none."""
+    if isinstance(cell, bool) or not (
+        isinstance(cell, int | float) or (isinstance(cell, str) and is_numeric(cell))
+    ):
+        return None
+    try:
+        return float(cell)
+    except OverflowError:
+        return float("inf")
 
 
 def unknown_label(table: Table, row: int, label: object, known: Sequence[object]) -> InputError:

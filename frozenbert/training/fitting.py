@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,7 @@ from ..finetune.encoder_folder import n_trained_on
 from ..heads.folds import AutoFolds, Splits
 from ..heads.logistic import Head
 from ..heads.multilabel import MultiLabelClassifier
+from ..heads.numeric.word_regression import WordPredictions
 from ..heads.scoring import check_class_weight, check_scoring
 from ..heads.search import (
     FeatureSearch,
@@ -54,10 +55,20 @@ from ..reports.schema import (
     Metrics,
     SearchSummary,
 )
-from ..utils.steps import find_step
+from ..utils.steps import find_step, find_steps
 from .rows import Labels, Rows, check_classes
 
-__all__ = ["Training", "classifier_of", "train"]
+__all__ = [
+    "Clock",
+    "Training",
+    "check_texts_of",
+    "classifier_of",
+    "fit_model",
+    "measure_agreement",
+    "measure_classes",
+    "train",
+    "warn_of_leakage",
+]
 
 AGREEMENT_ON = 256  # test texts on which a reduced precision is compared with float32
 
@@ -134,29 +145,46 @@ def train(
     rows = Rows.of(model, texts, labels, test_texts, test_labels, groups)
     rows.numbers, rows.test_numbers = numbers or (None, None)
     splits = _check(model, rows, examples)
-    n_leaked = _warn_of_leakage(model, rows)
-    clock = _Clock()
-    features = _fit(model, rows, clock)
+    n_leaked = warn_of_leakage(model, rows)
+    clock = Clock()
+    features = fit_model(model, rows, clock)
     outcome = _predict(model, rows, clock)
-    agreement = _agreement(model, rows.test_seen)
-    if agreement:
-        clock.lap("agreement with float32")
-    baseline, baseline_predicted = _baseline(model, rows, clock)
-    metrics = _metrics(model, rows, outcome, baseline, baseline_predicted)
+    metrics = measure_classes(model, rows, outcome, clock)
     metrics["data"]["n_trained_on"] = n_leaked
-    if agreement:
-        metrics["agreement"] = agreement
-    clock.lap("metrics")
     if examples:
         _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
     return Training(model, metrics, outcome, clock.seconds)
 
 
+def measure_classes(model: Pipeline, rows: Rows, outcome: Outcome, clock: Clock) -> Metrics:
+    """Return the metrics of a fitted classifier of texts, and of a baseline of words.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+        Of texts; of a model with columns, the first of its models of texts.
+    rows : Rows
+    outcome : Outcome
+    clock : Clock
+    """
+    agreement = measure_agreement(model, rows.test_seen)
+    if agreement:
+        clock.lap("agreement with float32")
+    baseline, baseline_predicted = _baseline(model, rows, clock)
+    metrics = _metrics(model, rows, outcome, baseline, baseline_predicted)
+    if agreement:
+        metrics["agreement"] = agreement
+    clock.lap("metrics")
+    return metrics
+
+
 def classifier_of(model: Pipeline) -> Head:
     """Return the last step of a classifier's Pipeline."""
-    head: Head = model.named_steps["classify"]
-    return head
+    head = model.named_steps.get("classify")
+    if head is None:
+        raise InputError("predicts no classes; train it with train_numbers.", parameter="model")
+    return cast(Head, head)
 
 
 def _check(model: Pipeline, rows: Rows, examples: bool) -> Splits | None:
@@ -173,16 +201,21 @@ def _check(model: Pipeline, rows: Rows, examples: bool) -> Splits | None:
     search = resolve_search(search, rows.truth)
     check_scoring(search.scoring, rows.labels)
     check_class_weight(class_weight_of(search), rows.truth)
-    if not any(re.search(r"\w", text) for text in rows.seen):
-        raise InputError(
-            "none of the training texts contains a letter or a digit. Is this the column of texts?"
-        )
+    check_texts_of(rows)
     if examples or isinstance(head, OutOfFoldHead):
         return out_of_fold_splits(head, np.zeros((len(rows.texts), 1)), rows.truth, rows.groups)
     return None
 
 
-def _warn_of_leakage(model: Pipeline, rows: Rows) -> int:
+def check_texts_of(rows: Rows) -> None:
+    """Raise `InputError` if no training text contains a word."""
+    if not any(re.search(r"\w", text) for text in rows.seen):
+        raise InputError(
+            "none of the training texts contains a letter or a digit. Is this the column of texts?"
+        )
+
+
+def warn_of_leakage(model: Pipeline, rows: Rows) -> int:
     """Warn of test texts that were trained on; return how many the encoder was fine-tuned on."""
     n_tuned = n_trained_on(find_step(model, DistilBertVectorizer).model_name, rows.test_seen)
     if n_tuned:
@@ -213,18 +246,18 @@ def _routed(groups: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
         yield {"groups": groups}
 
 
-def _fit(model: Pipeline, rows: Rows, clock: _Clock) -> Any:
+def fit_model(model: Pipeline, rows: Rows, clock: Clock) -> Any:
     """Fit the model; return the training texts' features."""
-    words = find_step(model, WordScores)
+    words = find_step(model, WordScores) or find_step(model, WordPredictions)
     with _routed(rows.groups) as params:
         features = model[:-1].fit_transform(rows.texts, rows.labels, **(params if words else {}))
         clock.lap("features" if words else "vectors", "of the training texts")
-        classifier_of(model).fit(features, rows.labels, **params)
+        model[-1].fit(features, rows.labels, **params)
     clock.lap("search")
     return features
 
 
-def _predict(model: Pipeline, rows: Rows, clock: _Clock) -> Outcome:
+def _predict(model: Pipeline, rows: Rows, clock: Clock) -> Outcome:
     head, features = classifier_of(model), model[:-1].transform(rows.test_texts)
     probabilities = head.predict_proba(features)
     outcome = Outcome(
@@ -236,7 +269,7 @@ def _predict(model: Pipeline, rows: Rows, clock: _Clock) -> Outcome:
     return outcome
 
 
-def _baseline(model: Pipeline, rows: Rows, clock: _Clock) -> tuple[Baseline, np.ndarray]:
+def _baseline(model: Pipeline, rows: Rows, clock: Clock) -> tuple[Baseline, np.ndarray]:
     """Fit the baseline with the model's folds; return its scores and predictions."""
     search = fitted_grid(classifier_of(model))
     baseline = make_words_baseline(
@@ -335,7 +368,7 @@ def _calibration(outcome: Outcome) -> Calibration:
     return calibration
 
 
-def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
+def measure_agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     """Compare a reduced precision with float32 on a sample of texts; None for float32."""
     embed = find_step(model, DistilBertVectorizer)
     if embed.precision_ == "float32":
@@ -343,9 +376,8 @@ def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     rows = np.random.default_rng(0).permutation(len(texts))[:AGREEMENT_ON]
     sample = [texts[i] for i in np.sort(rows)]
     # What does not depend on the precision is shared, because it may be large.
-    shared = [
-        step for step in (classifier_of(model), find_step(model, WordScores)) if step is not None
-    ]
+    kinds = (WordScores, WordPredictions)
+    shared = [model[-1], *(step for kind in kinds for step in find_steps(model, kind))]
     exact = copy.deepcopy(model, {id(step): step for step in shared})
     exact_embed = find_step(exact, DistilBertVectorizer).set_params(precision="float32")
     with warnings.catch_warnings():
@@ -355,8 +387,15 @@ def _agreement(model: Pipeline, texts: Sequence[str]) -> Agreement | None:
     return {
         "n_texts": len(sample),
         "mean_cosine": mean_cosine(vectors, expected),
-        "equal_predictions": float(np.mean(predicted == exactly)),
+        "equal_predictions": float(np.mean(_are_equal(predicted, exactly))),
     }
+
+
+def _are_equal(predicted: np.ndarray, exactly: np.ndarray) -> np.ndarray:
+    """Tell which predictions are equal; of numbers, within a hundredth of their deviation."""
+    if exactly.dtype.kind == "f":
+        return np.isclose(predicted, exactly, rtol=0, atol=0.01 * float(exactly.std()))
+    return np.asarray(predicted == exactly)
 
 
 def _collect_examples(
@@ -379,7 +418,7 @@ def _collect_examples(
     outcome.doubtful = doubtful_labels(rows.texts, rows.truth, p, classes, numbers=rows.numbers)
 
 
-class _Clock:
+class Clock:
     """Records the seconds from one lap to the next."""
 
     def __init__(self) -> None:
@@ -387,6 +426,7 @@ class _Clock:
         self.last = time.perf_counter()
 
     def lap(self, *name: str) -> None:
+        """Record the seconds since the last lap under a name."""
         now = time.perf_counter()
         self.seconds[" ".join(name)] = now - self.last
         self.last = now

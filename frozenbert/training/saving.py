@@ -9,13 +9,16 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 
 from ..embed import DistilBertVectorizer
 from ..errors import InputError
 from ..heads.multilabel import MultiLabelClassifier
+from ..heads.numeric.ordinal import OrdinalHead
+from ..heads.numeric.ridge import RidgeHead
 from ..heads.search import (
     class_weight_of,
     fitted_grid,
@@ -28,6 +31,7 @@ from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
 from .fitting import Training, classifier_of
+from .regression import describe_parameters, ridge_of, text_model
 
 __all__ = ["save_training", "uses_words"]
 
@@ -101,7 +105,7 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
         "test": test,  # type: ignore[typeddict-item]
         "model_sha256": sha256_of_file(model_file),
         "encoder": describe_encoder(find_step(training.model, DistilBertVectorizer)),
-        "labels": classifier_of(training.model).classes_.tolist(),
+        "labels": np.asarray(getattr(training.model, "classes_", [])).tolist(),
         "parameters": _parameters(training.model, training.metrics["search"]),
         "metrics": training.metrics,
         "seconds": training.seconds,
@@ -115,11 +119,17 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
 
 def uses_words(model: Pipeline) -> bool:
     """Tell whether scores of words have a part in a fitted classifier's answers."""
-    head = classifier_of(model)
+    model = text_model(model)
+    head = model[-1]
+    if isinstance(head, RidgeHead | OrdinalHead):
+        return ridge_of(head).parts_ != "vectors"
     return isinstance(head, OutOfFoldHead) and head.parts_ != "vectors"
 
 
 def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
+    model = text_model(model)
+    if isinstance(model[-1], RidgeHead | OrdinalHead):
+        return cast(Parameters, describe_parameters(model, uses_words(model)))
     head = classifier_of(model)
     grid = fitted_grid(head)
     seed, weight = getattr(grid.cv, "random_state", None), class_weight_of(grid)

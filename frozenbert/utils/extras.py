@@ -23,6 +23,7 @@ EXTRAS = {
     "pyarrow": "train",
     "shap": "explain",
     "skops": "train",
+    "skrub": "columns",
     "torch": "train",
     "transformers": "train",
 }

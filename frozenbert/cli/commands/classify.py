@@ -81,28 +81,38 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _label_texts(model: BaseEstimator, texts: list[str]) -> None:
     """Print the labels and probabilities, a column for each text."""
-    from ...pipeline import predict
+    from ...pipeline import predict, read_columns
     from ...reports.metrics import short
 
+    if columns := read_columns(model):
+        raise InputError(
+            f"the model reads the columns {', '.join(columns)}; label a table that has them.",
+            parameter="text",
+        )
     for name, column in predict(model, texts).items():
-        cells = [f"{x:.4f}" if name.startswith("proba_") else short(x) for x in column]
+        is_float = column.dtype.kind == "f"  # a probability, or the answer of a regression
+        cells = [f"{x:.4f}" if is_float else short(x) for x in column]
         print(short(name), *cells, sep="\t")
 
 
 def _label_table(model: BaseEstimator, arguments: argparse.Namespace) -> None:
-    from ...pipeline import column_names, predict
+    from ...pipeline import column_names, predict, read_columns
     from ...tables.table import table_format
     from ...tables.writing import write_table
-    from ..options import label_columns, read_texts
-    from ..output import count, describe_table, say
+    from ..options import label_columns, read_table_of, read_texts
+    from ..output import count, describe_numbers, describe_table, say
     from ..streams import is_stdout, open_data, stdout_format, write_stdout
 
     source = open_data(arguments)
     on_stdout = is_stdout(arguments.out)
     kind = stdout_format(arguments, source) if on_stdout else table_format(arguments.out)
-    table, text_column, texts = read_texts(
-        arguments, source, _column_trained_on(arguments.model), label_columns(arguments)
-    )
+    if columns := read_columns(model):
+        table = read_table_of(arguments, source, columns)
+        text_column, texts = columns[0], table.frame
+    else:
+        table, text_column, texts = read_texts(
+            arguments, source, _column_trained_on(arguments.model), label_columns(arguments)
+        )
     for name in column_names(model):
         if name in table.columns:
             raise InputError(
@@ -115,7 +125,10 @@ def _label_table(model: BaseEstimator, arguments: argparse.Namespace) -> None:
     delimiter = table.delimiter if table_format(table.path) == "csv" else None
     say("data", describe_table(table, text_column))
     flags = {name: flags for name, flags in found.items() if name.startswith("prediction_")}
-    say("labels", count(flags or found["prediction"]))
+    if not flags and not hasattr(model, "classes_"):
+        say("numbers", describe_numbers(found["prediction"]))
+    else:
+        say("labels", count(flags or found["prediction"]))
     if on_stdout:
         write_stdout(cells, kind, delimiter)
         return

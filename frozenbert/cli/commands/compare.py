@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scoring",
         metavar="NAME",
-        help="score that decides: accuracy, macro_f1, or micro_f1 (many labels); default: macro_f1 "
+        help="score that decides: accuracy, macro_f1, or micro_f1 (many labels), "
+        "r2, mae, spearman, quadratic_kappa (numbers and grades); default: macro_f1 "
         "where the classes are unbalanced, else accuracy",
     )
     add_debug(parser)

@@ -1,4 +1,4 @@
-"""Train a text classifier on a table of texts and labels, evaluate it and save it."""
+"""Train a model of texts on a table of texts and labels or numbers, evaluate it and save it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from ..arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..options import Rows
+    from sklearn.pipeline import Pipeline
+
+    from ..options import EncoderSettings, Rows
 
 __all__ = ["add_arguments", "run"]
 
@@ -56,14 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-examples", action="store_true", help="write no texts into the report")
     add_debug(parser)
     _add_classifier(parser)
-    add_table(parser)
+    add_table(parser, columns=True)
     add_encoder(parser)
     add_cache(parser)
     add_cluster(parser)
 
 
 def _add_classifier(parser: argparse.ArgumentParser) -> None:
-    head = parser.add_argument_group("classifier")
+    head = parser.add_argument_group("model")
+    head.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression", "ordinal"),
+        default="auto",
+        help="auto (default): regression of numbers, classification of anything else and of up to "
+        "20 distinct whole numbers; ordinal: grades in an order, such as 1 to 5 stars",
+    )
     head.add_argument(
         "--recipe",
         choices=("auto", "plain"),
@@ -100,7 +109,9 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         "--scoring",
         metavar="NAME",
         default="auto",
-        help="scikit-learn scorer for the search; default: average precision if a text has "
+        help="score that decides. Regression: r2 (default), mae, spearman. Ordinal: "
+        "kappa_and_mae (default), quadratic_kappa, mae, accuracy. Classification: a "
+        "scikit-learn scorer; default: average precision if a text has "
         "several labels; with the recipe auto, macro F1 if the largest class has over 5 times "
         "the rows of the smallest; else accuracy",
     )
@@ -118,64 +129,83 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         help="values to try, separated by commas; default: 20 from 1e-5 to 10, or 7 if a text has "
         "several labels",
     )
+    head.add_argument(
+        "--alpha",
+        type=parse_c_values,
+        metavar="VALUES",
+        help="of a regression or ordinal model: strengths of regularisation to try; default: 13 "
+        "from 1 to 1e6",
+    )
     add_label_separator(head)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate and save a classifier; print its figures."""
-    import numpy as np
-
-    from ...pipeline import make_text_classifier
-    from ...training import check_classes, save_training, train
-    from ..options import encoder_settings, read_rows
-    from ..output import count, describe_files, describe_table, print_training, say
+    from ...training import check_classes, save_training, train, train_columns, train_numbers
+    from ..options import encoder_settings
+    from ..output import (
+        count,
+        describe_files,
+        describe_numbers,
+        describe_table,
+        print_columns,
+        print_training,
+        say,
+    )
     from ..streams import check_exists
 
     started = time.perf_counter()
     check_exists(arguments, "data", "test")
     out = _folder(arguments)
     _title(arguments)
-    rows = read_rows(arguments, arguments.data)
+    rows, left_out = _read_rows(arguments)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))
+    if rows.kinds is not None:
+        print_columns(rows.kinds, left_out)
     source = {
         **_file(arguments.data),
         "text_column": rows.text_column,
         "label_column": rows.label_column,
+        **({} if rows.kinds is None else {"columns": dict(rows.kinds)}),
     }
+    _say_task(arguments, rows)
     rows, test_rows, test = _split(arguments, rows)
-    check_classes(rows.labels, _least_folds(arguments))
-    say("train", f"{len(rows.texts):,} rows; {count(rows.labels)}")
+    if rows.task == "classification":
+        check_classes(rows.labels, _least_folds(arguments))
+    target = describe_numbers(rows.labels) if rows.task == "regression" else count(rows.labels)
+    say("train", f"{len(rows.texts):,} rows; {target}")
     if arguments.test is None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
     settings, notice = encoder_settings(arguments)
-    model = make_text_classifier(
-        **settings,
-        recipe=arguments.recipe,
-        search=arguments.search,
-        with_tfidf=arguments.with_tfidf,
-        clean=arguments.clean,
-        multi_label=np.ndim(rows.labels) == 2,
-        calibrate=_or_none(arguments.calibrate),
-        class_weight=_or_none(arguments.class_weight),
-        scoring=arguments.scoring,
-        C=arguments.C,
-        cv="auto" if arguments.cv is None else arguments.cv,
-        random_state=arguments.seed,
-        n_jobs=arguments.n_jobs,
-    )
+    model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
+    examples = not arguments.no_examples
     with _searching(arguments):
-        training = train(
-            model,
-            rows.texts,
-            rows.labels,
-            test_rows.texts,
-            test_rows.labels,
-            examples=not arguments.no_examples,
-            numbers=(rows.table.lines, test_rows.table.lines),
-        )
+        if rows.frame is not None:
+            training = train_columns(
+                model, rows.frame, rows.labels, test_rows.frame, test_rows.labels, examples=examples
+            )
+        elif rows.task == "classification":
+            training = train(
+                model,
+                rows.texts,
+                rows.labels,
+                test_rows.texts,
+                test_rows.labels,
+                examples=examples,
+                numbers=(rows.table.lines, test_rows.table.lines),
+            )
+        else:
+            training = train_numbers(
+                model,
+                rows.texts,
+                rows.labels,
+                test_rows.texts,
+                test_rows.labels,
+                examples=examples,
+            )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
     facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
@@ -189,6 +219,98 @@ def _title(arguments: argparse.Namespace) -> str | None:
     if arguments.title is not None and not arguments.title.strip():
         raise InputError("is empty; give a name, or leave it out.", parameter="title")
     return None if arguments.title is None else " ".join(arguments.title.split())
+
+
+def _read_rows(arguments: argparse.Namespace) -> tuple[Rows, dict[str, str]]:
+    """Return the rows of `--data`, and the columns that are left out."""
+    from ..options import read_columns, read_rows
+
+    several = arguments.text_column is not None and len(arguments.text_column) > 1
+    others = ("number_column", "category_column", "date_column", "columns")
+    if several or any(getattr(arguments, name) is not None for name in others):
+        return read_columns(arguments, arguments.data)
+    if arguments.text_column is not None:
+        (arguments.text_column,) = arguments.text_column
+    return read_rows(arguments, arguments.data), {}
+
+
+# Options of classifiers alone, and their defaults.
+_OF_CLASSIFIERS = {
+    "calibrate": "auto",
+    "class_weight": "auto",
+    "C": None,
+    "budget": None,
+    "workers": None,
+    "scheduler": None,
+}
+
+
+def _make_model(arguments: argparse.Namespace, settings: EncoderSettings, rows: Rows) -> Pipeline:
+    """Return the unfitted model; raise `InputError` if an option does not suit the task."""
+    import numpy as np
+
+    from ...pipeline import make_text_classifier, make_text_regressor
+
+    if rows.task == "classification":
+        if arguments.alpha is not None:
+            raise InputError(
+                "is for a regression or ordinal model; a classifier has --C.", parameter="alpha"
+            )
+        return make_text_classifier(
+            **settings,
+            recipe=arguments.recipe,
+            search=arguments.search,
+            with_tfidf=arguments.with_tfidf,
+            clean=arguments.clean,
+            multi_label=np.ndim(rows.labels) == 2,
+            calibrate=_or_none(arguments.calibrate),
+            class_weight=_or_none(arguments.class_weight),
+            scoring=arguments.scoring,
+            C=arguments.C,
+            cv="auto" if arguments.cv is None else arguments.cv,
+            random_state=arguments.seed,
+            n_jobs=arguments.n_jobs,
+            columns=rows.kinds,
+        )
+    for name, default in _OF_CLASSIFIERS.items():
+        if getattr(arguments, name, default) != default:
+            raise InputError(
+                f"is for classifiers, and the task is {rows.task}; leave it out.",
+                parameter=name,
+                value=getattr(arguments, name),
+            )
+    return make_text_regressor(
+        **settings,
+        task=rows.task,
+        recipe=arguments.recipe,
+        search=arguments.search,
+        with_tfidf=arguments.with_tfidf,
+        clean=arguments.clean,
+        alpha=arguments.alpha,
+        scoring=arguments.scoring,
+        cv="auto" if arguments.cv is None else arguments.cv,
+        random_state=arguments.seed,
+        columns=rows.kinds,
+    )
+
+
+def _say_task(arguments: argparse.Namespace, rows: Rows) -> None:
+    """Print what the target was taken for, where it is made of numbers."""
+    import numpy as np
+
+    from ..output import say
+
+    if arguments.task != "auto" or not isinstance(rows.labels, np.ndarray):
+        return
+    n = len(np.unique(rows.labels)) if rows.labels.dtype.kind in "if" else 0
+    if rows.task == "regression":
+        say("task", f"regression: {n:,} distinct numbers")
+    elif n > 2:
+        say(
+            "task",
+            f"classification: {n} whole numbers are classes; if they are grades in an order, use "
+            f"--task ordinal",
+        )
 
 
 def _or_none(value: str) -> str | None:
@@ -217,7 +339,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[str, str]]:
     """Return the rows to train on, those to test on, and what `model.json` says of the latter."""
-    from ...training import hold_out
+    import numpy as np
+
+    from ...training import hold_out, hold_out_numbers
     from ..options import read_test_rows
 
     if arguments.test is not None:
@@ -225,12 +349,17 @@ def _split(arguments: argparse.Namespace, rows: Rows) -> tuple[Rows, Rows, dict[
         described = f"all of {Path(arguments.test).name}"
         return rows, test_rows, {"description": described, **_file(arguments.test)}
     places = [str(place) for place in range(len(rows.texts))]
-    left, held, labels, test_labels = hold_out(places, rows.labels, arguments.seed)
+    if isinstance(rows.labels, np.ndarray) and rows.task != "classification":
+        parts = hold_out_numbers(places, rows.labels, arguments.seed, task=rows.task)
+    else:
+        parts = hold_out(places, rows.labels, arguments.seed)
+    left, held, labels, test_labels = parts
     name = Path(arguments.data).name
+    drawn = "random" if rows.task == "regression" else "stratified"
     return (
         rows.take([int(place) for place in left], labels),
         rows.take([int(place) for place in held], test_labels),
-        {"description": f"a stratified quarter of {name} (seed {arguments.seed})"},
+        {"description": f"a {drawn} quarter of {name} (seed {arguments.seed})"},
     )
 
 

@@ -85,10 +85,12 @@ async function answer() {
 function show(text, result) {
   shown = text;
   const chosen = [result.predictions[0]].flat();
-  const names = chosen.map(String).join(", ") || "no label";
+  const shortened = (answer) => (Number.isFinite(answer) ? String(Number(answer.toFixed(4))) : String(answer));
+  const names = chosen.map(shortened).join(", ") || "no label";
   const p = result.probabilities?.[0];
   const likeliest = p && Math.max(...p);
-  say(at("answer"), card.many_labels || !p ? `Answer: ${names}` : `Answer: ${names}, ${percent(likeliest)}`);
+  // The grade of an ordinal model need not be the most probable one.
+  say(at("answer"), card.many_labels || !p || card.task !== "classification" ? `Answer: ${names}` : `Answer: ${names}, ${percent(likeliest)}`);
   at("why").hidden = !p;
   const rows = result.labels.map((label, i) => ({ label, p: p?.[i] ?? 0, chosen: chosen.includes(label) }));
   const many = rows.length > SHOWN;
@@ -321,6 +323,9 @@ async function start() {
   fact("tested on", card.tested_on && `${card.tested_on}, ${count(figures.n_test)} rows`);
   fact(card.many_labels ? "subset accuracy" : "accuracy", against("accuracy"));
   fact("macro F1", against("macro_f1"));
+  fact("quadratic kappa", against("quadratic_kappa"));
+  fact("R²", against("r2"));
+  fact("mean absolute error", against("mae"));
   fact("created", card.created?.slice(0, 10));
   fact("file", card.file + (card.file.endsWith(".skops") ? " (safe form)" : ""));
   if (!card.probabilities) at("explain").hidden = true;

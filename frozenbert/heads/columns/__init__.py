@@ -1,0 +1,1 @@
+"""Models of texts and of the other columns of a table."""

@@ -1,0 +1,1 @@
+"""Targets that are numbers or grades: ridge regression, and classifiers of ordered grades."""

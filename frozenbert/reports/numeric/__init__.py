@@ -1,0 +1,1 @@
+"""Reports of models of numbers and grades: scores, plots and comparisons."""
