@@ -156,9 +156,10 @@ def explain(
         raise InputError("one text, as a string.", parameter="text")
     if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
         raise InputError("this model predicts no probabilities, so there is nothing to explain.")
+    classes = np.asarray(model.classes_).tolist()
     with _without_cache(model), warnings.catch_warnings(), bars(False):
         warnings.simplefilter("ignore", TruncationWarning)
-        return explain_answer(model.predict_proba, list(model.classes_), text, label, method)
+        return explain_answer(model.predict_proba, classes, text, label, method)
 
 
 @contextlib.contextmanager
