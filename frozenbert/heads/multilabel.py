@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import InputError, RareClassWarning
 from .folds import Folds
 from .stacking import OutOfFoldHead, calibrated, score_classifier
-from .votes.choice import Choice
+from .votes.choice import Choice, Predict
 from .votes.out_of_fold import OutOfFold, cross_val_proba
 
 if TYPE_CHECKING:
@@ -103,7 +103,11 @@ class MultiLabelClassifier(OutOfFoldHead):
         names = getattr(y, "columns", None)
         flags = check_flags(y)
         labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
-        held_out = self._fit_search(X, flags, params)
+        self._labels = labels
+        return self._fit_votes(self._fit_search(X, flags, params), flags)
+
+    def _fit_votes(self, held_out: OutOfFold, flags: np.ndarray) -> MultiLabelClassifier:
+        labels = self._labels
         self.parts_ = "vote" if self.with_words else "vectors"
         self.calibration_ = self.calibrate
         choice = self._compare(held_out, flags) if self.decides else None
@@ -120,14 +124,12 @@ class MultiLabelClassifier(OutOfFoldHead):
                 for own, column in zip(of_label, flags.T, strict=True)
             ]
         self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
-        self._labels = labels
         if choice is not None:
             answered = (choice.probabilities >= self.thresholds_).any(axis=0)
             self._warn_of_never_answered(labels[~answered].tolist())
         return self
 
-    def _compare(self, held_out: OutOfFold, flags: np.ndarray) -> Choice:
-        """Decide by out-of-fold scores of all labels together."""
+    def _predictor(self, held_out: OutOfFold, flags: np.ndarray) -> Predict:
         n_labels = flags.shape[1]
 
         def predict(
@@ -140,7 +142,11 @@ class MultiLabelClassifier(OutOfFoldHead):
             ]
             return np.column_stack(of_label)
 
-        return self._choose(held_out, flags, predict, balance=False)
+        return predict
+
+    def _compare(self, held_out: OutOfFold, flags: np.ndarray) -> Choice:
+        """Decide by out-of-fold scores of all labels together."""
+        return self._choose(held_out, flags, self._predictor(held_out, flags), balance=False)
 
     def _proba_out_of_fold(
         self, scores: np.ndarray, flag: np.ndarray, held_out: OutOfFold, calibration: str | None
@@ -168,7 +174,7 @@ class MultiLabelClassifier(OutOfFoldHead):
         if reason := _why_untunable(folds, scores, y, self.calibration_ is not None):
             constant = y.min() == y.max()
             result = "all texts get the same answer" if constant else "its threshold stays 0.5"
-            warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 4)
+            warnings.warn(f"label {str(label)!r} {reason}: {result}.", RareClassWarning, 5)
             return self._uncalibrated(y).fit(scores, y)
         estimator: BaseEstimator = score_classifier(self.search_)
         if self.calibration_ is not None:
@@ -187,7 +193,7 @@ class MultiLabelClassifier(OutOfFoldHead):
             f"label {str(label)!r} cannot be predicted from these features: every text gets the "
             f"same probability, and its threshold stays 0.5.",
             RareClassWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return estimator.fit(scores, y)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +21,7 @@ from sklearn.pipeline import Pipeline
 
 from ..embed import DistilBertVectorizer
 from ..errors import InputError, LeakageWarning, TruncationWarning
+from ..fewshot.pool import remove_known
 from ..finetune.encoder_folder import n_trained_on
 from ..heads.folds import AutoFolds, Splits
 from ..heads.logistic import Head
@@ -55,7 +58,11 @@ from ..reports.schema import (
     SearchSummary,
 )
 from ..utils.steps import find_step
+from .budget.clock import Deadline
 from .rows import Labels, Rows, check_classes
+
+if TYPE_CHECKING:
+    from .budget.spending import Budget, OnStep
 
 __all__ = ["Training", "classifier_of", "train"]
 
@@ -80,12 +87,15 @@ class Training:
         Labels and predictions of the test rows, and examples of texts.
     seconds : dict
         Duration of each part of the training.
+    budget : float or None
+        Seconds that the training might take, if it had a budget.
     """
 
     model: Pipeline
     metrics: Metrics
     outcome: Outcome
     seconds: dict[str, float] = field(default_factory=dict)
+    budget: float | None = None
 
 
 def train(
@@ -97,6 +107,10 @@ def train(
     *,
     examples: bool = True,
     groups: ArrayLike | None = None,
+    budget: str | Deadline | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    unlabelled: Sequence[str] = (),
+    on_step: OnStep | None = None,
 ) -> Training:
     """Fit a text classifier, and compare it with a baseline of words on the same rows.
 
@@ -111,6 +125,16 @@ def train(
     groups : array-like of shape (n_samples,), optional
         Groups of the training rows, for a model whose `cv` is a splitter such as
         `GroupKFold`.
+    budget : str or Deadline, optional
+        Time for steps that may make the model better, such as "15m" or "2h", which counts from
+        now. A step is kept if it is better out of fold by more than chance.
+    folder : path-like, optional
+        With a budget, the folder that the model will be saved to. A training that was killed
+        goes on from the steps in its `.steps`, and fine-tuned encoders go to its `encoders`.
+    unlabelled : sequence of str, default=()
+        With a budget, texts of the same kind. Test texts are removed from them.
+    on_step : callable, optional
+        Is called after each step with its row of the ladder, and the seconds that are left.
 
     Returns
     -------
@@ -120,19 +144,25 @@ def train(
     -----
     LeakageWarning
         If test texts are among the training texts, or the encoder was fine-tuned on them.
+    PoolWarning
+        If test texts are among the unlabelled ones.
+    BudgetWarning
+        If the budget is too short, or one of its steps fails.
 
     Raises
     ------
     InputError
         If there is only one class, a class has fewer rows than folds (with `cv="auto"`: one
         row), the scoring does not suit the labels, no text contains a word, or out-of-fold
-        predictions are needed and the test parts of `cv` are no partition of the rows.
+        predictions are needed and the test parts of `cv` are no partition of the rows. With a
+        budget: if the model is not of the recipe auto, or the folder is of another training.
     """
     rows = Rows.of(model, texts, labels, test_texts, test_labels, groups)
     splits = _check(model, rows, examples)
+    spend = _budget(model, rows, budget, folder, unlabelled, on_step)
     n_leaked = _warn_of_leakage(model, rows)
     clock = _Clock()
-    features = _fit(model, rows, clock)
+    model, features = _fit_within(model, rows, clock, spend)
     outcome = _predict(model, rows, clock)
     agreement = _agreement(model, rows.test_seen)
     if agreement:
@@ -146,7 +176,7 @@ def train(
     if examples:
         _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
-    return Training(model, metrics, outcome, clock.seconds)
+    return Training(model, metrics, outcome, clock.seconds, spend and spend.deadline.seconds)
 
 
 def classifier_of(model: Pipeline) -> Head:
@@ -218,6 +248,45 @@ def _fit(model: Pipeline, rows: Rows, clock: _Clock) -> Any:
         classifier_of(model).fit(features, rows.labels, **params)
     clock.lap("search")
     return features
+
+
+def _budget(
+    model: Pipeline,
+    rows: Rows,
+    budget: str | Deadline | None,
+    folder: str | os.PathLike[str] | None,
+    unlabelled: Sequence[str],
+    on_step: OnStep | None,
+) -> Budget | None:
+    """Check the parameters of a budget, and remove test texts from the unlabelled ones."""
+    if budget is None:
+        if len(unlabelled):
+            raise InputError("are for a budget: give one.", parameter="unlabelled")
+        return None
+    from .budget.spending import Budget, check_can_spend
+
+    deadline = budget if isinstance(budget, Deadline) else Deadline.of(budget)
+    check_can_spend(model)
+    if folder is None:
+        raise InputError("name the folder for the steps.", parameter="folder", value=None)
+    texts, cleaner = list(unlabelled), model.named_steps.get("clean")
+    if cleaner is not None:
+        texts = cleaner.transform(texts)
+    texts = remove_known(texts, rows.test_seen, where="among the test texts")
+    return Budget(deadline, Path(folder), texts, on_step)
+
+
+def _fit_within(
+    model: Pipeline, rows: Rows, clock: _Clock, budget: Budget | None
+) -> tuple[Pipeline, Any]:
+    """Fit the model within a budget, if there is one; return it with its features."""
+    if budget is None:
+        return model, _fit(model, rows, clock)
+    from .budget.spending import fit_within
+
+    fitted = fit_within(model, rows, budget, lambda: _fit(model, rows, clock))
+    clock.lap("steps of the budget")
+    return fitted
 
 
 def _predict(model: Pipeline, rows: Rows, clock: _Clock) -> Outcome:

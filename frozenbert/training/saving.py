@@ -23,10 +23,12 @@ from ..heads.search import (
 from ..heads.stacking import OutOfFoldHead
 from ..persistence.models import MODEL, SAFE, save_model
 from ..reports.report import PLOTS, write_report
-from ..reports.schema import Parameters, SearchSummary, Sidecar
+from ..reports.schema import Parameters, Sidecar
 from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
+from .budget.encoders_beside import bring_encoders, remove_leftovers
+from .budget.state import STEPS
 from .fitting import Training, classifier_of
 
 __all__ = ["save_training", "uses_words"]
@@ -59,9 +61,12 @@ def save_training(
         folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
+            bring_encoders(training.model, folder)
             save_model(training.model, fresh / MODEL)
             write_report(fresh, _sidecar(training, fresh / MODEL, facts), training.outcome)
             _replace_files(folder, fresh)
+            if training.budget is not None or not (folder / STEPS).exists():
+                remove_leftovers(folder, training.model)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if is_new:
@@ -101,7 +106,7 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
         "model_sha256": sha256_of_file(model_file),
         "encoder": describe_encoder(find_step(training.model, DistilBertVectorizer)),
         "labels": classifier_of(training.model).classes_.tolist(),
-        "parameters": _parameters(training.model, training.metrics["search"]),
+        "parameters": _parameters(training),
         "metrics": training.metrics,
         "seconds": training.seconds,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -115,14 +120,15 @@ def uses_words(model: Pipeline) -> bool:
     return isinstance(head, OutOfFoldHead) and head.parts_ != "vectors"
 
 
-def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
+def _parameters(training: Training) -> Parameters:
+    model, search = training.model, training.metrics["search"]
     head = classifier_of(model)
     grid = fitted_grid(head)
     seed, weight = getattr(grid.cv, "random_state", None), class_weight_of(grid)
     if isinstance(weight, Mapping):
         weight = {str(label): float(value) for label, value in weight.items()}
     weight = getattr(head, "class_weight_", None) or weight
-    return {
+    parameters: Parameters = {
         "recipe": "auto" if "ladder" in search else "plain",
         "cv": search["folds"],
         "seed": seed if isinstance(seed, int) else None,
@@ -134,3 +140,6 @@ def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
         "calibrate": head.calibration_ if isinstance(head, OutOfFoldHead) else None,
         "class_weight": weight,
     }
+    if training.budget is not None:
+        parameters["budget"] = training.budget
+    return parameters

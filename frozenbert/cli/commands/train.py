@@ -28,6 +28,7 @@ from ..arguments import (
 )
 
 if TYPE_CHECKING:
+    from ...training import Deadline
     from ..options import Rows
 
 __all__ = ["add_arguments", "run"]
@@ -65,6 +66,19 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (default): out-of-fold scores of the training rows decide what the options "
         "below leave open; plain: one layer, and a logistic regression with a search for C",
+    )
+    head.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="spend up to this time in all on better answers, such as 15m or 2h: further steps, "
+        "each kept if it is better out of fold by more than chance; a killed command goes on "
+        "when it is repeated",
+    )
+    head.add_argument(
+        "--unlabelled",
+        metavar="FILE",
+        help="with --budget: table of more texts of the same kind; those in the test rows are "
+        "removed",
     )
     head.add_argument(
         "--search",
@@ -123,11 +137,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ...pipeline import make_text_classifier
     from ...training import check_classes, save_training, train
     from ..options import encoder_settings, read_rows
-    from ..output import count, describe_files, describe_table, print_training, say
+    from ..output import count, describe_files, describe_table, print_step, print_training, say
     from ..streams import check_exists
 
     started = time.perf_counter()
-    check_exists(arguments, "data", "test")
+    deadline = _deadline(arguments)
+    check_exists(arguments, "data", "test", "unlabelled")
     out = _folder(arguments)
     rows = read_rows(arguments, arguments.data)
     say("data", describe_table(rows.table, rows.text_column, rows.label_column))
@@ -143,6 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
+    unlabelled = _unlabelled(arguments, rows)
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
@@ -168,6 +184,10 @@ def run(arguments: argparse.Namespace) -> None:
             test_rows.texts,
             test_rows.labels,
             examples=not arguments.no_examples,
+            budget=deadline,
+            folder=out,
+            unlabelled=unlabelled,
+            on_step=print_step,
         )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
@@ -175,6 +195,40 @@ def run(arguments: argparse.Namespace) -> None:
     print_training(training)
     say("in all", f"{time.perf_counter() - started:.1f} s")
     say("written", describe_files(out))
+
+
+def _deadline(arguments: argparse.Namespace) -> Deadline | None:
+    """Return the end of the budget, which counts from the start of the process."""
+    from ...training.budget.clock import Deadline, process_started
+
+    if arguments.budget is None:
+        if arguments.unlabelled is not None:
+            raise InputError(
+                "requires --budget.", parameter="unlabelled", value=arguments.unlabelled
+            )
+        return None
+    deadline = Deadline.of(arguments.budget, process_started())
+    if arguments.recipe == "plain":
+        raise InputError(
+            "requires the recipe auto; plain has nothing to decide.",
+            parameter="budget",
+            value=arguments.budget,
+        )
+    return deadline
+
+
+def _unlabelled(arguments: argparse.Namespace, rows: Rows) -> list[str]:
+    """Return the texts without labels."""
+    from ..options import read_texts
+    from ..output import describe_table, say
+
+    if arguments.unlabelled is None:
+        return []
+    table, column, texts = read_texts(
+        arguments, arguments.unlabelled, rows.text_column, rows.label_column
+    )
+    say("unlabelled", describe_table(table, column))
+    return texts
 
 
 def _or_none(value: str) -> str | None:
