@@ -7,7 +7,7 @@ import sys
 
 from ..errors import MissingLibraryError
 
-__all__ = ["EXTRAS", "require"]
+__all__ = ["EXTRAS", "is_installed", "require"]
 
 # The extra of this package that installs a library.
 EXTRAS = {
@@ -46,7 +46,7 @@ def require(*libraries: str, purpose: str | None = None) -> None:
     >>> require("torch", "transformers", purpose="training")
     """
     for library in libraries:
-        if not _is_installed(library):
+        if not is_installed(library):
             what = (
                 f"{purpose} needs {library}, which is not installed"
                 if purpose
@@ -55,7 +55,8 @@ def require(*libraries: str, purpose: str | None = None) -> None:
             raise MissingLibraryError(f'{what}: pip install "frozenbert[{EXTRAS[library]}]".')
 
 
-def _is_installed(library: str) -> bool:
+def is_installed(library: str) -> bool:
+    """Tell whether a library is installed, without importing it."""
     if library in sys.modules:
         return sys.modules[library] is not None  # None forbids an import
     return importlib.util.find_spec(library) is not None

@@ -33,7 +33,7 @@ def parse_duration(value: str) -> float:
     frozenbert.errors.InputError: budget='15': a time above 0 with its unit: 90s, 15m, 2h or 1h30m.
     """
     text = str(value).strip().lower()
-    number = r"\d{1,6}(?:\.\d{1,6})?"
+    number = r"[0-9]{1,6}(?:\.[0-9]{1,6})?"
     parts = re.findall(rf"({number})([smh])", text)
     seconds = sum(float(count) * UNITS[unit] for count, unit in parts)
     if not re.fullmatch(rf"(?:{number}[smh])+", text) or seconds <= 0:

@@ -65,8 +65,9 @@ class StepProcess:
         try:
             result: Result = future.result(timeout=max(0.0, limit))
         except concurrent.futures.TimeoutError as error:
+            its_own = future.done()
             self.stop()
-            if future.done() and not future.cancelled():  # its own error
+            if its_own:
                 raise
             raise StoppedError from error
         except concurrent.futures.process.BrokenProcessPool:
