@@ -45,7 +45,7 @@ __all__ = [
 SMOOTHING = 0.1
 
 # Sequences of characters, as TF-IDF takes them.
-CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 5)}
+CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 5), "token_pattern": None}
 
 # TF-IDF rows have length 1, and therefore need less regularisation than standardised vectors.
 BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -54,7 +54,7 @@ TRUSTED = (
     "frozenbert.heads.words.NBLogisticRegression",
     "frozenbert.heads.words.WordScores",
     "frozenbert.pipeline.FineTunedClassifier",
-    "frozenbert.training.budget.members.TunedScores",
+    "frozenbert.training.budget.tuned.members.TunedScores",
     "frozenbert.utils.cleaning.TextCleaner",
     "frozenbert.utils.cleaning.clean_texts",  # of earlier models
     "numpy.float32",

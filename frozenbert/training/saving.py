@@ -27,8 +27,8 @@ from ..reports.schema import Parameters, Sidecar
 from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
-from .budget.encoders_beside import bring_encoders, remove_leftovers
 from .budget.state import STEPS
+from .budget.tuned.encoders_beside import bring_encoders, remove_leftovers
 from .fitting import Training, classifier_of
 
 __all__ = ["save_training", "uses_words"]

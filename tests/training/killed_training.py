@@ -14,7 +14,7 @@ from frozenbert.training import save_training, train
 from frozenbert.training.budget import spending
 from frozenbert.training.budget.candidates import Characters, Material, Member
 
-from budgets import spelled  # isort: skip  # beside this file
+from budgets import FACTS, spelled  # isort: skip  # beside this file
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def main() -> None:
         folder=folder,
         on_step=lambda step, left: print(step["step"], step.get("seconds"), flush=True),
     )
-    save_training(training, folder, {"training": {}, "test": {}})
+    save_training(training, folder, FACTS)
 
 
 if __name__ == "__main__":

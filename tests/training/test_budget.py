@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from budgets import spelled
+from budgets import FACTS, spelled
 from sklearn.metrics import get_scorer
 
 from frozenbert import load_model, make_text_classifier
@@ -32,7 +32,6 @@ from frozenbert.training.budget.state import STEPS
 from frozenbert.training.budget.workers import StepProcess, StoppedError
 
 HERE = Path(__file__).parent
-FACTS = {"training": {}, "test": {}}
 
 
 @pytest.fixture(autouse=True)

@@ -23,17 +23,23 @@ from ...utils.steps import find_step
 from ..rows import Rows
 from .candidates import Candidate, Characters, Material, Member
 from .clock import Deadline, format_seconds
-from .encoders_beside import find_encoders, move_encoders
 from .gains import measure_gain
 from .state import StepsFolder, key_of
-from .tuning import FineTuning
+from .tuned.contrastive import ContrastiveTuning
+from .tuned.encoders_beside import find_encoders, move_encoders
+from .tuned.tuning import FineTuning
 from .workers import StepProcess, StoppedError
 
 __all__ = ["Budget", "OnStep", "check_can_spend", "fit_within"]
 
 OnStep = Callable[[LadderStep, float], None]
 
-CANDIDATES: tuple[Candidate, ...] = (Characters(), FineTuning())
+CANDIDATES: tuple[Candidate, ...] = (
+    Characters(),
+    FineTuning(),
+    ContrastiveTuning(),
+    FineTuning(name="fine-tuning again", seed=1),
+)
 AUTO = "auto"  # the name of the first step, which is always finished
 ALL = "all of these"
 TIMED_TEXTS = 32  # by which the time for the test texts is estimated

@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ...errors import InputError
-from ...heads.votes.decisions import log_odds
-from ...utils.texts import check_texts
+from ....errors import InputError
+from ....heads.votes.decisions import log_odds
+from ....utils.texts import check_texts
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["TunedScores"]
+__all__ = ["TunedScores", "as_scores"]
 
 
 class TunedScores(TransformerMixin, BaseEstimator):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
-from ...embed import DistilBertVectorizer
-from ...utils.steps import find_steps
+from ....embed import DistilBertVectorizer
+from ....utils.steps import find_steps
+from ..state import STEPS
 from .members import TunedScores
-from .state import STEPS
 
 __all__ = ["bring_encoders", "find_encoders", "move_encoders", "remove_leftovers"]
 
