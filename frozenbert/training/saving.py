@@ -21,6 +21,7 @@ from ..heads.search import (
     fitted_grid,
 )
 from ..heads.stacking import OutOfFoldHead
+from ..heads.words import WordScores
 from ..persistence.models import MODEL, SAFE, save_model
 from ..reports.report import PLOTS, write_report
 from ..reports.schema import Parameters, Sidecar
@@ -117,7 +118,9 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
 def uses_words(model: Pipeline) -> bool:
     """Tell whether scores of words have a part in a fitted classifier's answers."""
     head = classifier_of(model)
-    return isinstance(head, OutOfFoldHead) and head.parts_ != "vectors"
+    if not isinstance(head, OutOfFoldHead) or head.parts_ == "vectors":
+        return False
+    return find_step(model, WordScores) is not None
 
 
 def _parameters(training: Training) -> Parameters:

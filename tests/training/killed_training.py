@@ -35,7 +35,7 @@ def main() -> None:
     encoder, folder, speed = sys.argv[1:]
     spending.CANDIDATES = (Characters(), Slow(seconds=600.0 if speed == "slow" else 0.0))
     texts, labels = spelled(80)
-    model = make_text_classifier(encoder, C=0.1, cv=2, cache_dir=None, progress=False)
+    model = make_text_classifier(encoder, C=0.1, cv=2, cache_dir=None, max_length=4, progress=False)
     training = train(
         model,
         texts[:60],

@@ -33,6 +33,8 @@ from frozenbert.training.budget.workers import StepProcess, StoppedError
 
 HERE = Path(__file__).parent
 
+pytestmark = pytest.mark.filterwarnings("ignore::frozenbert.errors.TruncationWarning")
+
 
 @pytest.fixture(autouse=True)
 def _only_cheap_steps(tiny, monkeypatch):
@@ -42,7 +44,9 @@ def _only_cheap_steps(tiny, monkeypatch):
 
 
 def classifier(tiny, **settings):
+    # Of a text, the encoder reads the first two letters, which tell nothing.
     settings = {"C": 0.1, "cv": 2, "cache_dir": None, "progress": False, **settings}
+    settings = {"max_length": 4, **settings}
     return make_text_classifier(tiny, **settings)
 
 
@@ -115,13 +119,13 @@ def test_a_gain_has_the_interval_of_the_rows_differences():
 
 def test_chance_alone_is_rarely_clear():
     rng = np.random.default_rng(1)
-    y = rng.integers(0, 2, 400)
+    y = rng.integers(0, 2, 300)
     clear = 0
-    for _ in range(40):
-        p = [np.where(rng.random(400) < 0.8, y, 1 - y) * 0.8 + 0.1 for _ in range(2)]
+    for _ in range(15):
+        p = [np.where(rng.random(300) < 0.8, y, 1 - y) * 0.8 + 0.1 for _ in range(2)]
         new, old = (np.column_stack([1 - one, one]) for one in p)
         clear += measure_gain(get_scorer("accuracy"), y, new, old).is_clear
-    assert clear <= 4  # one in forty is expected
+    assert clear <= 2  # one in forty is expected
 
 
 # Processes
@@ -289,7 +293,7 @@ def test_steps_that_do_not_fit_are_left_out(tiny, tmp_path, monkeypatch):
 
 
 def test_a_budget_that_is_over_is_said(tiny, tmp_path):
-    with pytest.warns(BudgetWarning, match="fitting alone needed the budget of 0:01 minutes"):
+    with pytest.warns(BudgetWarning, match="the recipe auto alone took longer than the budget"):
         training = spend(tiny, tmp_path, budget=Deadline(1.0, time.time() - 1))
     assert "characters" not in ladder_of(training)
 
@@ -299,7 +303,7 @@ def test_an_overrun_ends_with_the_budget(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(spending, "CANDIDATES", (Overrun(),))
     started = time.time()
     training = spend(tiny, tmp_path, budget=Deadline(60.0, started))
-    assert "because the time was up" in ladder_of(training)["overrun"]["note"]
+    assert "the time was up" in ladder_of(training)["overrun"]["note"]
     assert time.time() - started < 120
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ..arguments import (
@@ -158,7 +158,10 @@ def run(arguments: argparse.Namespace) -> None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
-    unlabelled = _unlabelled(arguments, rows)
+    spending: dict[str, Any] = {}
+    if deadline is not None:
+        texts = _unlabelled(arguments, rows)
+        spending = {"budget": deadline, "folder": out, "unlabelled": texts, "on_step": print_step}
     settings, notice = encoder_settings(arguments)
     model = make_text_classifier(
         **settings,
@@ -184,10 +187,7 @@ def run(arguments: argparse.Namespace) -> None:
             test_rows.texts,
             test_rows.labels,
             examples=not arguments.no_examples,
-            budget=deadline,
-            folder=out,
-            unlabelled=unlabelled,
-            on_step=print_step,
+            **spending,
         )
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.

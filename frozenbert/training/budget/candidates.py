@@ -106,6 +106,9 @@ class Candidate(Protocol):
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
 
+    def n_encoders(self, material: Material) -> int:
+        """Return how many encoders the step trains."""
+
     def estimate(self, material: Material) -> float:
         """Return how many seconds the step takes, by a sample that is timed."""
 
@@ -122,6 +125,10 @@ class Characters:
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
         return None if material.words else "it belongs to words, which are turned off"
+
+    def n_encoders(self, material: Material) -> int:
+        """Return 0: the step trains none."""
+        return 0
 
     def estimate(self, material: Material) -> float:
         """Return how many seconds the step takes, by a sample that is timed."""

@@ -19,7 +19,7 @@ from ...errors import BudgetWarning, InputError, TruncationWarning
 from ...heads.search import fitted_grid
 from ...heads.stacking import OutOfFoldHead
 from ...heads.votes.ladder import Ladder, LadderStep
-from ...utils.steps import find_step
+from ...utils.steps import find_step, find_steps
 from ..rows import Rows
 from .candidates import Candidate, Characters, Material, Member
 from .clock import Deadline, format_seconds
@@ -43,7 +43,8 @@ CANDIDATES: tuple[Candidate, ...] = (
 AUTO = "auto"  # the name of the first step, which is always finished
 ALL = "all of these"
 TIMED_TEXTS = 32  # by which the time for the test texts is estimated
-LAST = 10.0  # seconds that metrics, plots and files take, at least
+LAST = 10.0  # seconds that metrics, plots and files take, at least; and the share of the budget
+SHARE = 0.03
 ESTIMATES = 0.25  # of the time left that an estimate may take
 
 
@@ -162,17 +163,16 @@ class _Spending:
         self._report(first)
         if self.left <= 0:
             warnings.warn(
-                f"fitting alone needed the budget of "
-                f"{format_seconds(self.budget.deadline.seconds)} minutes: it was finished, and no "
-                f"further step was taken.",
+                "the recipe auto alone took longer than the budget: it was finished, and no "
+                "further step was taken.",
                 BudgetWarning,
                 stacklevel=5,
             )
             return self.model
-        reserve = self._reserve()
+        self.seconds_per_text = self._time_texts()
         with StepProcess() as process:
             for candidate in CANDIDATES:
-                self._take(candidate, process, reserve)
+                self._take(candidate, process)
         if self.others and len(self.kept) + len(self.others) > 1:
             self._judge_all()
         return self._finished()
@@ -185,8 +185,8 @@ class _Spending:
         if self.budget.on_step is not None:
             self.budget.on_step(step, self.left)
 
-    def _reserve(self) -> float:
-        """Return how many seconds are needed after the steps: for test texts and the report."""
+    def _time_texts(self) -> float:
+        """Return how many seconds the vectors of a text take that is not in the cache."""
         embed = copy.deepcopy(find_step(self.model, DistilBertVectorizer)).set_params(
             cache_dir=None, progress=False
         )
@@ -197,9 +197,22 @@ class _Spending:
             embed.transform(sample[:1])  # loads the encoder
             started = time.perf_counter()
             embed.transform(sample)
-        each = (time.perf_counter() - started) / len(sample)
-        self.seconds_per_text = each
-        return LAST + 0.03 * self.budget.deadline.seconds + each * len(self.rows.test_texts)
+        return (time.perf_counter() - started) / len(sample)
+
+    def _left_for(self, n_encoders: int) -> float:
+        """Return how many seconds a step may take; the rest is for test texts and the report.
+
+        Parameters
+        ----------
+        n_encoders : int
+            Encoders that the step trains: if it is kept, they read the test texts, too.
+        """
+        members = [*self.kept.values(), *self.others.values()]
+        n_encoders += sum(
+            len(list(find_steps(member.transformer, DistilBertVectorizer))) for member in members
+        )
+        test_texts = self.seconds_per_text * len(self.rows.test_texts) * (1 + n_encoders)
+        return self.left - LAST - SHARE * self.budget.deadline.seconds - test_texts
 
     def _material(self, name: str) -> Material:
         grid = fitted_grid(self.head)
@@ -216,12 +229,12 @@ class _Spending:
             seed if isinstance(seed, int) else 0,
         )
 
-    def _take(self, candidate: Candidate, process: StepProcess, reserve: float) -> None:
+    def _take(self, candidate: Candidate, process: StepProcess) -> None:
         """Train one step, or read what it left before a kill; judge it."""
         name = candidate.name
         member: Member | None = self.steps.read(name)
         if member is None or not find_encoders(member.transformer, self.steps.out):
-            note, member = self._train(candidate, process, reserve)
+            note, member = self._train(candidate, process)
             if member is None:
                 self.ladder.leave_out(name, note)
                 self._report(self.ladder.steps[-1])
@@ -230,26 +243,28 @@ class _Spending:
             self.steps.write(name, member)
         self._judge(name, member)
 
-    def _train(
-        self, candidate: Candidate, process: StepProcess, reserve: float
-    ) -> tuple[str, Member | None]:
+    def _train(self, candidate: Candidate, process: StepProcess) -> tuple[str, Member | None]:
         """Train one step if there is time; return why not, and what it brings."""
         material = self._material(candidate.name)
         if reason := candidate.why_not(material):
             return reason, None
-        started = time.perf_counter()
+        started, n_encoders = time.perf_counter(), candidate.n_encoders(material)
+        left = self._left_for(n_encoders)
+        if left <= 0:
+            return "no time is left", None
+        what = "its timed sample took too long"
         try:
-            process.call(time.perf_counter, limit=self.left - reserve)  # it starts, and imports
-            limit = ESTIMATES * (self.left - reserve)
+            process.call(time.perf_counter, limit=left)  # it starts, and imports
+            limit = ESTIMATES * self._left_for(n_encoders)
             expected = process.call(candidate.estimate, material, limit=limit)
-            left = self.left - reserve
+            left = self._left_for(n_encoders)
             if expected > left:
                 needed, rest = format_seconds(expected), format_seconds(left)
                 return f"it would take {needed}, and {rest} are left", None
+            what = "the time was up"
             member = process.call(candidate.run, material, limit=left)
         except StoppedError:
-            seconds = format_seconds(time.perf_counter() - started)
-            return f"stopped after {seconds}, because the time was up", None
+            return f"stopped after {format_seconds(time.perf_counter() - started)}: {what}", None
         except Exception as error:
             process.stop()
             problem = " ".join(str(error).split())[:200] or type(error).__name__

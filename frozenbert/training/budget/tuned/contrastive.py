@@ -54,6 +54,10 @@ class ContrastiveTuning:
             return 'it needs sentence-transformers: pip install "frozenbert[contrastive]"'
         return None
 
+    def n_encoders(self, material: Material) -> int:
+        """Return how many encoders the step trains: one for each fold."""
+        return material.folds.get_n_splits()
+
     def estimate(self, material: Material) -> float:
         """Return how many seconds the step takes, by a sample that is timed."""
         n_train = min(len(train) for train, _ in material.splits)

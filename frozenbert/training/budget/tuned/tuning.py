@@ -42,6 +42,10 @@ class FineTuning:
             return 'it needs accelerate: pip install "frozenbert[finetune]"'
         return None
 
+    def n_encoders(self, material: Material) -> int:
+        """Return how many encoders the step trains: one for each fold."""
+        return material.folds.get_n_splits()
+
     def estimate(self, material: Material) -> float:
         """Return how many seconds the step takes, by a sample that is timed."""
         passes = self.epochs * (1 + VALIDATION * PASS)
