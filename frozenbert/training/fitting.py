@@ -176,7 +176,9 @@ def train(
     if examples:
         _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
-    return Training(model, metrics, outcome, clock.seconds, spend and spend.deadline.seconds)
+    return Training(
+        model, metrics, outcome, clock.seconds, spend.deadline.seconds if spend else None
+    )
 
 
 def classifier_of(model: Pipeline) -> Head:

@@ -308,7 +308,7 @@ class _Spending:
 
     def _finished(self) -> Pipeline:
         """Return the model with the steps that were kept, and the whole ladder."""
-        ladder: list[LadderStep] = [{**step} for step in getattr(self.head, "ladder_", ())]
+        ladder: list[LadderStep] = [step.copy() for step in getattr(self.head, "ladder_", ())]
         if not self.kept:
             self.head.ladder_ = [*ladder, *self.ladder.steps]
             return self.model
@@ -321,11 +321,11 @@ class _Spending:
         for step in ladder:
             step["kept"] = step["step"] in ("words", "vectors", "vote of vectors and words")
         last = head.ladder_ if head.decides else []
-        again = [s for s in last if s["step"].startswith(("calibration", "balanced"))]
+        again = [s.copy() for s in last if s["step"].startswith(("calibration", "balanced"))]
         head.ladder_ = [*ladder, *self.ladder.steps]
         for step in again:
             if step["step"] in names:
-                step = {**step, "step": f"{step['step']} of all"}
+                step["step"] += " of all"
             head.ladder_.append(step)
         if head.held_out_proba() is None or not head.decides:
             assert self.best is not None

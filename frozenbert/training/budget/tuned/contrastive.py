@@ -78,14 +78,19 @@ class ContrastiveTuning:
 
     def _train(self, material: Material, rows: np.ndarray, out: Path, draws: int) -> None:
         import torch
-        from datasets import Dataset
-        from sentence_transformers import (
+        from datasets import Dataset  # type: ignore[import-not-found,unused-ignore]
+        from sentence_transformers import (  # type: ignore[import-not-found,unused-ignore]
             SentenceTransformer,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
         )
-        from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+        from sentence_transformers.sentence_transformer.losses import (  # type: ignore[import-not-found,unused-ignore]
+            CosineSimilarityLoss,
+        )
+        from sentence_transformers.sentence_transformer.modules import (  # type: ignore[import-not-found,unused-ignore]
+            Pooling,
+            Transformer,
+        )
 
         embed, files = material.embed, material.embed._fitted_files()
         first, second, same = draw_pairs(material.y[rows], draws, material.seed)
