@@ -126,8 +126,7 @@ def train(
         Groups of the training rows, for a model whose `cv` is a splitter such as
         `GroupKFold`.
     budget : str or Deadline, optional
-        Time for steps that may make the model better, such as "15m" or "2h", which counts from
-        now. A step is kept if it is better out of fold by more than chance.
+        Time for further steps, such as "15m", from now on. Those that help are kept.
     folder : path-like, optional
         With a budget, the folder that the model will be saved to. A training that was killed
         goes on from the steps in its `.steps`, and fine-tuned encoders go to its `encoders`.
