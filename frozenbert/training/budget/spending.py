@@ -254,7 +254,7 @@ class _Spending:
             return "no time is left", None
         what = "its timed sample took too long"
         try:
-            process.call(time.perf_counter, limit=left)  # it starts, and imports
+            process.call(candidate.n_encoders, material, limit=left)  # it starts, and imports
             limit = ESTIMATES * self._left_for(n_encoders)
             expected = process.call(candidate.estimate, material, limit=limit)
             left = self._left_for(n_encoders)
