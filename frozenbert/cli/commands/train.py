@@ -78,7 +78,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         "--unlabelled",
         metavar="FILE",
         help="with --budget: table of more texts of the same kind; those in the test rows are "
-        "removed",
+        "removed; no step learns from them yet",
     )
     head.add_argument(
         "--search",
