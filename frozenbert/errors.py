@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
+    "BudgetWarning",
     "CacheWarning",
     "CheckpointWarning",
     "ColumnWarning",
@@ -181,6 +182,10 @@ class LeakageWarning(FrozenbertWarning):
 
 class PoolWarning(FrozenbertWarning):
     """Unlabelled texts were removed, because they are labelled or used for testing."""
+
+
+class BudgetWarning(FrozenbertWarning):
+    """A budget of time does not suffice, or a step that it was spent on failed."""
 
 
 class CheckpointWarning(FrozenbertWarning):

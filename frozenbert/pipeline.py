@@ -222,8 +222,9 @@ def make_text_classifier(
     check_choice("recipe", recipe, ("auto", "plain"))
     plain = recipe == "plain"
     if is_auto(search):
-        # A remote encoder shows no layers to choose from.
-        search = "head" if plain or is_remote(model_name) else "features"
+        search = (
+            "head" if plain or is_remote(model_name) else "features"
+        )  # a remote one has no layers
     with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
     calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":

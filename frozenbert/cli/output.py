@@ -19,6 +19,7 @@ from ..utils.steps import find_step
 
 if TYPE_CHECKING:
     from ..finetune.encoder_folder import EpochMetrics
+    from ..heads.votes.ladder import LadderStep
     from ..reports.schema import SearchSummary
     from ..tables.table import Table
     from ..training import Training
@@ -32,6 +33,7 @@ __all__ = [
     "describe_speed",
     "describe_table",
     "print_columns",
+    "print_step",
     "print_training",
     "say",
     "say_encoder",
@@ -276,11 +278,25 @@ def _print_number_intervals(intervals: Mapping[str, Sequence[float]], key: str) 
     )
 
 
+def print_step(step: LadderStep, left: float) -> None:
+    """Print a step of a budget: its score, whether it is kept, and the time that is left."""
+    from ..training.budget.clock import format_seconds
+
+    rest = f"{format_seconds(left)} left"
+    if step["score"] is None:
+        say(step["step"], f"left out: {step.get('note', '')}; {rest}")
+        return
+    kept = "kept" if step["kept"] else "not kept"
+    note = f" ({step['note']})" if "note" in step else ""
+    took = format_seconds(step["seconds"])
+    say(step["step"], f"{step['score']:.4f} out of fold{note}, {kept}, in {took}; {rest}")
+
+
 def _print_ladder(search: SearchSummary) -> None:
     """Print what each part of the recipe adds, out of fold."""
     ladder, title = search["ladder"], search["scoring"]
     width = max(len(step["step"]) for step in ladder)
-    print(f"\n{'out of fold':{width}}  {title:>9}  {'log loss':>8}")
+    print(f"\n{'out of fold':{width}}  {title:>9}  {'log loss':>8}  {'seconds':>8}")
     for step in ladder:
         name = f"{step['step']:{width}}"
         if step["score"] is None or step["log_loss"] is None:
@@ -288,6 +304,7 @@ def _print_ladder(search: SearchSummary) -> None:
             continue
         note = f" ({step['note']})" if "note" in step else ""
         figures = f"{step['score']:{max(9, len(title))}.4f}  {step['log_loss']:8.4f}"
+        figures += f"  {step['seconds']:8.1f}" if "seconds" in step else f"  {'':8}"
         print(f"{name}  {figures}{'  kept' if step['kept'] else ''}{note}")
     print()
 

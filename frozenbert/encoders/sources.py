@@ -305,7 +305,8 @@ def find_encoder(
     local_files_only : bool
         Never ask the hub, as with `HF_HUB_OFFLINE=1`.
     beside : path-like or None
-        Folder in which the encoder's folder may lie, such as that of a saved model.
+        Folder in which the encoder's folder may lie, or in its `encoders`, such as that of a
+        saved model.
     hub : bool
         Whether the name may be one on the hub.
 
@@ -439,7 +440,7 @@ def _find_packaged(name: str, revision: str | None) -> EncoderFiles:
 
 
 def _find_folder(name: str, beside: str | os.PathLike[str] | None) -> Path | None:
-    roots = [Path()] if beside is None else [Path(), Path(beside)]
+    roots = [Path()] if beside is None else [Path(), Path(beside), Path(beside, "encoders")]
     roots += [Path(r) for r in os.environ.get("FROZENBERT_ENCODERS", "").split(os.pathsep) if r]
     for root in roots:
         folder = root / os.path.expanduser(name)

@@ -21,7 +21,7 @@ from ..errors import InputError, RareClassWarning
 from ..utils.console import callers_level
 from .folds import Folds
 from .stacking import OutOfFoldHead, calibrated, score_classifier
-from .votes.choice import Choice
+from .votes.choice import Choice, Predict
 from .votes.out_of_fold import OutOfFold, cross_val_proba
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ class MultiLabelClassifier(OutOfFoldHead):
         names = getattr(y, "columns", None)
         flags = check_flags(y)
         labels = np.arange(flags.shape[1]) if names is None else np.asarray(names, dtype=object)
-        held_out = self._fit_search(X, flags, params)
+        self._labels = labels
+        return self._fit_votes(self._fit_search(X, flags, params), flags)
+
+    def _fit_votes(self, held_out: OutOfFold, flags: np.ndarray) -> MultiLabelClassifier:
+        labels = self._labels
         self.parts_ = "vote" if self.with_words else "vectors"
         self.calibration_ = self.calibrate
         choice = self._compare(held_out, flags) if self.decides else None
@@ -121,14 +125,12 @@ class MultiLabelClassifier(OutOfFoldHead):
                 for own, column in zip(of_label, flags.T, strict=True)
             ]
         self.thresholds_ = np.array([getattr(e, "best_threshold_", 0.5) for e in self.estimators_])
-        self._labels = labels
         if choice is not None:
             answered = (choice.probabilities >= self.thresholds_).any(axis=0)
             self._warn_of_never_answered(labels[~answered].tolist())
         return self
 
-    def _compare(self, held_out: OutOfFold, flags: np.ndarray) -> Choice:
-        """Decide by out-of-fold scores of all labels together."""
+    def _predictor(self, held_out: OutOfFold, flags: np.ndarray) -> Predict:
         n_labels = flags.shape[1]
 
         def predict(
@@ -141,7 +143,11 @@ class MultiLabelClassifier(OutOfFoldHead):
             ]
             return np.column_stack(of_label)
 
-        return self._choose(held_out, flags, predict, balance=False)
+        return predict
+
+    def _compare(self, held_out: OutOfFold, flags: np.ndarray) -> Choice:
+        """Decide by out-of-fold scores of all labels together."""
+        return self._choose(held_out, flags, self._predictor(held_out, flags), balance=False)
 
     def _proba_out_of_fold(
         self, scores: np.ndarray, flag: np.ndarray, held_out: OutOfFold, calibration: str | None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +53,8 @@ from .votes.out_of_fold import (
 )
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from sklearn.utils import Tags
 
 __all__ = ["OutOfFoldHead", "StackedSearch", "calibrated", "score_classifier"]
@@ -74,6 +79,8 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     calibrate : {"auto", "sigmoid", "isotonic"} or None, default=None
         How probabilities are calibrated, out of fold. "auto" calibrates if that lowers the
         log loss out of fold by a hundredth, and not the score.
+    n_scorers : int, default=1
+        With words, the number of classifiers whose scores are the last columns.
 
     Attributes
     ----------
@@ -90,18 +97,34 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         `log_loss`, whether it is `kept`, and a `note` if it was left out.
     """
 
+    n_scorers: int = 1  # models saved before have one
     _held_out_proba: np.ndarray | None = None
+    _held_out: OutOfFold | None = None
     search_: BaseEstimator
     parts_: str
     calibration_: str | None
     ladder_: list[LadderStep]
 
     def __init__(
-        self, search: BaseEstimator, *, with_words: bool | str = False, calibrate: str | None = None
+        self,
+        search: BaseEstimator,
+        *,
+        with_words: bool | str = False,
+        calibrate: str | None = None,
+        n_scorers: int = 1,
     ) -> None:
         self.search = search
         self.with_words = with_words
         self.calibrate = calibrate
+        self.n_scorers = n_scorers
+
+    @abstractmethod
+    def _predictor(self, held_out: OutOfFold, y: np.ndarray) -> Predict:
+        """Return the function that answers out of fold, by classifiers of scores."""
+
+    @abstractmethod
+    def _fit_votes(self, held_out: OutOfFold, y: np.ndarray) -> Self:
+        """Decide by out-of-fold scores, and train the classifiers of scores."""
 
     def _choose(
         self, held_out: OutOfFold, y: np.ndarray, predict: Predict, *, balance: bool
@@ -112,11 +135,11 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if held_out.last_layer is not None:
             p = DecisionClassifier().fit(y, y).predict_proba(held_out.last_layer)
             ladder.add("vectors of the last layer", p)
-        given = None if self.with_words == "auto" else held_out.parts[-1]
+        # Of the scores of several classifiers, none decides without the others.
+        parts = held_out.parts if self.n_scorers == 1 else held_out.parts[1:]
+        given = None if self.with_words == "auto" else parts[-1]
         methods, why_not = self._calibrations(held_out, y)
-        choice = choose(
-            ladder, predict, held_out.parts, balance=balance, calibrations=methods, given=given
-        )
+        choice = choose(ladder, predict, parts, balance=balance, calibrations=methods, given=given)
         if why_not:
             ladder.leave_out("calibration", why_not)
         if note := getattr(self.search_, "left_out_", None):
@@ -139,9 +162,67 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return self._held_out_proba
 
+    def held_out(self) -> OutOfFold | None:
+        """Return the training rows' out-of-fold scores; None once the head was saved."""
+        return self._held_out
+
+    def set_held_out(self, scores: OutOfFold, probabilities: np.ndarray) -> None:
+        """Set what saving removes.
+
+        Parameters
+        ----------
+        scores : OutOfFold
+        probabilities : numpy.ndarray of shape (n_samples, n_classes)
+        """
+        self._held_out, self._held_out_proba = scores, probabilities
+
+    def proba_of_votes(self, scores: np.ndarray | None, y: np.ndarray) -> np.ndarray:
+        """Return out-of-fold probabilities of a vote with the scores of more classifiers.
+
+        Parameters
+        ----------
+        scores : numpy.ndarray of shape (n_samples, n_scores), or None
+            Out of fold, on the same folds. None is the vote as it is, without calibration.
+        y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+        Returns
+        -------
+        numpy.ndarray of shape (n_samples, n_classes)
+        """
+        balanced = getattr(self, "class_weight_", None) == "balanced"
+        part = self.parts_ if scores is None else "vote"
+        return self._predictor(self._beside(scores), y)(part, balanced=balanced)
+
+    def with_votes(self, scores: np.ndarray, y: np.ndarray, n_scorers: int) -> Self:
+        """Return a fitted copy that votes with the scores of more classifiers.
+
+        Parameters
+        ----------
+        scores : numpy.ndarray of shape (n_samples, n_scores)
+            Out of fold, on the same folds.
+        y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+        n_scorers : int
+            Number of classifiers, that of words included, whose scores are the last columns of
+            `X` from now on.
+        """
+        head = copy.copy(self)
+        head.with_words, head.n_scorers = True, n_scorers
+        head._n_words = n_scorers * self._columns_of_a_scorer(y)
+        head._held_out = self._beside(scores)
+        return head._fit_votes(head._held_out, y)
+
+    def _beside(self, scores: np.ndarray | None) -> OutOfFold:
+        assert self._held_out is not None  # it was fitted in this process
+        if scores is None:
+            return self._held_out
+        words = self._held_out.words
+        more = as_columns(scores) if words is None else beside(words, scores)
+        return replace(self._held_out, words=more)
+
     def __getstate__(self) -> dict[str, object]:
         state = {**super().__getstate__()}
-        state.pop("_held_out_proba", None)
+        for transient in ("_held_out_proba", "_held_out"):
+            state.pop(transient, None)
         return state
 
     def _calibrations(self, held_out: OutOfFold, y: np.ndarray) -> tuple[list[str], str]:
@@ -185,7 +266,8 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             raise TypeError(f"fit() takes no metadata but groups, and got {', '.join(unknown)}.")
         routed = process_routing(self, "fit", **params).search.fit
         validate_data(self, X, skip_check_array=True)
-        self._n_words = self._count_word_columns(y) if self.with_words else 0
+        columns = self.n_scorers * self._columns_of_a_scorer(y)
+        self._n_words = columns if self.with_words else 0
         vectors, words = self.split(X)
         search = resolve_search(self.search, y)
         _warn_of_fewer_folds(base_search(self.search).cv, base_search(search).cv, y)
@@ -197,10 +279,11 @@ class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         folds = score_folds(self.search_, scores, y, groups)
         of_words = None if words is None else as_columns(words)
         last = last_layer_scores(self.search_, vectors, y, splits) if self.decides else None
-        return OutOfFold(as_columns(scores), of_words, splits, folds, last)
+        self._held_out = OutOfFold(as_columns(scores), of_words, splits, folds, last)
+        return self._held_out
 
     @staticmethod
-    def _count_word_columns(y: np.ndarray) -> int:
+    def _columns_of_a_scorer(y: np.ndarray) -> int:
         if y.ndim == 2:
             return int(y.shape[1])
         n_classes = len(np.unique(y))
@@ -353,7 +436,9 @@ class StackedSearch(OutOfFoldHead):
             If the test parts of `cv` are no partition of the rows.
         """
         y = as_labels(y)
-        held_out = self._fit_search(X, y, params)
+        return self._fit_votes(self._fit_search(X, y, params), y)
+
+    def _fit_votes(self, held_out: OutOfFold, y: np.ndarray) -> StackedSearch:
         self.parts_ = "vote" if self.with_words else "vectors"
         self.calibration_ = self.calibrate
         classifier = score_classifier(self.search_, len(np.unique(y)))
@@ -367,9 +452,7 @@ class StackedSearch(OutOfFoldHead):
                 self.best_estimator_ = calibrator.fit(scores, y)
         return self
 
-    def _compare(self, held_out: OutOfFold, y: np.ndarray) -> BaseEstimator:
-        """Decide by out-of-fold scores; return the classifier of scores, not fitted."""
-
+    def _predictor(self, held_out: OutOfFold, y: np.ndarray) -> Predict:
         def predict(
             part: str, *, balanced: bool = False, calibration: str | None = None
         ) -> np.ndarray:
@@ -378,6 +461,11 @@ class StackedSearch(OutOfFoldHead):
                 classifier = calibrated(calibration, classifier, held_out.folds)
             return cross_val_proba(classifier, held_out.of(part), y, held_out.splits)
 
+        return predict
+
+    def _compare(self, held_out: OutOfFold, y: np.ndarray) -> BaseEstimator:
+        """Decide by out-of-fold scores; return the classifier of scores, not fitted."""
+        predict = self._predictor(held_out, y)
         choice = self._choose(held_out, y, predict, balance=self._weighs(y))
         missing = np.setdiff1d(np.arange(len(np.unique(y))), choice.probabilities.argmax(axis=1))
         self._warn_of_never_answered(np.unique(y)[missing].tolist())

@@ -44,6 +44,9 @@ __all__ = [
 # differ by less than 0.002 in the accuracy of the vote with vectors; 1 is worse by 0.005.
 SMOOTHING = 0.1
 
+# Sequences of characters, as TF-IDF takes them.
+CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 5), "token_pattern": None}
+
 # TF-IDF rows have length 1, and therefore need less regularisation than standardised vectors.
 BASELINE_C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -130,13 +133,8 @@ def make_tfidf(**settings: Any) -> CompactTfidfVectorizer:
     **settings
         Further parameters of `sklearn.feature_extraction.text.TfidfVectorizer`.
     """
-    return CompactTfidfVectorizer(
-        ngram_range=(1, 2),
-        sublinear_tf=True,
-        token_pattern=r"(?u)\b\w+\b",
-        dtype=np.float32,
-        **settings,
-    )
+    words = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
+    return CompactTfidfVectorizer(sublinear_tf=True, dtype=np.float32, **{**words, **settings})
 
 
 class NBLogisticRegression(LogisticRegression):
@@ -273,6 +271,9 @@ class WordScores(TransformerMixin, BaseEstimator):
         As for `frozenbert.heads.logistic.make_head`.
     missing : {"error", "empty"}, default="error"
         Whether None and NaN are an error or the empty text.
+    analyzer : {"word", "char_wb"}, default="word"
+        Whether columns are words and pairs of words, or sequences of two to five characters
+        within a word.
 
     Attributes
     ----------
@@ -289,6 +290,8 @@ class WordScores(TransformerMixin, BaseEstimator):
     [True, False]
     """
 
+    analyzer: str = "word"  # models saved before have no other
+
     def __init__(
         self,
         *,
@@ -299,6 +302,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         random_state: int | None = 0,
         n_jobs: int | None = None,
         missing: str = "error",
+        analyzer: str = "word",
     ) -> None:
         self.cv = cv
         self.scoring = scoring
@@ -307,6 +311,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.missing = missing
+        self.analyzer = analyzer
 
     def fit(self, X: Sequence[str], y: ArrayLike, **params: Any) -> WordScores:
         """Train the classifier of words.
@@ -362,7 +367,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         """Set `words_`; return the texts' TF-IDF, and the checked labels."""
         texts = check_texts(X, self.missing)
         labels = check_flags(y) if self.multi_label else as_labels(y)
-        tfidf = make_tfidf()
+        tfidf = make_tfidf() if self.analyzer == "word" else make_tfidf(**CHARACTERS)
         words = tfidf.fit_transform(texts)
         search = resolve_search(self._search(), labels)
         with quiet_constant_labels():

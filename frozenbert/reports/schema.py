@@ -191,6 +191,7 @@ class Parameters(TypedDict):
     """The parameters of a training."""
 
     recipe: NotRequired[str]
+    budget: NotRequired[float]  # seconds
     cv: int
     seed: int | None
     C: float

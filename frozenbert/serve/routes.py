@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from .schemas import (
     ErrorAnswer,
     Explanation,
     Health,
-    Label,
     ModelCard,
     PredictionAnswer,
     Readiness,
@@ -249,7 +248,7 @@ async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -
 
     found = await asyncio.to_thread(explain_answer, ask, service.classes, asked.text, asked.label)
     return Explanation(
-        label=cast(Label, found.label),
+        label=found.label,
         probability=found.probability,
         words=[WordWeight(**asdict(word)) for word in found.words],
         n_words=found.n_words,

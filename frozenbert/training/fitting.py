@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +21,7 @@ from sklearn.pipeline import Pipeline
 
 from ..embed import DistilBertVectorizer
 from ..errors import InputError, LeakageWarning, TruncationWarning
+from ..fewshot.pool import remove_known
 from ..finetune.encoder_folder import n_trained_on
 from ..heads.folds import AutoFolds, Splits
 from ..heads.logistic import Head
@@ -56,7 +59,11 @@ from ..reports.schema import (
     SearchSummary,
 )
 from ..utils.steps import find_step, find_steps
+from .budget.clock import Deadline
 from .rows import Labels, Rows, check_classes
+
+if TYPE_CHECKING:
+    from .budget.spending import Budget, OnStep
 
 __all__ = [
     "Clock",
@@ -91,12 +98,15 @@ class Training:
         Labels and predictions of the test rows, and examples of texts.
     seconds : dict
         Duration of each part of the training.
+    budget : float or None
+        Seconds that the training might take, if it had a budget.
     """
 
     model: Pipeline
     metrics: Metrics
     outcome: Outcome
     seconds: dict[str, float] = field(default_factory=dict)
+    budget: float | None = None
 
 
 def train(
@@ -109,6 +119,10 @@ def train(
     examples: bool = True,
     groups: ArrayLike | None = None,
     numbers: tuple[Sequence[int], Sequence[int]] | None = None,
+    budget: str | Deadline | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    unlabelled: Sequence[str] = (),
+    on_step: OnStep | None = None,
 ) -> Training:
     """Fit a text classifier, and compare it with a baseline of words on the same rows.
 
@@ -125,6 +139,15 @@ def train(
         `GroupKFold`.
     numbers : (sequence of int, sequence of int), optional
         Where the training rows and the test rows are in their tables, for the examples.
+    budget : str or Deadline, optional
+        Time for further steps, such as "15m", from now on. Those that help are kept.
+    folder : path-like, optional
+        With a budget, the folder that the model will be saved to. A training that was killed
+        goes on from the steps in its `.steps`, and fine-tuned encoders go to its `encoders`.
+    unlabelled : sequence of str, default=()
+        With a budget, texts of the same kind. Test texts are removed from them.
+    on_step : callable, optional
+        Is called after each step with its row of the ladder, and the seconds that are left.
 
     Returns
     -------
@@ -134,27 +157,35 @@ def train(
     -----
     LeakageWarning
         If test texts are among the training texts, or the encoder was fine-tuned on them.
+    PoolWarning
+        If test texts are among the unlabelled ones.
+    BudgetWarning
+        If the budget is too short, or one of its steps fails.
 
     Raises
     ------
     InputError
         If there is only one class, a class has fewer rows than folds (with `cv="auto"`: one
         row), the scoring does not suit the labels, no text contains a word, or out-of-fold
-        predictions are needed and the test parts of `cv` are no partition of the rows.
+        predictions are needed and the test parts of `cv` are no partition of the rows. With a
+        budget: if the model is not of the recipe auto, or the folder is of another training.
     """
     rows = Rows.of(model, texts, labels, test_texts, test_labels, groups)
     rows.numbers, rows.test_numbers = numbers or (None, None)
     splits = _check(model, rows, examples)
+    spend = _budget(model, rows, budget, folder, unlabelled, on_step)
     n_leaked = warn_of_leakage(model, rows)
     clock = Clock()
-    features = fit_model(model, rows, clock)
+    model, features = _fit_within(model, rows, clock, spend)
     outcome = _predict(model, rows, clock)
     metrics = measure_classes(model, rows, outcome, clock)
     metrics["data"]["n_trained_on"] = n_leaked
     if examples:
         _collect_examples(model, rows, features, splits, outcome)
         clock.lap("doubtful labels")
-    return Training(model, metrics, outcome, clock.seconds)
+    return Training(
+        model, metrics, outcome, clock.seconds, spend.deadline.seconds if spend else None
+    )
 
 
 def measure_classes(model: Pipeline, rows: Rows, outcome: Outcome, clock: Clock) -> Metrics:
@@ -255,6 +286,45 @@ def fit_model(model: Pipeline, rows: Rows, clock: Clock) -> Any:
         model[-1].fit(features, rows.labels, **params)
     clock.lap("search")
     return features
+
+
+def _budget(
+    model: Pipeline,
+    rows: Rows,
+    budget: str | Deadline | None,
+    folder: str | os.PathLike[str] | None,
+    unlabelled: Sequence[str],
+    on_step: OnStep | None,
+) -> Budget | None:
+    """Check the parameters of a budget, and remove test texts from the unlabelled ones."""
+    if budget is None:
+        if len(unlabelled):
+            raise InputError("are for a budget: give one.", parameter="unlabelled")
+        return None
+    from .budget.spending import Budget, check_can_spend
+
+    deadline = budget if isinstance(budget, Deadline) else Deadline.of(budget)
+    check_can_spend(model)
+    if folder is None:
+        raise InputError("name the folder for the steps.", parameter="folder", value=None)
+    texts, cleaner = list(unlabelled), model.named_steps.get("clean")
+    if cleaner is not None:
+        texts = cleaner.transform(texts)
+    texts = remove_known(texts, rows.test_seen, where="among the test texts")
+    return Budget(deadline, Path(folder), texts, on_step)
+
+
+def _fit_within(
+    model: Pipeline, rows: Rows, clock: Clock, budget: Budget | None
+) -> tuple[Pipeline, Any]:
+    """Fit the model within a budget, if there is one; return it with its features."""
+    if budget is None:
+        return model, fit_model(model, rows, clock)
+    from .budget.spending import fit_within
+
+    fitted = fit_within(model, rows, budget, lambda: fit_model(model, rows, clock))
+    clock.lap("steps of the budget")
+    return fitted
 
 
 def _predict(model: Pipeline, rows: Rows, clock: Clock) -> Outcome:

@@ -24,12 +24,15 @@ from ..heads.search import (
     fitted_grid,
 )
 from ..heads.stacking import OutOfFoldHead
+from ..heads.words import WordScores
 from ..persistence.models import MODEL, SAFE, save_model
 from ..reports.report import PLOTS, write_report
-from ..reports.schema import Parameters, SearchSummary, Sidecar
+from ..reports.schema import Parameters, Sidecar
 from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
+from .budget.state import STEPS
+from .budget.tuned.encoders_beside import bring_encoders, remove_leftovers
 from .fitting import Training, classifier_of
 from .regression import describe_parameters, ridge_of, text_model
 
@@ -64,9 +67,12 @@ def save_training(
         folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
+            bring_encoders(training.model, folder)
             save_model(training.model, fresh / MODEL)
             write_report(fresh, _sidecar(training, fresh / MODEL, facts), training.outcome)
             _replace_files(folder, fresh)
+            if training.budget is not None or not (folder / STEPS).exists():
+                remove_leftovers(folder, training.model)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if is_new:
@@ -106,7 +112,7 @@ def _sidecar(training: Training, model_file: Path, facts: Mapping[str, Any]) -> 
         "model_sha256": sha256_of_file(model_file),
         "encoder": describe_encoder(find_step(training.model, DistilBertVectorizer)),
         "labels": np.asarray(getattr(training.model, "classes_", [])).tolist(),
-        "parameters": _parameters(training.model, training.metrics["search"]),
+        "parameters": _parameters(training),
         "metrics": training.metrics,
         "seconds": training.seconds,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -123,11 +129,13 @@ def uses_words(model: Pipeline) -> bool:
     head = model[-1]
     if isinstance(head, RidgeHead | OrdinalHead):
         return ridge_of(head).parts_ != "vectors"
-    return isinstance(head, OutOfFoldHead) and head.parts_ != "vectors"
+    if not isinstance(head, OutOfFoldHead) or head.parts_ == "vectors":
+        return False
+    return find_step(model, WordScores) is not None
 
 
-def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
-    model = text_model(model)
+def _parameters(training: Training) -> Parameters:
+    model, search = text_model(training.model), training.metrics["search"]
     if isinstance(model[-1], RidgeHead | OrdinalHead):
         return cast(Parameters, describe_parameters(model, uses_words(model)))
     head = classifier_of(model)
@@ -136,7 +144,7 @@ def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
     if isinstance(weight, Mapping):
         weight = {str(label): float(value) for label, value in weight.items()}
     weight = getattr(head, "class_weight_", None) or weight
-    return {
+    parameters: Parameters = {
         "recipe": "auto" if "ladder" in search else "plain",
         "cv": search["folds"],
         "seed": seed if isinstance(seed, int) else None,
@@ -148,3 +156,6 @@ def _parameters(model: Pipeline, search: SearchSummary) -> Parameters:
         "calibrate": head.calibration_ if isinstance(head, OutOfFoldHead) else None,
         "class_weight": weight,
     }
+    if training.budget is not None:
+        parameters["budget"] = training.budget
+    return parameters

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ..arguments import (
@@ -29,6 +29,7 @@ from ..arguments import (
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+    from ...training import Deadline
     from ..options import EncoderSettings, Rows
 
 __all__ = ["add_arguments", "run"]
@@ -66,20 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_classifier(parser: argparse.ArgumentParser) -> None:
     head = parser.add_argument_group("model")
-    head.add_argument(
-        "--task",
-        choices=("auto", "classification", "regression", "ordinal"),
-        default="auto",
-        help="auto (default): regression of numbers, classification of anything else and of up to "
-        "20 distinct whole numbers; ordinal: grades in an order, such as 1 to 5 stars",
-    )
-    head.add_argument(
-        "--recipe",
-        choices=("auto", "plain"),
-        default="auto",
-        help="auto (default): out-of-fold scores of the training rows decide what the options "
-        "below leave open; plain: one layer, and a logistic regression with a search for C",
-    )
+    _add_recipe(head)
     head.add_argument(
         "--search",
         choices=("head", "features"),
@@ -139,6 +127,36 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
     add_label_separator(head)
 
 
+def _add_recipe(head: argparse._ArgumentGroup) -> None:
+    head.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression", "ordinal"),
+        default="auto",
+        help="auto (default): regression of numbers, classification of anything else and of up to "
+        "20 distinct whole numbers; ordinal: grades in an order, such as 1 to 5 stars",
+    )
+    head.add_argument(
+        "--recipe",
+        choices=("auto", "plain"),
+        default="auto",
+        help="auto (default): out-of-fold scores of the training rows decide what the options "
+        "below leave open; plain: one layer, and a logistic regression with a search for C",
+    )
+    head.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="spend up to this time in all on better answers, such as 15m or 2h: further steps, "
+        "each kept if it is better out of fold by more than chance; a killed command goes on "
+        "when it is repeated",
+    )
+    head.add_argument(
+        "--unlabelled",
+        metavar="FILE",
+        help="with --budget: table of more texts of the same kind, from which document vectors are "
+        "learned; those in the test rows are removed",
+    )
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate and save a classifier; print its figures."""
     from ...training import check_classes, save_training, train, train_columns, train_numbers
@@ -149,13 +167,15 @@ def run(arguments: argparse.Namespace) -> None:
         describe_numbers,
         describe_table,
         print_columns,
+        print_step,
         print_training,
         say,
     )
     from ..streams import check_exists
 
     started = time.perf_counter()
-    check_exists(arguments, "data", "test")
+    deadline = _deadline(arguments)
+    check_exists(arguments, "data", "test", "unlabelled")
     out = _folder(arguments)
     _title(arguments)
     rows, left_out = _read_rows(arguments)
@@ -178,6 +198,10 @@ def run(arguments: argparse.Namespace) -> None:
         say("test", f"{len(test_rows.texts):,} rows, {test['description']}")
     else:
         say("test", describe_table(test_rows.table, test_rows.text_column, test_rows.label_column))
+    spending: dict[str, Any] = {}
+    if deadline is not None:
+        texts = _unlabelled(arguments, rows)
+        spending = {"budget": deadline, "folder": out, "unlabelled": texts, "on_step": print_step}
     settings, notice = encoder_settings(arguments)
     model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
@@ -196,16 +220,11 @@ def run(arguments: argparse.Namespace) -> None:
                 test_rows.labels,
                 examples=examples,
                 numbers=(rows.table.lines, test_rows.table.lines),
+                **spending,
             )
         else:
-            training = train_numbers(
-                model,
-                rows.texts,
-                rows.labels,
-                test_rows.texts,
-                test_rows.labels,
-                examples=examples,
-            )
+            pairs = (rows.texts, rows.labels, test_rows.texts, test_rows.labels)
+            training = train_numbers(model, *pairs, examples=examples)
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
     facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
@@ -311,6 +330,40 @@ def _say_task(arguments: argparse.Namespace, rows: Rows) -> None:
             f"classification: {n} whole numbers are classes; if they are grades in an order, use "
             f"--task ordinal",
         )
+
+
+def _deadline(arguments: argparse.Namespace) -> Deadline | None:
+    """Return the end of the budget, which counts from the start of the process."""
+    from ...training.budget.clock import Deadline, process_started
+
+    if arguments.budget is None:
+        if arguments.unlabelled is not None:
+            raise InputError(
+                "requires --budget.", parameter="unlabelled", value=arguments.unlabelled
+            )
+        return None
+    deadline = Deadline.of(arguments.budget, process_started())
+    if arguments.recipe == "plain":
+        raise InputError(
+            "requires the recipe auto; plain has nothing to decide.",
+            parameter="budget",
+            value=arguments.budget,
+        )
+    return deadline
+
+
+def _unlabelled(arguments: argparse.Namespace, rows: Rows) -> list[str]:
+    """Return the texts without labels."""
+    from ..options import read_texts
+    from ..output import describe_table, say
+
+    if arguments.unlabelled is None:
+        return []
+    table, column, texts = read_texts(
+        arguments, arguments.unlabelled, rows.text_column, rows.label_column
+    )
+    say("unlabelled", describe_table(table, column))
+    return texts
 
 
 def _or_none(value: str) -> str | None:

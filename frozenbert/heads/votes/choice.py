@@ -82,7 +82,8 @@ def choose(
     best = given or max(parts, key=lambda part: (steps[part]["score"], -_log_loss(steps[part])))
     steps[best]["kept"] = True
     if best == "vote":
-        steps["vectors"]["kept"] = steps["words"]["kept"] = True
+        for step in steps.values():
+            step["kept"] = True
     choice, step = Choice(best, False, None, answers[best]), steps[best]
     if balance:
         p = predict(best, balanced=True)

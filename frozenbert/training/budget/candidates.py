@@ -1,0 +1,173 @@
+"""The steps that a budget may be spent on, the cheapest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, train_test_split
+
+from ...embed import DistilBertVectorizer
+from ...heads.folds import Splits, cv_splits, limit_train_rows
+from ...heads.words import WordScores
+
+__all__ = ["Candidate", "Characters", "Material", "Member"]
+
+SAMPLE = 400  # rows of the sample by which a step's time is estimated
+MARGIN = 1.25  # an estimate is that much above what the sample tells
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a step learns from.
+
+    Attributes
+    ----------
+    texts : list of str
+        The training texts; cleaned, if the model cleans its texts.
+    y : numpy.ndarray of shape (n_samples,) or (n_samples, n_labels)
+    folds : StratifiedKFold or PredefinedSplit
+        The model's own folds.
+    scoring : str or None
+        The name of the scorer.
+    embed : DistilBertVectorizer
+        The model's own, fitted.
+    words : bool
+        Whether the model may use words.
+    unlabelled : list of str
+    scratch : pathlib.Path
+        Folder for the step's files.
+    seed : int
+    """
+
+    texts: list[str]
+    y: np.ndarray
+    folds: StratifiedKFold | PredefinedSplit
+    scoring: str | None
+    embed: DistilBertVectorizer
+    words: bool
+    unlabelled: list[str]
+    scratch: Path
+    seed: int = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.y.ndim == 2
+
+    @property
+    def splits(self) -> Splits:
+        """The training and test rows of each fold."""
+        return cv_splits(self.folds, self.texts, self.y)
+
+    def sample(self, n_rows: int) -> Material:
+        """Return a part of the rows, in fewer folds of its own if a class is rare."""
+        if len(self.texts) <= n_rows:
+            return self
+        n = len(self.y)
+        everything = [(np.arange(n), np.arange(0))]
+        ((rows, _),) = limit_train_rows(everything, self.y, n_rows, self.seed)
+        folds = self.folds
+        if isinstance(folds, PredefinedSplit):
+            folds = PredefinedSplit(np.asarray(folds.test_fold)[rows])
+        return replace(self, texts=[self.texts[i] for i in rows], y=self.y[rows], folds=folds)
+
+
+@dataclass
+class Member:
+    """What a step brings: scores of the texts by one more classifier.
+
+    Attributes
+    ----------
+    transformer : estimator
+        Fitted; texts in, scores out.
+    scores : numpy.ndarray of shape (n_samples, n_scores)
+        Of the training texts, out of fold.
+    seconds : float
+    """
+
+    transformer: BaseEstimator
+    scores: np.ndarray
+    seconds: float = 0.0
+
+
+class Candidate(Protocol):
+    """A step that a budget may be spent on; runs in a process of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the ladder."""
+
+    def why_not(self, material: Material) -> str | None:
+        """Return why the step cannot be taken, or None if it can."""
+
+    def n_encoders(self, material: Material) -> int:
+        """Return how many encoders the step trains."""
+
+    def estimate(self, material: Material) -> float:
+        """Return how many seconds the step takes, by a sample that is timed."""
+
+    def run(self, material: Material) -> Member:
+        """Train."""
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Sequences of characters, weighted as in naive Bayes, like words."""
+
+    name: str = "characters"
+
+    def why_not(self, material: Material) -> str | None:
+        """Return why the step cannot be taken, or None if it can."""
+        return None if material.words else "it belongs to words, which are turned off"
+
+    def n_encoders(self, material: Material) -> int:
+        """Return 0: the step trains none."""
+        return 0
+
+    def estimate(self, material: Material) -> float:
+        """Return how many seconds the step takes, by a sample that is timed."""
+        sample = material.sample(SAMPLE)
+        return MARGIN * timed(self.run, sample) * len(material.texts) / len(sample.texts)
+
+    def run(self, material: Material) -> Member:
+        """Train."""
+        scores = WordScores(
+            cv=material.folds,
+            scoring=material.scoring,
+            multi_label=material.many,
+            random_state=material.seed,
+            missing=material.embed.missing,
+            analyzer="char_wb",
+        )
+        return Member(scores, scores.fit_transform(material.texts, material.y))
+
+
+def timed(run: object, material: Material) -> float:
+    """Return how many seconds a step takes."""
+    started = time.perf_counter()
+    run(material)  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def held_out_part(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return training and validation rows; stratified where each class has two rows."""
+    rows = np.arange(len(y))
+    stratify = None
+    if y.ndim == 1:
+        classes, counts = np.unique(y, return_counts=True)
+        n_valid = max(round(share * len(y)), len(classes))
+        stratify = y if counts.min() >= 2 and n_valid <= len(y) - len(classes) else None
+        share = n_valid / len(y) if stratify is not None else share
+    train, valid = train_test_split(rows, test_size=share, stratify=stratify, random_state=seed)
+    return np.sort(train), np.sort(valid)
+
+
+def take(texts: Sequence[str], rows: np.ndarray) -> list[str]:
+    """Return some of the texts."""
+    return [texts[i] for i in rows]

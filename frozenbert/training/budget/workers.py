@@ -1,0 +1,95 @@
+"""Run a step in a process of its own, which can be stopped at any moment."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from joblib.externals.loky import ProcessPoolExecutor
+
+__all__ = ["StepProcess", "StoppedError"]
+
+Result = TypeVar("Result")
+CHECKED = 0.5  # seconds between two looks at the parent process
+
+
+class StoppedError(Exception):
+    """A step took longer than it was given."""
+
+
+class StepProcess:
+    """A process that runs one function after another, and dies with the process that made it.
+
+    Examples
+    --------
+    >>> with StepProcess() as process:
+    ...     process.call(sum, [1, 2], limit=60.0)
+    3
+    """
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> StepProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def call(self, function: Callable[..., Result], *arguments: object, limit: float) -> Result:
+        """Return what a function returns.
+
+        Parameters
+        ----------
+        function : callable
+            With its arguments and its result it has to be picklable.
+        *arguments
+        limit : float
+            Seconds after which the process is stopped.
+
+        Raises
+        ------
+        StoppedError
+            If the limit was reached.
+        Exception
+            What the function raises.
+        """
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(max_workers=1, initializer=_begin)
+        future = self._executor.submit(function, *arguments)
+        try:
+            result: Result = future.result(timeout=max(0.0, limit))
+        except concurrent.futures.TimeoutError as error:
+            its_own = future.done()
+            self.stop()
+            if its_own:
+                raise
+            raise StoppedError from error
+        except concurrent.futures.process.BrokenProcessPool:
+            self.stop()
+            raise
+        return result
+
+    def stop(self) -> None:
+        """Kill the process, if it runs."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+
+def _begin() -> None:
+    """Prepare the process: no warnings of libraries, and an end when the parent has ended."""
+    warnings.simplefilter("ignore")
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(CHECKED)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
