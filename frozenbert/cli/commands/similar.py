@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ..arguments import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ...similarity.clusters import Clusters
     from ...similarity.duplicates import NearDuplicates
-    from ...tables.table import Table
+    from ...tables.table import Column, Table
 
 __all__ = ["add_arguments", "run"]
 
@@ -221,10 +221,10 @@ def _write(
         file.write_text(page, encoding="utf-8", errors="replace")
 
 
-def _tables(found: _Found, examples: bool) -> dict[str, dict[str, Sequence[Any]]]:
+def _tables(found: _Found, examples: bool) -> dict[str, dict[str, Column]]:
     """Return the columns of each csv file; rows are counted from 1."""
     pairs, clusters, texts = found.pairs, found.clusters, found.texts
-    tables: dict[str, dict[str, Sequence[Any]]] = {
+    tables: dict[str, dict[str, Column]] = {
         "near_duplicates.csv": {
             "row_1": (pairs.first + 1).tolist(),
             "row_2": (pairs.second + 1).tolist(),
@@ -269,7 +269,7 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(value, 6) for value in values.tolist()]
 
 
-def _page(found: _Found, examples: bool) -> dict[str, Any]:
+def _page(found: _Found, examples: bool) -> dict[str, object]:
     """Return what the page shows; without examples, texts and words are None."""
     texts = found.texts if examples else [None] * len(found.texts)
     pairs, clusters = found.pairs, found.clusters
@@ -277,7 +277,7 @@ def _page(found: _Found, examples: bool) -> dict[str, Any]:
     outliers = (-found.outliers).argsort(kind="stable")[:MOST_SHOWN].tolist()
     sizes = Counter(clusters.labels.tolist())
 
-    def cell(row: int) -> dict[str, Any]:
+    def cell(row: int) -> dict[str, object]:
         return {"row": row + 1, "text": texts[row]}
 
     return {
