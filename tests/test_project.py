@@ -209,6 +209,7 @@ ENTRIES = {
     "fewshot",
     "finetune",
     "heads",
+    "label",
     "persistence",
     "pipeline.py",
     "reports",
