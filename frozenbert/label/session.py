@@ -345,7 +345,9 @@ class Session:
         model = make_text_classifier(multi_label=self.multi_label, **self._encoder.get_params())
         return model.fit(texts, labels)
 
-    def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+    def export(
+        self, path: str | os.PathLike[str], format: str | None = None, *, raw: bool = False
+    ) -> None:
         """Write the labelled texts: a csv file."""
         rows = [answer for answer in self.store.answers() if answer.labels is not None]
         write_table(
@@ -362,6 +364,28 @@ class Session:
     def import_answers(self, path: str | os.PathLike[str], format: str | None = None) -> int:
         """Add labels from a file; return how many."""
         raise InputError("no format is readable yet.", parameter="format", value=format)
+
+    @property
+    def vectorizer(self) -> DistilBertVectorizer:
+        """The vectorizer of the pool."""
+        return self._encoder
+
+    @property
+    def learns(self) -> bool:
+        """Whether a model learns while texts are labelled."""
+        return self._vectors is not None
+
+    def labels_of(self, item_id: str) -> list[str] | None:
+        """Return the present labels of a text; None if it is skipped or not answered."""
+        with self._mutex:
+            return self._labels_of(item_id)
+
+    def labelled(self) -> tuple[list[str], list[list[str]]]:
+        """Return all labelled texts and the labels of each."""
+        with self._mutex:
+            found = {name: self._labels_of(name) for name in self._answered}
+            names = [name for name, labels in found.items() if labels is not None]
+            return [self._text_of(name) or "" for name in names], [found[n] or [] for n in names]
 
     def close(self) -> None:
         """End the learning, and let other processes open the project."""

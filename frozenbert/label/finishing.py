@@ -1,0 +1,154 @@
+"""Train the final model of a session by the recipe of `frozenbert train`, and write its files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..pipeline import make_text_classifier
+from ..training import hold_out, save_training, train
+from ..utils.files import sha256_of_file
+from .session import Session
+
+__all__ = ["LABELLED", "Finished", "describe", "finish"]
+
+LABELLED = "labelled.csv"
+LEAST_TEXTS = 4  # of a label: three train, one tests
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A final model and its figures.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        With `model.skops`, `report.html`, `labelled.csv` and the other files of a training.
+    n_train, n_test : int
+    accuracy, low, high : float
+        On the texts that were held out, with the 95 % interval.
+    left_out : list of str
+        Labels that too few texts have.
+    """
+
+    folder: Path
+    n_train: int
+    n_test: int
+    accuracy: float
+    low: float
+    high: float
+    left_out: list[str]
+
+
+def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
+    """Train on three quarters of the labelled texts, test on the last, and write all files.
+
+    Parameters
+    ----------
+    session : Session
+        Labelling may go on meanwhile.
+    folder : path-like
+        Files of the same names in it are replaced.
+
+    Returns
+    -------
+    Finished
+
+    Raises
+    ------
+    InputError
+        If there are too few labelled texts, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    texts, label_sets = session.labelled()
+    rows = _rows(texts, label_sets, session.labels, multi_label=session.multi_label)
+    train_texts, test_texts, y_train, y_test = hold_out(rows.texts, rows.labels, session.seed)
+    model = make_text_classifier(
+        **session.vectorizer.get_params(),
+        multi_label=session.multi_label,
+        random_state=session.seed,
+    )
+    training = train(model, train_texts, y_train, test_texts, y_test)
+    session.export(folder / LABELLED, format="csv")
+    source = {
+        "file": LABELLED,
+        "sha256": sha256_of_file(folder / LABELLED),
+        "text_column": "text",
+        "label_column": "label",
+    }
+    test = {"description": f"a stratified quarter of {LABELLED} (seed {session.seed})"}
+    save_training(training, folder, {"notice": None, "training": source, "test": test})
+    metrics = training.metrics
+    low, high = metrics["intervals"]["accuracy"]
+    return Finished(
+        folder, len(train_texts), len(test_texts), metrics["accuracy"], low, high, rows.left_out
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    texts: list[str]
+    labels: np.ndarray | pd.DataFrame
+    left_out: list[str]
+
+
+def _rows(
+    texts: Sequence[str],
+    label_sets: Sequence[Sequence[str]],
+    names: Sequence[str],
+    *,
+    multi_label: bool,
+) -> _Rows:
+    """Return texts and labels as a training takes them, without labels that are too rare."""
+    counts = Counter(label for labels in label_sets for label in labels)
+    enough = [name for name in names if counts[name] >= LEAST_TEXTS]
+    if len(enough) < 2:
+        raise InputError(
+            f"too few labelled texts: at least two labels need {LEAST_TEXTS} texts or more, and "
+            f"{len(enough)} of {len(names)} has that many. Label more."
+        )
+    left_out = [name for name in names if name not in enough]
+    if multi_label:
+        flags = [[int(name in labels) for name in enough] for labels in label_sets]
+        return _Rows(list(texts), pd.DataFrame(flags, columns=enough), left_out)
+    kept = [place for place, labels in enumerate(label_sets) if labels[0] in enough]
+    return _Rows(
+        [texts[place] for place in kept],
+        np.array([label_sets[place][0] for place in kept]),
+        left_out,
+    )
+
+
+def describe(done: Finished) -> list[tuple[str, str]]:
+    """Return what a final training gave, as names and values.
+
+    Examples
+    --------
+    >>> done = Finished(Path("artifacts/films"), 75, 25, 0.84, 0.68, 0.96, [])
+    >>> for name, value in describe(done):
+    ...     print(f"{name}: {value}")
+    accuracy: 84.0 % of 25 held-out texts (95 % interval 68.0 to 96.0 %); 75 texts trained
+    model: artifacts/films/model.skops
+    labels: artifacts/films/labelled.csv
+    report: artifacts/films/report.html
+    """
+    facts = [
+        (
+            "accuracy",
+            f"{100 * done.accuracy:.1f} % of {done.n_test:,} held-out texts (95 % interval "
+            f"{100 * done.low:.1f} to {100 * done.high:.1f} %); {done.n_train:,} texts trained",
+        ),
+        ("model", str(done.folder / "model.skops")),
+        ("labels", str(done.folder / LABELLED)),
+        ("report", str(done.folder / "report.html")),
+    ]
+    if done.left_out:
+        facts.append(("left out", f"{', '.join(done.left_out)}: too few texts"))
+    return facts
