@@ -41,7 +41,7 @@ function unlock() {
 
 async function go(name) {
   shown = name;
-  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== `view-${name}`;
+  for (const section of document.querySelectorAll("#main > section")) section.hidden = section.id !== `view-${name}`;
   for (const button of document.querySelectorAll("[data-view]")) {
     if (button.dataset.view === name) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
