@@ -214,7 +214,8 @@ class LabellingService:
 
     def progress(self) -> ShownProgress:
         """Return how far the session is."""
-        return shown_progress(self.session.progress(), learns=self.session.learns)
+        progress, problem = self.session.progress(), self.session.problem
+        return shown_progress(progress, learns=self.session.learns, problem=problem)
 
     # Looking again
 

@@ -142,6 +142,7 @@ class ShownProgress(TypedDict):
     stop: bool
     advice: str
     agreement: float | None
+    problem: str | None
 
 
 def shown_item(item: Item) -> ShownItem:
@@ -153,8 +154,8 @@ def shown_item(item: Item) -> ShownItem:
     return {"id": item.id, "text": item.text, "guesses": guesses, "reason": reason}
 
 
-def shown_progress(progress: Progress, *, learns: bool) -> ShownProgress:
-    """Return the progress as the page gets it."""
+def shown_progress(progress: Progress, *, learns: bool, problem: str | None) -> ShownProgress:
+    """Return the progress as the page gets it, with what keeps the model from learning."""
     estimate = progress.estimate
     return {
         "n_texts": progress.n_texts,
@@ -179,4 +180,5 @@ def shown_progress(progress: Progress, *, learns: bool) -> ShownProgress:
         "stop": progress.advice.stop,
         "advice": progress.advice.reason,
         "agreement": progress.agreement,
+        "problem": problem,
     }

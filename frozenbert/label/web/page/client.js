@@ -98,6 +98,7 @@ export function flush() {
 async function sendPending() {
   let result = null;
   let wasDown = false;
+  const problems = [];
   for (;;) {
     const answers = pending();
     if (!answers.length) break;
@@ -117,10 +118,12 @@ async function sendPending() {
       }
       continue;
     }
+    problems.push(...result.problems);
     const sent = new Set(answers.map((one) => one.answer_id));
     keep(pending().filter((one) => !sent.has(one.answer_id)));
   }
-  if (wasDown) whenDown.say("");
+  if (problems.length) whenDown.say(problems.join(" "), true);
+  else if (wasDown) whenDown.say("");
   return result;
 }
 

@@ -39,7 +39,7 @@ export async function openProgress(project) {
       progress.learns && progress.n_vectors < progress.n_texts && ["vectors", `${count(progress.n_vectors)} of ${count(progress.n_texts)} are computed; the rest follow in the background`],
     ].filter(Boolean),
   );
-  say(at("progress-advice"), progress.advice);
+  say(at("progress-advice"), progress.problem ? `The model does not learn any more; texts come at random. ${progress.problem}` : progress.advice, Boolean(progress.problem));
   drawCurve(progress.curve);
   const most = Math.max(...Object.values(progress.per_label), 1);
   at("per-label").replaceChildren(
