@@ -104,10 +104,10 @@ def test_each_person_has_an_address(succeeds, label):
     ("options", "message"),
     [
         ([], "a new project needs the names of its labels: --labels positive,negative."),
-        (["--labels", "good"], "--labels good: 2 to 200 labels are needed, and there are 1."),
-        (["--labels", "good,,bad"], "--labels good,,bad: a label's name is empty."),
-        (["--labels", "good,good"], "--labels good,good: has 'good' twice."),
-        (["--labels", "good,Good "], "--labels good,Good : has 'Good' and 'good'"),
+        (["--labels", "good"], "--labels: 2 to 200 labels are needed, and there are 1."),
+        (["--labels", "good,,bad"], "--labels: a label's name is empty."),
+        (["--labels", "good,good"], " has 'good' twice."),
+        (["--labels", "good,Good "], " has 'Good' and 'good'"),
         (["--labels-file", "none.txt"], "--labels-file none.txt: cannot be read"),
         (["--labels-file", "one.txt"], "--labels-file one.txt: 2 to 200 labels are needed"),
         ([*LABELS, "--text-column", "txt"], "--text-column: pool.csv: there is no column 'txt'"),
@@ -144,7 +144,7 @@ def test_wrong_input_is_one_line(run, label, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--labels", "good,bad,mixed"], "--labels good,bad,mixed: the project has the labels"),
+        (["--labels", "good,bad,mixed"], ": the project has the labels"),
         (["--labels", "good,mixed", "--add-label"], "the project has the labels"),
         ([*LABELS, "--encoder", "all-MiniLM-L6-v2"], "--encoder all-MiniLM-L6-v2: the project has"),
         ([*LABELS, "--multi-label"], "--multi-label: the project has"),

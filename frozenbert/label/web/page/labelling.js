@@ -1,6 +1,6 @@
 /* One text at a time. The next texts are here before they are needed. */
 
-import { answer, at, count, element, percent, post, range, say, showText, tab, digitOf } from "/label/client.js";
+import { answer, at, count, element, get, percent, post, range, say, showText, tab, digitOf } from "/label/client.js";
 import { Choices } from "/label/choices.js";
 
 const AHEAD = 2; // texts that wait in the page
@@ -44,11 +44,11 @@ export class Labelling {
   }
 
   async open() {
-    if (this.current) {
-      this.choices.focus();
-      return;
-    }
-    await this.#guarded(() => this.#next("Text: "));
+    await this.#guarded(async () => {
+      this.showProgress(await get("/api/progress")); // labels may have been mended meanwhile
+      if (this.current) this.choices.focus();
+      else await this.#next("Text: ");
+    });
   }
 
   confirm() {

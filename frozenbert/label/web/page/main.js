@@ -102,6 +102,11 @@ addEventListener("keydown", (event) => {
   } else if (view.key?.(event)) event.preventDefault();
 });
 
+// Browsers tick a box when Space is released; the view has done so already.
+addEventListener("keyup", (event) => {
+  if (event.key === " " && usesKeys() && event.target.closest?.("#groups-texts")) event.preventDefault();
+});
+
 for (const button of document.querySelectorAll("[data-view]")) {
   button.addEventListener("click", () => go(button.dataset.view));
 }
@@ -164,7 +169,6 @@ async function start() {
   prepareFinish({ fail, refresh });
   try {
     await flush(); // what an earlier visit could not send
-    await refresh();
   } catch (error) {
     fail(error);
   }
