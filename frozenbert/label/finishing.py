@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +66,7 @@ def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
         If there are too few labelled texts, or the folder cannot be written.
     """
     folder = Path(folder)
-    texts, label_sets = session.labelled()
-    rows = _rows(texts, label_sets, session.labels, multi_label=session.multi_label)
+    rows = _rows(session)
     train_texts, test_texts, y_train, y_test = hold_out(rows.texts, rows.labels, session.seed)
     model = make_text_classifier(
         **session.vectorizer.get_params(),
@@ -76,7 +74,7 @@ def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
         random_state=session.seed,
     )
     training = train(model, train_texts, y_train, test_texts, y_test)
-    session.export(folder / LABELLED, format="csv")
+    session.export(folder / LABELLED)
     source = {
         "file": LABELLED,
         "sha256": sha256_of_file(folder / LABELLED),
@@ -99,31 +97,24 @@ class _Rows:
     left_out: list[str]
 
 
-def _rows(
-    texts: Sequence[str],
-    label_sets: Sequence[Sequence[str]],
-    names: Sequence[str],
-    *,
-    multi_label: bool,
-) -> _Rows:
-    """Return texts and labels as a training takes them, without labels that are too rare."""
-    counts = Counter(label for labels in label_sets for label in labels)
-    enough = [name for name in names if counts[name] >= LEAST_TEXTS]
+def _rows(session: Session) -> _Rows:
+    """Return the labelled texts, without labels that too few of them have."""
+    texts, labels = session.training_rows()
+    if isinstance(labels, pd.DataFrame):
+        counts = labels.sum().to_dict()
+    else:
+        counts = Counter(labels.tolist())
+    enough = [name for name in session.labels if counts.get(name, 0) >= LEAST_TEXTS]
     if len(enough) < 2:
         raise InputError(
-            f"too few labelled texts: at least two labels need {LEAST_TEXTS} texts or more, and "
-            f"{len(enough)} of {len(names)} has that many. Label more."
+            f"too few labelled texts: at least two labels need {LEAST_TEXTS} texts or more each. "
+            f"Label more."
         )
-    left_out = [name for name in names if name not in enough]
-    if multi_label:
-        flags = [[int(name in labels) for name in enough] for labels in label_sets]
-        return _Rows(list(texts), pd.DataFrame(flags, columns=enough), left_out)
-    kept = [place for place, labels in enumerate(label_sets) if labels[0] in enough]
-    return _Rows(
-        [texts[place] for place in kept],
-        np.array([label_sets[place][0] for place in kept]),
-        left_out,
-    )
+    left_out = [name for name in session.labels if name not in enough]
+    if isinstance(labels, pd.DataFrame):
+        return _Rows(texts, labels[enough], left_out)
+    kept = [place for place, label in enumerate(labels) if label in enough]
+    return _Rows([texts[place] for place in kept], np.array(labels[kept].tolist()), left_out)
 
 
 def describe(done: Finished) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,84 +12,107 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ..embed import DistilBertVectorizer
-from ..fewshot.suggestion import suggest
+from .estimation import expected_gain
+from .items import Reason
+from .queries import by_name, closeness, uncertain
 
-__all__ = ["Learned", "QuickHead", "Vectors", "fit_quick", "learn"]
+__all__ = ["Learned", "Learner", "QuickHead", "Vectors", "batch_size", "fit_quick"]
 
-BLOCK = 512  # texts that are embedded between two looks at new labels
+BLOCK = 256  # texts that are embedded between two looks at new labels
 SCALED_BY = 20_000  # vectors that means and deviations are computed of
-CANDIDATES = 4000  # unlabelled texts that are compared after each refit
-QUEUE = 60  # texts chosen after each refit
-FOLDS = 10
+CANDIDATES = 4000  # unlabelled texts that are compared after each fit
+NAME_CANDIDATES = 20_000
+FOLDS, MANY_ROWS_FOLDS = 10, 5
+MANY_ROWS = 200
+LEAST_BATCH, BATCH_SHARE = 5, 0.05  # new labels that start a new fit
+DEEP_SHARE = 0.1  # new labels that start new folds
+LEAST_FOR_GAIN = 40  # labels, before half of them say something
+NAMED_TEXTS, NAMED_EACH = 20, 2  # labels in all, or of each label, until names have no part
 C = 0.01
+
+Scale = tuple[np.ndarray, np.ndarray]
+
+
+def batch_size(n: int) -> int:
+    """Return how many new labels start a new fit.
+
+    Examples
+    --------
+    >>> batch_size(0), batch_size(200)
+    (5, 10)
+    """
+    return max(LEAST_BATCH, int(BATCH_SHARE * n))
 
 
 class Vectors:
-    """Vectors of the pool, filled block by block; rows may be used before all are there.
+    """Vectors of the pool, filled block by block; rows can be used before all are there.
 
     Parameters
     ----------
     texts : list of str
-    vectorizer : DistilBertVectorizer
-        Fitted.
+    vectorizer : DistilBertVectorizer or None
+        Fitted; None if `rows` are given.
     order : numpy.ndarray of int
         Rows, in the order in which they are filled.
+    rows : numpy.ndarray of shape (n_texts, n_features), optional
+        Vectors that are there already.
     """
 
     def __init__(
-        self, texts: list[str], vectorizer: DistilBertVectorizer, order: np.ndarray
+        self,
+        texts: list[str],
+        vectorizer: DistilBertVectorizer | None,
+        order: np.ndarray,
+        rows: np.ndarray | None = None,
     ) -> None:
         self.texts = texts
         self.vectorizer = vectorizer
-        self.rows = np.zeros((len(texts), vectorizer.n_features_out_), dtype=np.float32)
-        self.ready = np.zeros(len(texts), dtype=bool)
-        self.n_ready = 0
         self._order = order
         self._blocks: Iterator[np.ndarray] | None = None
-        self._scale: tuple[int, np.ndarray, np.ndarray] | None = None
-
-    @classmethod
-    def of(cls, rows: np.ndarray) -> Vectors:
-        """Return vectors that are there already."""
-        vectors = cls.__new__(cls)
-        vectors.rows = np.asarray(rows, dtype=np.float32)
-        vectors.ready = np.ones(len(rows), dtype=bool)
-        vectors.n_ready = len(rows)
-        vectors._scale = None
-        return vectors
+        self._scale: tuple[int, Scale] | None = None
+        self._n_filled = 0
+        if rows is not None:
+            self.rows = np.asarray(rows, dtype=np.float32)
+            self.ready = np.ones(len(texts), dtype=bool)
+            self._n_filled = len(texts)
+        else:
+            assert vectorizer is not None
+            self.rows = np.zeros((len(texts), vectorizer.n_features_out_), dtype=np.float32)
+            self.ready = np.zeros(len(texts), dtype=bool)
 
     @property
     def is_complete(self) -> bool:
         """Whether each text has its vector."""
-        return self.n_ready == len(self.rows)
+        return self._n_filled == len(self.rows)
 
     def fill(self) -> None:
         """Compute the next block."""
+        assert self.vectorizer is not None
         if self._blocks is None:
             ordered = (self.texts[row] for row in self._order)
             self._blocks = self.vectorizer.transform_iter(ordered, block_size=BLOCK)
         block = next(self._blocks)
-        rows = self._order[self.n_ready : self.n_ready + len(block)]
+        rows = self._order[self._n_filled : self._n_filled + len(block)]
         self.rows[rows] = block
         self.ready[rows] = True
-        self.n_ready += len(block)
+        self._n_filled += len(block)
 
     def ensure(self, rows: Sequence[int]) -> None:
         """Compute the vectors of these rows now."""
         missing = [row for row in rows if not self.ready[row]]
         if missing:
+            assert self.vectorizer is not None
             self.rows[missing] = self.vectorizer.transform([self.texts[row] for row in missing])
             self.ready[missing] = True
 
-    def scaled(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return vectors with mean 0 and deviation 1 over the pool, as far as it is filled."""
+    def scale(self) -> Scale:
+        """Return means and deviations of the pool, as far as it is filled."""
         n = min(int(self.ready.sum()), SCALED_BY)
         if self._scale is None or n > 1.5 * self._scale[0]:
             known = self.rows[np.flatnonzero(self.ready)[:SCALED_BY]]
             deviation = known.std(axis=0)
-            self._scale = (n, known.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
-        _, mean, deviation = self._scale
-        return np.asarray((self.rows[rows] - mean) / deviation, dtype=np.float32)
+            self._scale = n, (known.mean(axis=0), np.where(deviation > 0, deviation, 1))
+        return self._scale[1]
 
 
 @dataclass
@@ -96,6 +120,13 @@ class QuickHead:
     """A logistic regression, or one for each of many labels, over a session's labels.
 
     Labels that no text has yet have the probability 0.
+
+    Attributes
+    ----------
+    n_labels : int
+    models : list
+        Pairs of a column and what predicts it: a model, or a constant probability. The column
+        -1 is all columns.
     """
 
     n_labels: int
@@ -114,7 +145,7 @@ class QuickHead:
         return P
 
 
-def fit_quick(X: np.ndarray, Y: np.ndarray, *, multi_label: bool) -> QuickHead:
+def fit_quick(X: np.ndarray, Y: np.ndarray, *, multi_label: bool = False) -> QuickHead:
     """Fit a head.
 
     Parameters
@@ -123,22 +154,21 @@ def fit_quick(X: np.ndarray, Y: np.ndarray, *, multi_label: bool) -> QuickHead:
         Scaled.
     Y : numpy.ndarray of int, shape (n_rows, n_labels)
         0 and 1; a single 1 in each row unless `multi_label`.
-    multi_label : bool
+    multi_label : bool, default=False
 
     Examples
     --------
-    >>> head = fit_quick(np.array([[0.0], [1.0]]), np.eye(2, dtype=int), multi_label=False)
-    >>> head.predict_proba(np.array([[2.0]])).argmax()
+    >>> head = fit_quick(np.array([[0.0], [1.0]]), np.eye(2, dtype=int))
+    >>> int(head.predict_proba(np.array([[2.0]])).argmax())
     1
     """
     if multi_label:
         columns = [(column, _fit_one(X, Y[:, column])) for column in range(Y.shape[1])]
         return QuickHead(Y.shape[1], columns)
     y = Y.argmax(axis=1)
-    if len(np.unique(y)) == 1:
+    if y.min() == y.max():
         return QuickHead(Y.shape[1], [(int(y[0]), 1.0)])
-    model = _fit_one(X, y)
-    return QuickHead(Y.shape[1], [(-1, model)])
+    return QuickHead(Y.shape[1], [(-1, _fit_one(X, y))])
 
 
 def _fit_one(X: np.ndarray, y: np.ndarray) -> LogisticRegression | float:
@@ -156,70 +186,170 @@ class Learned:
     Attributes
     ----------
     n : int
-        Labelled texts that were learned from.
-    head : QuickHead
-    queue : list of int
-        Rows to ask next.
+        Labelled texts.
+    scale : tuple of numpy.ndarray
+        Means and deviations of the vectors.
+    head : QuickHead or None
+        None before there is a label.
+    queue : list of (int, str)
+        Rows to ask next, with the reason.
     out_of_fold : dict of int to numpy.ndarray
-        Probabilities of each labelled row by models of other rows.
+        Probabilities of labelled rows by models of other rows.
+    n_deep : int
+        Labelled texts when these were computed, and the gain.
+    gain : float or None
+        Accuracy that twice as many labels are expected to bring.
     """
 
     n: int
-    head: QuickHead
-    queue: list[int]
+    scale: Scale
+    head: QuickHead | None
+    queue: list[tuple[int, Reason]]
     out_of_fold: dict[int, np.ndarray] = field(default_factory=dict)
+    n_deep: int = 0
+    gain: float | None = None
+
+    def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
+        """Return probabilities of texts by their vectors, which are not scaled."""
+        assert self.head is not None
+        return self.head.predict_proba(self.scaled(vectors))
+
+    def scaled(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors with mean 0 and deviation 1 over the pool."""
+        return np.asarray((vectors - self.scale[0]) / self.scale[1], dtype=np.float32)
 
 
-def learn(
-    vectors: Vectors,
-    labels: Mapping[int, np.ndarray],
-    open_rows: np.ndarray,
-    *,
-    multi_label: bool,
-    seed: int,
-) -> Learned:
-    """Learn from labelled rows.
+class Learner:
+    """Learns from a session's labels.
 
     Parameters
     ----------
     vectors : Vectors
-    labels : mapping of int to numpy.ndarray
-        0 and 1 for each label, by row.
-    open_rows : numpy.ndarray of int
-        Rows that may be asked.
+    names : list of str
+        Of the labels, each with its description; empty if names have no part.
+    n_labels : int
     multi_label : bool
     seed : int
+
+    Attributes
+    ----------
+    learned : Learned or None
+        The last result.
     """
-    rows = list(labels)
-    vectors.ensure(rows)
-    X, Y = vectors.scaled(rows), np.array([labels[row] for row in rows])
-    head = fit_quick(X, Y, multi_label=multi_label)
-    out_of_fold = _out_of_fold(X, Y, multi_label, seed)
-    rng = np.random.default_rng(seed + len(rows))
-    candidates = open_rows[vectors.ready[open_rows]]
-    if len(candidates) > CANDIDATES:
-        candidates = rng.choice(candidates, CANDIDATES, replace=False)
-    queue: list[int] = []
-    if len(candidates):
-        scaled = vectors.scaled(candidates)
-        P = head.predict_proba(scaled)
-        if multi_label:  # the label that is least clear
-            clear = np.abs(P - 0.5).argmin(axis=1)
-            p = P[np.arange(len(P)), clear]
-            P = np.column_stack([p, 1 - p])
-        P = P[:, P.max(axis=0) > 0]
-        if P.shape[1] > 1:
-            chosen = suggest(scaled, P, min(QUEUE, len(candidates)), random_state=seed)
-            queue = candidates[chosen].tolist()
-    return Learned(len(rows), head, queue, dict(zip(rows, out_of_fold, strict=True)))
+
+    def __init__(
+        self, vectors: Vectors, names: list[str], n_labels: int, *, multi_label: bool, seed: int
+    ) -> None:
+        self.vectors = vectors
+        self.learned: Learned | None = None
+        self._names = names
+        self._name_vectors: np.ndarray | None = None
+        self._n_labels = n_labels
+        self._multi_label = multi_label
+        self._seed = seed
+        self._busy = threading.Lock()
+
+    def is_due(self, n: int) -> bool:
+        """Tell whether `n` labels are enough for a new fit."""
+        if self.learned is None:
+            return bool(self.vectors.ready.any())
+        return n >= self.learned.n + batch_size(self.learned.n) or n < self.learned.n
+
+    def learn(self, labels: Mapping[int, np.ndarray], open_rows: np.ndarray) -> Learned:
+        """Learn from labelled rows.
+
+        Parameters
+        ----------
+        labels : mapping of int to numpy.ndarray
+            0 and 1 for each label, by row; in the order of the answers.
+        open_rows : numpy.ndarray of int
+            Rows that may be asked.
+        """
+        with self._busy:
+            rows, before = list(labels), self.learned
+            self.vectors.ensure(rows)
+            learned = Learned(len(rows), self.vectors.scale(), None, [])
+            Y = np.array([labels[row] for row in rows]).reshape(-1, self._n_labels)
+            X = learned.scaled(self.vectors.rows[rows])
+            if rows:
+                learned.head = fit_quick(X, Y, multi_label=self._multi_label)
+            if before:
+                learned.out_of_fold, learned.n_deep = before.out_of_fold, before.n_deep
+                learned.gain = before.gain
+            rng = np.random.default_rng([self._seed, len(rows)])
+            candidates = open_rows[self.vectors.ready[open_rows]]
+            learned.queue = self._queue(learned, Y, candidates, rng)
+            if abs(len(rows) - learned.n_deep) >= max(LEAST_BATCH, DEEP_SHARE * learned.n_deep):
+                self._go_deep(learned, rows, X, Y, _some(candidates, CANDIDATES, rng))
+            self.learned = learned
+            return learned
+
+    def _queue(
+        self, learned: Learned, Y: np.ndarray, candidates: np.ndarray, rng: np.random.Generator
+    ) -> list[tuple[int, Reason]]:
+        n, counts = batch_size(len(Y)), Y.sum(axis=0)
+        named: list[int] = []
+        if self._names and len(Y) < max(NAMED_TEXTS, NAMED_EACH * self._n_labels):
+            order = np.lexsort((rng.random(self._n_labels), counts))
+            wanted = [label for label in order.tolist() if counts[label] < NAMED_EACH][:n]
+            some = _some(candidates, NAME_CANDIDATES, rng)
+            if wanted and len(some):
+                names = learned.scaled(self._vectors_of_names())
+                close = closeness(learned.scaled(self.vectors.rows[some]), names)
+                named = some[by_name(close, wanted)].tolist()
+        queue: list[tuple[int, Reason]] = [(row, "name") for row in named]
+        some = _some(candidates, CANDIDATES, rng)
+        if learned.head is not None and len(some) and np.count_nonzero(counts) > 1:
+            X = learned.scaled(self.vectors.rows[some])
+            P = self._doubt(learned.head.predict_proba(X))
+            # The rest is asked if the next fit is late.
+            chosen = uncertain(X, P, max(1, n - len(named)), seed=self._seed)
+            late = np.argsort(np.diff(np.sort(P, axis=1)[:, -2:], axis=1)[:, 0], kind="stable")
+            known = {*named, *some[chosen].tolist()}
+            queue += [(row, "uncertain") for row in some[chosen].tolist() if row not in named]
+            queue += [
+                (row, "uncertain") for row in some[late[: 4 * n]].tolist() if row not in known
+            ]
+        return queue
+
+    def _doubt(self, P: np.ndarray) -> np.ndarray:
+        """Return probabilities of classes; of many labels, with and without the least clear."""
+        if not self._multi_label:
+            return P
+        p = P[np.arange(len(P)), np.abs(P - 0.5).argmin(axis=1)]
+        return np.column_stack([p, 1 - p])
+
+    def _vectors_of_names(self) -> np.ndarray:
+        if self._name_vectors is None:
+            assert self.vectors.vectorizer is not None
+            self._name_vectors = self.vectors.vectorizer.transform(self._names)
+        return self._name_vectors
+
+    def _go_deep(
+        self,
+        learned: Learned,
+        rows: list[int],
+        X: np.ndarray,
+        Y: np.ndarray,
+        candidates: np.ndarray,
+    ) -> None:
+        """Set the out-of-fold probabilities and the expected gain."""
+        many = self._multi_label
+        P = np.zeros(Y.shape)
+        n_folds = min(MANY_ROWS_FOLDS if len(X) >= MANY_ROWS else FOLDS, len(X))
+        folds = np.random.default_rng(self._seed).permutation(len(X)) % n_folds
+        for fold in range(n_folds if len(X) > 1 else 0):
+            held = folds == fold
+            P[held] = fit_quick(X[~held], Y[~held], multi_label=many).predict_proba(X[held])
+        learned.out_of_fold = dict(zip(rows, P, strict=True)) if len(X) > 1 else {}
+        learned.n_deep = len(X)
+        if len(X) >= LEAST_FOR_GAIN and len(candidates) and learned.head is not None:
+            half = len(X) // 2
+            before = fit_quick(X[:half], Y[:half], multi_label=many)
+            asked = learned.scaled(self.vectors.rows[candidates])
+            now, then = (head.predict_proba(asked) for head in (learned.head, before))
+            learned.gain = expected_gain(self._doubt(then), self._doubt(now), half, len(X))
 
 
-def _out_of_fold(X: np.ndarray, Y: np.ndarray, multi_label: bool, seed: int) -> np.ndarray:
-    P = np.zeros(Y.shape)
-    if len(X) < 2:
-        return P
-    folds = np.random.default_rng(seed).permutation(len(X)) % min(FOLDS, len(X))
-    for fold in np.unique(folds):
-        test = folds == fold
-        P[test] = fit_quick(X[~test], Y[~test], multi_label=multi_label).predict_proba(X[test])
-    return P
+def _some(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= n else rng.choice(rows, n, replace=False)

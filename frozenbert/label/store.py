@@ -9,21 +9,23 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
 from ..utils.files import make_private_folder, writing
 
-__all__ = ["Answer", "Store"]
+__all__ = ["IMPORTED", "Answer", "Store"]
 
 FILE = "project.sqlite"
 BACKUP = "project.backup.sqlite"
 LOCK = "project.lock"
 APPLICATION_ID = 0x66726F7A  # "froz"; tells a project from other SQLite files
 FORMAT = 1
+IMPORTED = "import"  # the reason of imported answers
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -95,7 +97,7 @@ class Store:
     Examples
     --------
     >>> store = Store(None)
-    >>> store.add([Answer("1", "a-0", "a fine film", ["good"])])
+    >>> _ = store.add([Answer("1", "a-0", "a fine film", ["good"])])
     >>> [answer.labels for answer in store.answers()]
     [['good']]
     >>> store.undo(None).item_id, list(store.answers())
@@ -136,29 +138,20 @@ class Store:
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value))
             )
 
-    def add(self, answers: Iterable[Answer]) -> None:
-        """Store answers, all or none; an answer whose id is there already is stored once."""
+    def add(self, answers: Iterable[Answer]) -> list[Answer]:
+        """Store answers, all or none, and return them with their time.
+
+        An answer whose id is there already is stored once.
+        """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        rows = [
-            (
-                answer.answer_id,
-                answer.item_id,
-                answer.text,
-                None if answer.labels is None else json.dumps(answer.labels, ensure_ascii=False),
-                answer.annotator,
-                answer.answered or now,
-                answer.guess,
-                answer.probability,
-                answer.reason,
-            )
-            for answer in answers
-        ]
+        added = [replace(answer, answered=answer.answered or now) for answer in answers]
         with self._mutex, self._writing():
             self._db.executemany(
                 f"INSERT INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 f"ON CONFLICT (answer_id) DO NOTHING",
-                rows,
+                [_row_of(answer) for answer in added],
             )
+        return added
 
     def has(self, answer_id: str) -> bool:
         """Tell whether an answer of this id is stored, undone or not."""
@@ -172,26 +165,31 @@ class Store:
             rows = self._db.execute(
                 f"SELECT {COLUMNS} FROM answers WHERE NOT undone ORDER BY number"
             ).fetchall()
-        for answer_id, item_id, text, labels, *others in rows:
-            yield Answer(
-                answer_id, item_id, text, None if labels is None else json.loads(labels), *others
-            )
+        yield from map(_answer_of, rows)
+
+    def text_of(self, item_id: str) -> str | None:
+        """Return the text of an answer, undone or not; None if there is none of this id."""
+        with self._mutex:
+            row = self._db.execute(
+                "SELECT text FROM answers WHERE item_id = ? LIMIT 1", (item_id,)
+            ).fetchone()
+        return None if row is None else row[0]
 
     def undo(self, annotator: str | None) -> Answer | None:
-        """Take back the annotator's last answer that is not undone, and return it."""
+        """Take back the annotator's last answer that is not undone, and return it.
+
+        Imported answers stay.
+        """
         with self._mutex, self._writing():
             row = self._db.execute(
                 f"SELECT number, {COLUMNS} FROM answers WHERE NOT undone AND annotator IS ? "
-                f"ORDER BY number DESC LIMIT 1",
-                (annotator,),
+                f"AND reason IS NOT ? ORDER BY number DESC LIMIT 1",
+                (annotator, IMPORTED),
             ).fetchone()
             if row is None:
                 return None
-            number, answer_id, item_id, text, labels, *others = row
-            self._db.execute("UPDATE answers SET undone = 1 WHERE number = ?", (number,))
-        return Answer(
-            answer_id, item_id, text, None if labels is None else json.loads(labels), *others
-        )
+            self._db.execute("UPDATE answers SET undone = 1 WHERE number = ?", row[:1])
+        return _answer_of(row[1:])
 
     def curve(self) -> list[tuple[int, float, float, float]]:
         """Return the points of the curve, by their number of labels."""
@@ -240,6 +238,26 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
             raise InputError(f"{self.folder}: the answer cannot be stored: {error}.") from error
+
+
+def _row_of(answer: Answer) -> tuple[object, ...]:
+    labels = None if answer.labels is None else json.dumps(answer.labels, ensure_ascii=False)
+    return (
+        answer.answer_id,
+        answer.item_id,
+        answer.text,
+        labels,
+        answer.annotator,
+        answer.answered,
+        answer.guess,
+        answer.probability,
+        answer.reason,
+    )
+
+
+def _answer_of(row: tuple[Any, ...]) -> Answer:
+    answer_id, item_id, text, labels, *others = row
+    return Answer(answer_id, item_id, text, None if labels is None else json.loads(labels), *others)
 
 
 def _connect(path: str | Path) -> sqlite3.Connection:

@@ -195,10 +195,17 @@ def _read_labels(path: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _import(session: Session, arguments: argparse.Namespace) -> None:
+    from ..options import label_columns
     from ..output import say
 
     path = vars(arguments)["import"]  # a keyword of Python
-    n = session.import_answers(path, format=_format_of(arguments, "import"))
+    _check_suffix("import", path)
+    label_column = label_columns(arguments)
+    if label_column is not None and not isinstance(label_column, str):
+        raise InputError("name one column of labels.", parameter="label_column")
+    # The columns of --data and of an exported file may have different names.
+    text_column = None if label_column is None else arguments.text_column
+    n = session.import_answers(path, text_column=text_column, label_column=label_column)
     say("imported", f"{n:,} labels from {path}")
 
 
@@ -206,23 +213,20 @@ def _export(session: Session, arguments: argparse.Namespace) -> None:
     from ..options import check_output
     from ..output import say
 
+    path = arguments.export
+    _check_suffix("export", path)
     check_output(arguments, "export")
-    session.export(arguments.export, format=_format_of(arguments, "export"), raw=arguments.raw)
-    say("written", arguments.export)
+    session.export(path, "argilla" if path.lower().endswith(".jsonl") else None, raw=arguments.raw)
+    say("written", path)
 
 
-def _format_of(arguments: argparse.Namespace, option: str) -> str:
-    """Return the format that a file's name tells."""
-    path = getattr(arguments, option)
-    formats = {".csv": "csv", ".json": "label-studio", ".jsonl": "jsonl"}
-    try:
-        return formats[Path(path).suffix.lower()]
-    except KeyError:
+def _check_suffix(option: str, path: str) -> None:
+    if Path(path).suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise InputError(
             "the name must end in .csv, .json (Label Studio) or .jsonl (Argilla, datasets).",
             parameter=option,
             value=path,
-        ) from None
+        )
 
 
 def _finish(session: Session, arguments: argparse.Namespace) -> None:
@@ -278,8 +282,9 @@ def _say_what_is_there(session: Session, arguments: argparse.Namespace) -> None:
     out, progress = Path(arguments.out), session.progress()
     skipped = f", {progress.n_skipped:,} skipped" if progress.n_skipped else ""
     say("stopped", f"{progress.n_labelled:,} of {progress.n_texts:,} texts labelled{skipped}")
-    session.export(out / LABELLED, format="csv", raw=arguments.raw)
-    say("labels", str(out / LABELLED))
+    if progress.n_labelled + progress.n_removed:
+        session.export(out / LABELLED, raw=arguments.raw)
+        say("labels", str(out / LABELLED))
     for name, file in (("model", "model.skops"), ("report", "report.html")):
         if (out / file).exists():
             say(name, str(out / file))

@@ -27,10 +27,11 @@ from .messages import (
 __all__ = ["LabellingService"]
 
 LEASE_SECONDS = 600.0  # texts of a tab that was closed come back after this
-EXPORTS = {
-    "csv": LABELLED,
-    "label-studio": "labelled.label-studio.json",
-    "jsonl": "labelled.jsonl",
+# The names of the files that the page downloads, and their formats.
+FILES = {
+    "csv": (LABELLED, "table"),
+    "label-studio": ("labelled.label-studio.json", "label-studio"),
+    "jsonl": ("labelled.jsonl", "argilla"),
 }
 
 
@@ -124,8 +125,7 @@ class LabellingService:
         self._mutex = threading.Lock()
         # The texts that each tab of a person has, and when it last asked.
         self._leases: dict[tuple[str | None, str], tuple[float, set[str]]] = {}
-        kept = session.store.fact("kept")
-        self._kept = {tuple(map(str, one)) for one in kept} if isinstance(kept, list) else set()
+        self._doubts: dict[tuple[str, ...], Doubt] = {}
         self._final: FinalState = {"status": "idle", "problem": None, "facts": []}
         self._training: threading.Thread | None = None
         if session.store.fact("id") is None:
@@ -220,19 +220,18 @@ class LabellingService:
     # Looking again
 
     def doubts(self) -> list[ShownDoubt]:
-        """Return what to look at again, without what was looked at and kept."""
-        return [
-            _shown_doubt(doubt)
-            for doubt in self.session.audit()
-            if _key(doubt.kind, doubt.ids, doubt.labels) not in self._kept
-        ]
+        """Return labelled texts to look at again."""
+        found = self.session.audit()
+        with self._mutex:
+            self._doubts |= {(doubt.kind, *doubt.ids): doubt for doubt in found}
+        return [_shown_doubt(doubt) for doubt in found]
 
     def keep(self, kind: str, ids: Sequence[str]) -> None:
         """Note that the present labels of texts are right."""
-        labels = [self.session.labels_of(name) or [] for name in ids]
         with self._mutex:
-            self._kept.add(_key(kind, ids, labels))
-            self.session.store.set_fact("kept", sorted(self._kept))
+            doubt = self._doubts.get((kind, *ids))
+        if doubt is not None:
+            self.session.confirm(doubt)
 
     def groups(self) -> list[ShownGroup]:
         """Return groups of texts that are alike, none of them labelled."""
@@ -283,20 +282,24 @@ class LabellingService:
         """Whether the final model is being trained."""
         return self._training is not None and self._training.is_alive()
 
-    def export(self, format: str) -> tuple[str, bytes]:
+    def export(self, kind: str) -> tuple[str, bytes]:
         """Return the name and the content of a file with the labels."""
+        name, format = FILES[kind]
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / EXPORTS[format]
-            self.session.export(path, format=format)
-            return path.name, path.read_bytes()
+            path = Path(folder) / name
+            self.session.export(path, format)
+            return name, path.read_bytes()
 
-    def import_answers(self, annotator: str | None, format: str, content: str) -> int:
+    def import_answers(self, annotator: str | None, kind: str, content: str) -> int:
         """Store the labels of a file; all, or none if a line is wrong."""
+        name, format = FILES[kind]
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / EXPORTS[format]
+            path = Path(folder) / name
             path.write_text(content, encoding="utf-8")
+            # A jsonl file may be of either form, which its columns tell.
+            chosen = None if path.suffix == ".jsonl" else format
             try:
-                return self.session.import_answers(path, format=format)
+                return self.session.import_answers(path, chosen, annotator=annotator)
             except InputError as error:
                 raise InputError(str(error).replace(str(path), "the file")) from error
 
@@ -319,9 +322,3 @@ def _guess(label: str | None) -> list[ShownGuess]:
 
 def _as_list(labels: str | Sequence[str]) -> list[str]:
     return [labels] if isinstance(labels, str) else list(labels)
-
-
-def _key(kind: str, ids: Sequence[str], labels: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
-    """Return what a kept doubt is recognized by: other labels make another doubt."""
-    given = ("\t".join(_as_list(one)) for one in labels)
-    return (kind, *(part for pair in zip(ids, given, strict=True) for part in pair))

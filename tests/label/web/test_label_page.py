@@ -306,7 +306,7 @@ def test_labels_are_checked_and_mended(browser, served, monkeypatch):
                 "b => document.querySelector('#check-status').textContent !== b", arg=before
             )
         assert status.inner_text() == "All 4 are checked."
-        labels = [served.session.labels_of(name) for name in ids[:4]]
+        labels = [served.session._labels_of(name) for name in ids[:4]]
         assert labels == [["negative"], ["negative"], None, ["positive"]]
         page.get_by_role("button", name="Look again").click()
         page.locator("#check-status", has_text="1 of 3").wait_for()  # the last one is kept
@@ -320,10 +320,10 @@ def test_a_mended_label_can_be_given_back(browser, served, monkeypatch):
         page.locator("#check-status", has_text="1 of 2").wait_for()
         page.keyboard.press("2")
         page.locator("#check-status", has_text="2 of 2").wait_for()
-        assert served.session.labels_of(ids[0]) == ["positive"]
+        assert served.session._labels_of(ids[0]) == ["positive"]
         page.keyboard.press("Control+z")
         page.locator("#check-status", has_text="1 of 2").wait_for()
-        assert served.session.labels_of(ids[0]) == ["negative"]
+        assert served.session._labels_of(ids[0]) == ["negative"]
 
 
 def group_of(served, n=4):

@@ -184,7 +184,7 @@ def test_the_log_has_neither_token_nor_text(page, caplog):
     assert item["text"].replace(" ", "-") not in caplog.text
 
 
-def test_a_doubt_that_is_kept_does_not_come_back(page, monkeypatch):
+def test_a_doubt_that_is_kept_is_confirmed(page, monkeypatch):
     from frozenbert.label.items import Doubt
 
     (item,) = page.next()["items"]
@@ -194,8 +194,11 @@ def test_a_doubt_that_is_kept_does_not_come_back(page, monkeypatch):
     (shown,) = page.ask("GET", "/api/doubts").json["doubts"]
     assert shown["items"] == [{"id": item["id"], "text": item["text"], "labels": ["positive"]}]
     assert shown["guesses"] == [{"label": "negative", "probability": 1.0}]
+    confirmed = []
+    monkeypatch.setattr(page.session, "confirm", confirmed.append)
     page.ask("POST", "/api/keep", {"kind": "label", "items": [item["id"]]})
-    assert page.ask("GET", "/api/doubts").json == {"doubts": []}
+    page.ask("POST", "/api/keep", {"kind": "label", "items": ["unknown-0"]})
+    assert confirmed == [doubt]
 
 
 def test_too_few_labels_for_a_final_model_are_said(page):
