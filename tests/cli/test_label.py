@@ -120,7 +120,7 @@ def test_each_person_has_an_address(succeeds, label):
         ([*LABELS, "--allowed-host", "a b"], "--allowed-host a b: not a host's name"),
         ([*LABELS, "--export", "labels.txt"], "--export labels.txt: the name must end in .csv"),
         ([*LABELS, "--import", "labels.txt"], "--import labels.txt: the name must end in .csv"),
-        ([*LABELS, "--finish"], "too few labelled texts: at least two labels need 4 texts"),
+        ([*LABELS, "--finish"], "label two texts or more of each of two labels first."),
         ([*LABELS, "--labels-file", "one.txt"], "not allowed with argument"),
     ],
 )
@@ -139,6 +139,33 @@ def test_wrong_input_is_one_line(run, label, options, message):
         or options[-1] in ("--finish", "0.0.0.0", "", "a b")
         or (options[-2] in ("--export", "--import"))
     )
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.json", "labels.jsonl"])
+def test_labels_go_to_a_file_and_come_back(succeeds, label, name):
+    put("pool.csv", rows().assign(text=[f"=1+{n} {SECRET}" for n in range(48)]), header=True)
+    label(6)
+    succeeds("label", *START, *LABELS)
+    assert f"written  {name}\n" in succeeds("label", *START, "--export", name)
+    if name.endswith(".csv"):
+        with Path(name).open(newline="") as file:
+            assert all(row["text"].startswith("'=1+") for row in csv.DictReader(file))
+        succeeds("label", *START, "--export", "raw.csv", "--raw")
+        with Path("raw.csv").open(newline="") as file:
+            assert all(row["text"].startswith("=1+") for row in csv.DictReader(file))
+    label(0)
+    out = succeeds("label", *START, *LABELS, "--out", "again", "--import", name)
+    assert f"imported  6 labels from {name}\n" in out
+    assert "stopped  6 of 48 texts labelled" in out
+
+
+def test_labels_of_other_texts_are_listed_by_line(run, label):
+    label(0)
+    Path("labels.csv").write_text(f"text,label\n{SECRET},bad\nb {SECRET},good\n")
+    code, _, err = run("label", *START, *LABELS, "--import", "labels.csv")
+    assert code == 2
+    assert re.search(r"labels\.csv.*line 2\b.*line 3\b|labels\.csv.*lines? 2, 3", err), err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -207,4 +207,24 @@ def test_too_few_labels_for_a_final_model_are_said(page):
     page.service.wait()
     final = page.ask("GET", "/api/final").json
     assert (final["status"], final["facts"]) == ("failed", [])
-    assert "too few labelled texts" in final["problem"]
+    assert final["problem"] == "label two texts or more of each of two labels first."
+
+
+@pytest.mark.parametrize("kind", ["csv", "label-studio", "jsonl"])
+def test_labels_go_out_and_come_back(page, tmp_path, kind):
+    for label in ("positive", "negative", "positive"):
+        (item,) = page.next()["items"]
+        page.answer(item["id"], [label])
+    exported = page.ask("POST", "/api/export", {"format": kind})
+    assert exported.status == 200
+    assert 'filename="labelled.' in exported.headers["content-disposition"]
+    content = exported.body.decode()
+    with labelling(tmp_path / "again") as other:
+        taken = other.ask("POST", "/api/import", {"format": kind, "content": content})
+        assert taken.json == {"n": 3}
+        labels = sorted(one.labels for one in other.session.store.answers())
+        assert labels == [["negative"], ["positive"], ["positive"]]
+        wrong = content.replace("positive", "mixed")
+        answer = other.ask("POST", "/api/import", {"format": kind, "content": wrong})
+        assert answer.status == 422
+        assert "/tmp" not in answer.json["detail"]
