@@ -164,7 +164,7 @@ def test_an_import_does_not_replace_an_answer(tmp_path):
         ("a.json", "{}", "a list of Label Studio's tasks is expected"),
         ("a.json", '[{"data": {}}]', "task 1: has no text in data.text"),
         ("a.json", '[{"data": {"text": "plain"}, "annotations": 3}]', "task 1: is no task"),
-        ("a.csv", "text,label\n", "has no rows"),
+        ("a.csv", "text,label\n", "has a header and no rows"),
         ("a.xlsx", "x", "the name of a table must end in"),
         ("missing.csv", None, "cannot be read: No such file"),
     ],
