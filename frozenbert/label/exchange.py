@@ -333,29 +333,32 @@ def _read_tasks(path: Path, tasks: list[Any]) -> Iterator[ImportedLabel]:
     """Yield the labels of Label Studio's exports JSON and JSON-MIN."""
     for number, task in enumerate(tasks, start=1):
         where = f"{path}, task {number}"
-        data = task.get("data", task) if isinstance(task, dict) else None
-        if not isinstance(data, dict) or not isinstance(data.get("text"), str):
-            raise InputError(f"{where}: has no text in data.text.")
-        id_ = _string(data.get("frozenbert_id"))
-        if "annotations" not in task:  # JSON-MIN has one key for each control
-            for key in ("label", "choice", "sentiment"):
-                if key in task:
-                    cell = task[key]["choices"] if isinstance(task[key], dict) else task[key]
-                    yield ImportedLabel(where, id_, data["text"], _labels(cell, False))
-                    break
-            continue
-        for one in task["annotations"]:
-            found = [
-                choice
-                for result in one.get("result", [])
-                if result.get("type") == "choices"
-                for choice in result["value"]["choices"]
-            ]
-            who = one.get("created_username") or one.get("completed_by")
-            who = who.get("email") if isinstance(who, dict) else who
-            skipped = bool(one.get("was_cancelled"))
-            if found or skipped or one.get("result") == []:
-                labels = None if skipped else [str(choice) for choice in found]
-                yield ImportedLabel(
-                    where, id_, data["text"], labels, _string(who), _string(one.get("created_at"))
-                )
+        try:
+            yield from _read_task(where, task)
+        except (AttributeError, KeyError, TypeError):
+            raise InputError(f"{where}: is no task of Label Studio.") from None
+
+
+def _read_task(where: str, task: Any) -> Iterator[ImportedLabel]:
+    data = task.get("data", task)
+    if not isinstance(data.get("text"), str):
+        raise InputError(f"{where}: has no text in data.text.")
+    id_ = _string(data.get("frozenbert_id"))
+    if "annotations" not in task:  # JSON-MIN has one key for each control
+        key = next((key for key in ("label", "choice", "sentiment") if key in task), None)
+        if key is not None:
+            cell = task[key]["choices"] if isinstance(task[key], dict) else task[key]
+            yield ImportedLabel(where, id_, data["text"], _labels(cell, isinstance(cell, list)))
+        return
+    for one in task["annotations"]:
+        choices = [
+            str(choice)
+            for result in one.get("result", [])
+            if result.get("type") == "choices"
+            for choice in result["value"]["choices"]
+        ]
+        who = one.get("created_username") or one.get("completed_by")
+        who = who.get("email") if isinstance(who, dict) else who
+        labels = None if one.get("was_cancelled") else choices
+        when = _string(one.get("created_at"))
+        yield ImportedLabel(where, id_, data["text"], labels, _string(who), when)

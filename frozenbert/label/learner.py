@@ -176,6 +176,8 @@ def _fit_one(X: np.ndarray, y: np.ndarray) -> LogisticRegression | float:
         return float(y[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # Labels of texts are classes, also where most have one text so far.
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater")
         return LogisticRegression(C=C, tol=1e-3, max_iter=200).fit(X, y)
 
 
@@ -193,8 +195,9 @@ class Learned:
         None before there is a label.
     queue : list of (int, str)
         Rows to ask next, with the reason.
-    out_of_fold : dict of int to numpy.ndarray
-        Probabilities of labelled rows by models of other rows.
+    held_out : dict of int to numpy.ndarray
+        Probabilities of the labelled rows of the random sample, by models that were fitted
+        without them.
     n_deep : int
         Labelled texts when these were computed, and the gain.
     gain : float or None
@@ -205,7 +208,7 @@ class Learned:
     scale: Scale
     head: QuickHead | None
     queue: list[tuple[int, Reason]]
-    out_of_fold: dict[int, np.ndarray] = field(default_factory=dict)
+    held_out: dict[int, np.ndarray] = field(default_factory=dict)
     n_deep: int = 0
     gain: float | None = None
 
@@ -255,7 +258,9 @@ class Learner:
             return bool(self.vectors.ready.any())
         return n >= self.learned.n + batch_size(self.learned.n) or n < self.learned.n
 
-    def learn(self, labels: Mapping[int, np.ndarray], open_rows: np.ndarray) -> Learned:
+    def learn(
+        self, labels: Mapping[int, np.ndarray], open_rows: np.ndarray, sample: Sequence[int]
+    ) -> Learned:
         """Learn from labelled rows.
 
         Parameters
@@ -264,6 +269,8 @@ class Learner:
             0 and 1 for each label, by row; in the order of the answers.
         open_rows : numpy.ndarray of int
             Rows that may be asked.
+        sample : sequence of int
+            The labelled rows of the random sample.
         """
         with self._busy:
             rows, before = list(labels), self.learned
@@ -274,13 +281,17 @@ class Learner:
             if rows:
                 learned.head = fit_quick(X, Y, multi_label=self._multi_label)
             if before:
-                learned.out_of_fold, learned.n_deep = before.out_of_fold, before.n_deep
+                learned.held_out, learned.n_deep = before.held_out, before.n_deep
                 learned.gain = before.gain
             rng = np.random.default_rng([self._seed, len(rows)])
             candidates = open_rows[self.vectors.ready[open_rows]]
             learned.queue = self._queue(learned, Y, candidates, rng)
             if abs(len(rows) - learned.n_deep) >= max(LEAST_BATCH, DEEP_SHARE * learned.n_deep):
-                self._go_deep(learned, rows, X, Y, _some(candidates, CANDIDATES, rng))
+                held = np.isin(rows, sample)
+                P = self._hold_out(X, Y, held)
+                learned.held_out = dict(zip(np.array(rows)[held].tolist(), P[held], strict=True))
+                learned.n_deep = len(rows)
+                learned.gain = self._gain(learned, X, Y, _some(candidates, CANDIDATES, rng))
             self.learned = learned
             return learned
 
@@ -325,30 +336,48 @@ class Learner:
             self._name_vectors = self.vectors.vectorizer.transform(self._names)
         return self._name_vectors
 
-    def _go_deep(
-        self,
-        learned: Learned,
-        rows: list[int],
-        X: np.ndarray,
-        Y: np.ndarray,
-        candidates: np.ndarray,
-    ) -> None:
-        """Set the out-of-fold probabilities and the expected gain."""
-        many = self._multi_label
+    def out_of_fold(self, labels: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Return the probabilities of each labelled row by models of other rows.
+
+        Parameters
+        ----------
+        labels : mapping of int to numpy.ndarray
+            As for `learn`.
+        """
+        rows = [row for row in labels if self.vectors.ready[row]]
+        if len(rows) < 2 or self.learned is None:
+            return {}
+        X = self.learned.scaled(self.vectors.rows[rows])
+        Y = np.array([labels[row] for row in rows])
+        return dict(zip(rows, self._hold_out(X, Y, np.ones(len(rows), bool)), strict=True))
+
+    def _hold_out(self, X: np.ndarray, Y: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """Return probabilities of the held rows, each by a model without it.
+
+        The held rows are parted into folds; the others are in every fit. So models for the few
+        texts of the random sample are fitted on almost all labels.
+        """
         P = np.zeros(Y.shape)
-        n_folds = min(MANY_ROWS_FOLDS if len(X) >= MANY_ROWS else FOLDS, len(X))
-        folds = np.random.default_rng(self._seed).permutation(len(X)) % n_folds
-        for fold in range(n_folds if len(X) > 1 else 0):
-            held = folds == fold
-            P[held] = fit_quick(X[~held], Y[~held], multi_label=many).predict_proba(X[held])
-        learned.out_of_fold = dict(zip(rows, P, strict=True)) if len(X) > 1 else {}
-        learned.n_deep = len(X)
-        if len(X) >= LEAST_FOR_GAIN and len(candidates) and learned.head is not None:
-            half = len(X) // 2
-            before = fit_quick(X[:half], Y[:half], multi_label=many)
-            asked = learned.scaled(self.vectors.rows[candidates])
-            now, then = (head.predict_proba(asked) for head in (learned.head, before))
-            learned.gain = expected_gain(self._doubt(then), self._doubt(now), half, len(X))
+        places = np.random.default_rng(self._seed).permutation(np.flatnonzero(held))
+        n_folds = MANY_ROWS_FOLDS if held.all() and len(X) >= MANY_ROWS else FOLDS
+        for fold in np.array_split(places, min(n_folds, len(places)) or 1):
+            rest = np.setdiff1d(np.arange(len(X)), fold)
+            if len(rest) and len(fold):
+                head = fit_quick(X[rest], Y[rest], multi_label=self._multi_label)
+                P[fold] = head.predict_proba(X[fold])
+        return P
+
+    def _gain(
+        self, learned: Learned, X: np.ndarray, Y: np.ndarray, candidates: np.ndarray
+    ) -> float | None:
+        """Return the accuracy that twice as many labels are expected to bring."""
+        if len(X) < LEAST_FOR_GAIN or not len(candidates) or learned.head is None:
+            return None
+        half = len(X) // 2
+        before = fit_quick(X[:half], Y[:half], multi_label=self._multi_label)
+        asked = learned.scaled(self.vectors.rows[candidates])
+        now, then = (head.predict_proba(asked) for head in (learned.head, before))
+        return expected_gain(self._doubt(then), self._doubt(now), half, len(X))
 
 
 def _some(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -369,24 +369,24 @@ class Session:
         if self._learner is None:
             return []
         with self._mutex:
-            learned, labels = self._learner.learned, self._flags_by_row()
-            rows = [row for row in labels if self._learner.vectors.ready[row]]
-        if learned is None or not rows:
+            labels = self._flags_by_row()
+        out_of_fold = self._learner.out_of_fold(labels)
+        if not out_of_fold:
             return []
+        rows = list(out_of_fold)
         flags = np.array([labels[row] for row in rows])
         vectors = self._learner.vectors.rows[rows]
         found: list[Doubt] = []
-        known = [i for i, row in enumerate(rows) if row in learned.out_of_fold]
-        P = np.array([learned.out_of_fold[rows[i]] for i in known])
-        for _, place, column, give in doubtful(P, flags[known]) if known else []:
+        P = np.array([out_of_fold[row] for row in rows])
+        for _, place, column, give in doubtful(P, flags):
             p = 100 * P[place, column]
             why = f"A model of the other texts gives {self.labels[column]!r} {p:.0f} %."
             suggestion = self.labels[column] if give else None
-            found.append(self._doubt("label", [rows[known[place]]], why, suggestion))
+            found.append(self._doubt("label", [rows[place]], why, suggestion))
         for alike, *pair in contradictions(vectors, flags):
             why = f"Nearly the same text (cosine {alike:.2f}) with different labels."
             both = [rows[i] for i in pair]
-            found.append(self._doubt("duplicate", both, why, self._likelier(both, learned)))
+            found.append(self._doubt("duplicate", both, why, self._likelier(both, out_of_fold)))
         others = np.flatnonzero(self._learner.vectors.ready)[:COMPARED]
         with_others = np.vstack([vectors, self._learner.vectors.rows[np.setdiff1d(others, rows)]])
         for far, place in outliers(with_others, range(len(rows))):
@@ -781,7 +781,7 @@ class Session:
         learned = self._learner.learned if self._learner else None
         if learned is None:
             return None
-        known = learned.out_of_fold
+        known = learned.held_out
         return estimate_accuracy(
             [self._is_right(row, known[row]) for row in self._sample() if row in known]
         )
@@ -815,16 +815,13 @@ class Session:
         texts = [self._texts[row] for row in rows]
         return Doubt(kind, names, texts, why, labels, suggestion)  # type: ignore[arg-type]
 
-    def _likelier(self, rows: Sequence[int], learned: object) -> str | None:
+    def _likelier(self, rows: Sequence[int], known: Mapping[int, np.ndarray]) -> str | None:
         """Return which of the rows' labels the models of other texts prefer."""
         if self.multi_label:
             return None
-        known = getattr(learned, "out_of_fold", {})
-        found = [known[row] for row in rows if row in known]
+        p = sum(known[row] for row in rows)
         given = [(self._labels_of(self._ids[row]) or [""])[0] for row in rows]
-        if not found:
-            return None
-        return max(given, key=lambda label: float(sum(p[self.labels.index(label)] for p in found)))
+        return max(given, key=lambda label: float(p[self.labels.index(label)]))
 
     def _confirmed(self) -> list[str]:
         stored = self.store.fact("confirmed")
@@ -839,9 +836,9 @@ class Session:
             labels = self._flags_by_row()
             if not learner.is_due(len(labels)):
                 return False
-            free = self._open_rows()
+            free, sample = self._open_rows(), self._sample()
         deep = learner.learned.n_deep if learner.learned else 0
-        learned = learner.learn(labels, free)
+        learned = learner.learn(labels, free, sample)
         with self._mutex:
             estimate = self._estimate()
             if estimate is not None and learned.n_deep != deep:
