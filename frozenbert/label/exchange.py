@@ -19,7 +19,7 @@ from ..utils.files import writing
 from ..utils.texts import is_missing
 from .store import Answer
 
-__all__ = ["Format", "ImportedLabel", "LabelledText", "read_labels", "write_labels"]
+__all__ = ["Format", "ImportedLabel", "LabelledText", "defused", "read_labels", "write_labels"]
 
 Format: TypeAlias = Literal["table", "label-studio", "argilla"]
 
@@ -160,11 +160,12 @@ def _columns(
         "id": [row.id for row in rows],
     }
     if delimited and not raw:
-        columns = {name: [_defused(cell) for cell in cells] for name, cells in columns.items()}
+        columns = {name: [defused(cell) for cell in cells] for name, cells in columns.items()}
     return columns
 
 
-def _defused(cell: object) -> object:
+def defused(cell: object) -> object:
+    """Return a cell with a quote in front if a spreadsheet would take it for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 

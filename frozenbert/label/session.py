@@ -560,6 +560,12 @@ class Session:
         """Whether a model learns while texts are labelled."""
         return self._learner is not None
 
+    def unlabelled(self) -> list[str]:
+        """Return the texts that are neither labelled nor skipped."""
+        with self._mutex:
+            names = zip(self._ids, self._texts, strict=True)
+            return [text for name, text in names if name not in self._answered]
+
     def close(self) -> None:
         """End the learning, and let other processes open the project."""
         self._closed.set()

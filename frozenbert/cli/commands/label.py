@@ -8,6 +8,7 @@ The encoder is the packaged one by default.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..streams import check_exists
 
     check_exists(arguments, "data")
+    if not (arguments.finish or arguments.export):
+        importlib.import_module("frozenbert.label.web.site")  # its libraries may be missing
     os.umask(0o077)  # texts and who labelled them: the files are for their owner
     with _session(arguments) as session:
         if vars(arguments)["import"] is not None:
@@ -230,7 +233,7 @@ def _check_suffix(option: str, path: str) -> None:
 
 
 def _finish(session: Session, arguments: argparse.Namespace) -> None:
-    from ...label.finishing import describe, finish
+    from ...label.web.finishing import describe, finish
     from ..output import say
 
     say("training", "the final model, as `frozenbert train` does")
@@ -276,7 +279,7 @@ def _serve(session: Session, arguments: argparse.Namespace) -> None:
 
 def _say_what_is_there(session: Session, arguments: argparse.Namespace) -> None:
     """Write the labels, and print where everything is and how to go on."""
-    from ...label.finishing import LABELLED
+    from ...label.web.finishing import LABELLED
     from ..output import say
 
     out, progress = Path(arguments.out), session.progress()

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from ...errors import InputError
-from ..finishing import LABELLED, describe, finish
 from ..items import Doubt, Item
 from ..session import Session
 from .annotators import Annotators
+from .finishing import LABELLED, describe, finish
 from .messages import (
     ItemAnswer,
     ShownGuess,

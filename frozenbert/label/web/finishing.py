@@ -9,17 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
-from ..errors import InputError
-from ..pipeline import make_text_classifier
-from ..training import hold_out, save_training, train
-from ..utils.files import sha256_of_file
-from .session import Session
+from ...embed import DistilBertVectorizer
+from ...errors import InputError
+from ...fewshot.suggestion import reasons, suggest
+from ...pipeline import make_text_classifier
+from ...tables.writing import write_table
+from ...training import hold_out, save_training, train
+from ...utils.files import sha256_of_file
+from ...utils.steps import find_step
+from ..exchange import defused
+from ..session import Session
 
 __all__ = ["LABELLED", "Finished", "describe", "finish"]
 
 LABELLED = "labelled.csv"
+SUGGESTIONS = "suggest.csv"
 LEAST_TEXTS = 4  # of a label: three train, one tests
+SUGGESTED = 50  # texts to label next
+COMPARED = 2000  # unlabelled texts that they are chosen from
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Finished:
         On the texts that were held out, with the 95 % interval.
     left_out : list of str
         Labels that too few texts have.
+    n_suggested : int
+        Texts to label next, in `suggest.csv`.
     """
 
     folder: Path
@@ -44,6 +55,7 @@ class Finished:
     low: float
     high: float
     left_out: list[str]
+    n_suggested: int = 0
 
 
 def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
@@ -83,11 +95,40 @@ def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
     }
     test = {"description": f"a stratified quarter of {LABELLED} (seed {session.seed})"}
     save_training(training, folder, {"notice": None, "training": source, "test": test})
+    n_suggested = _suggest(session, training.model, folder)
     metrics = training.metrics
     low, high = metrics["intervals"]["accuracy"]
     return Finished(
-        folder, len(train_texts), len(test_texts), metrics["accuracy"], low, high, rows.left_out
+        folder,
+        len(train_texts),
+        len(test_texts),
+        metrics["accuracy"],
+        low,
+        high,
+        rows.left_out,
+        n_suggested,
     )
+
+
+def _suggest(session: Session, model: Pipeline, folder: Path) -> int:
+    """Write texts that are worth a label next; return how many."""
+    (folder / SUGGESTIONS).unlink(missing_ok=True)
+    texts = session.unlabelled()
+    if not texts or session.multi_label:
+        return 0
+    if len(texts) > COMPARED:
+        rows = np.random.default_rng(session.seed).choice(len(texts), COMPARED, replace=False)
+        texts = [texts[row] for row in np.sort(rows)]
+    probabilities = model.predict_proba(texts)
+    vectors = find_step(model, DistilBertVectorizer).transform(texts)
+    chosen = suggest(vectors, probabilities, SUGGESTED, session.seed)
+    columns = {
+        "text": [texts[row] for row in chosen],
+        **reasons(probabilities[chosen], model.classes_.tolist()),
+    }
+    safe = {name: [defused(cell) for cell in cells] for name, cells in columns.items()}
+    write_table(safe, folder / SUGGESTIONS)
+    return len(chosen)
 
 
 @dataclass(frozen=True)
@@ -140,6 +181,8 @@ def describe(done: Finished) -> list[tuple[str, str]]:
         ("labels", str(done.folder / LABELLED)),
         ("report", str(done.folder / "report.html")),
     ]
+    if done.n_suggested:
+        facts.append(("next", f"{done.n_suggested} texts to label: {done.folder / SUGGESTIONS}"))
     if done.left_out:
         facts.append(("left out", f"{', '.join(done.left_out)}: too few texts"))
     return facts
