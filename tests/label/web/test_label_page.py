@@ -203,7 +203,7 @@ def test_the_guess_is_shown_only_if_asked(browser, tmp_path, monkeypatch):
         with opened(browser, served) as page:
             assert not page.locator("#guess").is_visible()
             page.keyboard.press("g")
-            guess = "Model: positive 62.5 % (from the random sample)"
+            guess = "Model: positive 62.5\N{NO-BREAK SPACE}% (from the random sample)"
             assert page.locator("#guess").inner_text() == guess
             page.reload()
             text_of(page)
@@ -298,7 +298,7 @@ def test_labels_are_checked_and_mended(browser, served, monkeypatch):
         page.get_by_role("button", name="Check", exact=True).click()
         status = page.locator("#check-status")
         page.locator("#check-status", has_text="1 of 4").wait_for()
-        assert page.locator("#check-why").inner_text().endswith("wrong: 86 % for another")
+        assert page.locator("#check-why").inner_text().endswith("wrong. 86 % for another")
         for key in ("2", "1", "0", "Enter"):
             before = status.inner_text()
             page.keyboard.press(key)

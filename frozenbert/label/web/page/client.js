@@ -152,8 +152,8 @@ export function say(where, text, wrong = false) {
 }
 
 export const count = (n) => n.toLocaleString("en");
-export const percent = (p) => `${(100 * p).toFixed(1)} %`;
-export const range = (low, high) => `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %`;
+export const percent = (p) => `${(100 * p).toFixed(1)}\u00a0%`;
+export const range = (low, high) => `${(100 * low).toFixed(1)} to ${percent(high)}`;
 
 const FOLDED = 900; // characters of a long text that are shown at first
 

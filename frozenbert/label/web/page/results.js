@@ -76,7 +76,8 @@ function drawCurve(points) {
     at("curve").replaceChildren(element("p", "The curve begins after a few more labels.", "soft"));
     return;
   }
-  const [width, height, left, bottom, top, right] = [640, 300, 52, 36, 12, 18];
+  const width = Math.max(at("curve").clientWidth, 280); // one unit is one pixel
+  const [height, left, bottom, top, right] = [Math.min(300, 0.7 * width), 52, 36, 12, 18];
   const last = points.at(-1).n;
   const lowest = Math.floor(10 * Math.min(...points.map((point) => point.low))) / 10;
   const x = (n) => left + ((width - left - right) * (n - points[0].n)) / (last - points[0].n);

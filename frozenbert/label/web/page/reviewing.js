@@ -79,7 +79,7 @@ export class Checking {
     }
     say(at("check-status"), `${count(this.place + 1)} of ${count(this.doubts.length)}`);
     this.chosen = doubt.items.length === 1 ? (doubt.items[0].labels ?? []) : [];
-    say(at("check-why"), `${TITLES[doubt.kind] ?? doubt.kind}: ${doubt.why}`);
+    say(at("check-why"), `${TITLES[doubt.kind] ?? doubt.kind}. ${doubt.why}`);
     at("check-texts").replaceChildren(...doubt.items.map((item) => textBlock(item, true)));
     this.choices.show(doubt.guesses ?? [], this.project.multi_label ? this.chosen : []);
     at("check-back").disabled = this.place === 0;
