@@ -157,9 +157,9 @@ def test_many_labels():
 def test_stopping_is_advised_once_more_labels_change_nothing():
     texts, X, y = pool(n=500, spread=0.1)
     with session(texts, X) as one:
-        answer_all(one, truth_of(texts, y), 30)
+        answer_all(one, truth_of(texts, y), 60)
         assert not one.progress().advice.stop
-        answer_all(one, truth_of(texts, y), 200)
+        answer_all(one, truth_of(texts, y), 140)
         advice = one.progress().advice
         assert advice.stop
         assert "Stop: twice as many labels would bring about 0.0 points" in advice.reason
