@@ -141,7 +141,7 @@ def ours(draw: Draw, most: int) -> dict[str, Any]:
     session = Session(
         draw.texts, draw.names, encoder=encoder, vectors=draw.raw, seed=draw.seed, background=False
     )
-    of_id = {name: row for row, name in enumerate(session._ids)}
+    of_id = {name: row for row, name in enumerate(session._queue.ids)}
     labelled: list[int] = []
     steps, shown, stopped = {}, [], None
     while len(labelled) < most and (item := session.next()):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["contradictions", "doubtful", "groups_of", "outliers"]
+from .items import Doubt
+
+__all__ = ["Labelled", "contradictions", "doubtful", "groups_of", "outliers"]
 
 DOUBT = 0.3  # by which another label's out-of-fold probability is above the given one's
 ALIKE = 0.95  # cosine of near-duplicates
@@ -156,3 +160,75 @@ def groups_of(
             is_free[members] = False
             groups.append(members)
     return sorted(groups, key=len, reverse=True)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled texts that are audited.
+
+    Parameters
+    ----------
+    ids, texts : list of str
+    labels : list of list of str
+        Of each text.
+    flags : numpy.ndarray of int, shape (n_texts, n_labels)
+        The same as 0 and 1.
+    vectors : numpy.ndarray of shape (n_texts, n_features)
+    probabilities : numpy.ndarray of shape (n_texts, n_labels)
+        Out of fold.
+    names : list of str
+        Of the labels.
+    multi_label : bool
+    """
+
+    ids: list[str]
+    texts: list[str]
+    labels: list[list[str]]
+    flags: np.ndarray
+    vectors: np.ndarray
+    probabilities: np.ndarray
+    names: list[str]
+    multi_label: bool
+
+    def doubts(self, others: np.ndarray) -> list[Doubt]:
+        """Return all doubts, of each kind the most doubtful first.
+
+        Parameters
+        ----------
+        others : numpy.ndarray of shape (n_texts, n_features)
+            Vectors of other texts, for outliers to be compared with.
+        """
+        found: list[Doubt] = []
+        for _, row, column, give in doubtful(self.probabilities, self.flags):
+            p = 100 * self.probabilities[row, column]
+            why = f"A model of the other texts gives {self.names[column]!r} {p:.0f} %."
+            found.append(self._doubt("label", [row], why, self.names[column] if give else None))
+        for alike, *pair in contradictions(self.vectors, self.flags):
+            why = f"Nearly the same text (cosine {alike:.2f}) with different labels."
+            found.append(self._doubt("duplicate", pair, why, self._likelier(pair)))
+        rows = range(len(self.ids))
+        for far, row in outliers(np.vstack([self.vectors, others]), rows):
+            why = f"Unlike all other texts ({far:.0f} deviations farther from its neighbours)."
+            found.append(self._doubt("outlier", [row], why))
+        return found
+
+    def _doubt(
+        self,
+        kind: Literal["label", "duplicate", "outlier"],
+        rows: Sequence[int],
+        why: str,
+        suggestion: str | None = None,
+    ) -> Doubt:
+        labels: list[str | list[str]] = [
+            self.labels[row] if self.multi_label else self.labels[row][0] for row in rows
+        ]
+        ids, texts = [self.ids[row] for row in rows], [self.texts[row] for row in rows]
+        return Doubt(kind, ids, texts, why, labels, suggestion)
+
+    def _likelier(self, rows: Sequence[int]) -> str | None:
+        """Return which of the rows' labels the models of other texts prefer."""
+        if self.multi_label:
+            return None
+        p = self.probabilities[list(rows)].sum(axis=0)
+        given = [self.labels[row][0] for row in rows]
+        return max(given, key=lambda label: float(p[self.names.index(label)]))

@@ -22,11 +22,11 @@ BLOCK = 256  # texts that are embedded between two looks at new labels
 SCALED_BY = 20_000  # vectors that means and deviations are computed of
 CANDIDATES = 4000  # unlabelled texts that are compared after each fit
 NAME_CANDIDATES = 20_000
-FOLDS, MANY_ROWS_FOLDS = 10, 5
-MANY_ROWS = 200
+FOLDS = 5
 LEAST_BATCH, BATCH_SHARE = 5, 0.05  # new labels that start a new fit
 DEEP_SHARE = 0.1  # new labels that start new folds
-LEAST_FOR_GAIN = 40  # labels, before half of them say something
+LEAST_FOR_GAIN = 100  # labels, before half of them say something
+LAST_GAINS = 3  # of which the largest counts
 NAMED_TEXTS, NAMED_EACH = 20, 2  # labels in all, or of each label, until names have no part
 C = 0.01
 
@@ -200,8 +200,8 @@ class Learned:
         without them.
     n_deep : int
         Labelled texts when these were computed, and the gain.
-    gain : float or None
-        Accuracy that twice as many labels are expected to bring.
+    gains : list of float
+        Accuracy that twice as many labels were expected to bring, each time it was computed.
     """
 
     n: int
@@ -210,7 +210,12 @@ class Learned:
     queue: list[tuple[int, Reason]]
     held_out: dict[int, np.ndarray] = field(default_factory=dict)
     n_deep: int = 0
-    gain: float | None = None
+    gains: list[float] = field(default_factory=list)
+
+    @property
+    def gain(self) -> float | None:
+        """The largest of the last gains: a single one may be small by chance."""
+        return max(self.gains[-LAST_GAINS:], default=None)
 
     def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
         """Return probabilities of texts by their vectors, which are not scaled."""
@@ -282,7 +287,7 @@ class Learner:
                 learned.head = fit_quick(X, Y, multi_label=self._multi_label)
             if before:
                 learned.held_out, learned.n_deep = before.held_out, before.n_deep
-                learned.gain = before.gain
+                learned.gains = before.gains
             rng = np.random.default_rng([self._seed, len(rows)])
             candidates = open_rows[self.vectors.ready[open_rows]]
             learned.queue = self._queue(learned, Y, candidates, rng)
@@ -291,7 +296,8 @@ class Learner:
                 P = self._hold_out(X, Y, held)
                 learned.held_out = dict(zip(np.array(rows)[held].tolist(), P[held], strict=True))
                 learned.n_deep = len(rows)
-                learned.gain = self._gain(learned, X, Y, _some(candidates, CANDIDATES, rng))
+                some = _some(candidates, CANDIDATES, rng)
+                learned.gains = learned.gains + self._gain(learned, X, Y, some)
             self.learned = learned
             return learned
 
@@ -359,8 +365,7 @@ class Learner:
         """
         P = np.zeros(Y.shape)
         places = np.random.default_rng(self._seed).permutation(np.flatnonzero(held))
-        n_folds = MANY_ROWS_FOLDS if held.all() and len(X) >= MANY_ROWS else FOLDS
-        for fold in np.array_split(places, min(n_folds, len(places)) or 1):
+        for fold in np.array_split(places, min(FOLDS, len(places)) or 1):
             rest = np.setdiff1d(np.arange(len(X)), fold)
             if len(rest) and len(fold):
                 head = fit_quick(X[rest], Y[rest], multi_label=self._multi_label)
@@ -369,15 +374,15 @@ class Learner:
 
     def _gain(
         self, learned: Learned, X: np.ndarray, Y: np.ndarray, candidates: np.ndarray
-    ) -> float | None:
-        """Return the accuracy that twice as many labels are expected to bring."""
+    ) -> list[float]:
+        """Return the accuracy that twice as many labels are expected to bring, or nothing."""
         if len(X) < LEAST_FOR_GAIN or not len(candidates) or learned.head is None:
-            return None
+            return []
         half = len(X) // 2
         before = fit_quick(X[:half], Y[:half], multi_label=self._multi_label)
         asked = learned.scaled(self.vectors.rows[candidates])
         now, then = (head.predict_proba(asked) for head in (learned.head, before))
-        return expected_gain(self._doubt(then), self._doubt(now), half, len(X))
+        return [expected_gain(self._doubt(then), self._doubt(now), half, len(X))]
 
 
 def _some(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

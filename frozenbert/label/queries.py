@@ -1,15 +1,24 @@
-"""Which texts to ask next: near the names of rare labels, or uncertain and unlike one another."""
+"""Which texts to ask next: at random, near the names of rare labels, or uncertain."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["by_name", "closeness", "uncertain"]
+from .exchange import LabelledText
+from .items import Reason
+from .store import Answer
+
+__all__ = ["TextQueue", "by_name", "closeness", "identify", "uncertain"]
+
+SAMPLE_EVERY = 5  # one text in so many is the next of the random sample
+OVERLAP_EVERY = 10  # one text in so many was labelled by somebody else
 
 WIDTH = 2  # uncertain texts that are clustered for each one asked for
 
@@ -117,3 +126,178 @@ def uncertain(vectors: np.ndarray, probabilities: np.ndarray, n: int, seed: int 
     found.sort(key=lambda row: margins[row])
     known = set(found)
     return found + [row for row in rows.tolist() if row not in known][: n - len(found)]
+
+
+def identify(texts: Sequence[str]) -> list[str]:
+    """Return an id for each text: the hash of the text, and its occurrence among equal ones.
+
+    Examples
+    --------
+    >>> ids = identify(["a film", "a play", "a film"])
+    >>> [name.rpartition("-")[2] for name in ids], ids[0][:8] == ids[2][:8]
+    (['0', '0', '1'], True)
+    """
+    counts: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+        ids.append(f"{digest}-{counts[digest]}")
+        counts[digest] += 1
+    return ids
+
+
+class TextQueue:
+    """The texts of a session: who answered them, who sees them, and which is next.
+
+    Parameters
+    ----------
+    texts : list of str
+    seed : int
+        Of the random order.
+
+    Attributes
+    ----------
+    texts, ids : list of str
+    rows : dict of str to int
+        By id.
+    order : list of int
+        Rows in random order. Seeded hashes decide it: it does not depend on the rows' order,
+        and rows that are added later take their places in it.
+    answered : dict
+        By id and annotator, the last answer of each.
+    pending : dict
+        By annotator, the rows that are shown, with the reason.
+
+    Examples
+    --------
+    >>> queue = TextQueue(["a film", "a play"], 0)
+    >>> row, reason = queue.choose(None, set(), [])
+    >>> reason, queue.n_left
+    ('sample', 2)
+    """
+
+    def __init__(self, texts: list[str], seed: int) -> None:
+        self.texts = texts
+        self.ids = identify(texts)
+        self.rows = {name: row for row, name in enumerate(self.ids)}
+        keys = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in self.ids]
+        self.order = sorted(range(len(keys)), key=keys.__getitem__)
+        self.answered: dict[str, dict[str | None, Answer]] = {}
+        self.pending: dict[str | None, list[tuple[int, Reason]]] = {}
+
+    @property
+    def n_left(self) -> int:
+        """Texts that nobody answered."""
+        return len(self.texts) - sum(name in self.rows for name in self.answered)
+
+    def read(self, answers: Iterable[Answer]) -> None:
+        """Replace all answers."""
+        self.answered.clear()
+        for answer in answers:
+            self.note(answer)
+
+    def note(self, answer: Answer) -> None:
+        """Note an answer, which replaces the annotator's former one to this text."""
+        said = self.answered.setdefault(answer.item_id, {})
+        said.pop(answer.annotator, None)  # the last one is last
+        said[answer.annotator] = answer
+
+    def text_of(self, item_id: str) -> str | None:
+        """Return a text of the pool, or one that was answered; None if there is none."""
+        row = self.rows.get(item_id)
+        if row is not None:
+            return self.texts[row]
+        said = self.answered.get(item_id) or {}
+        return next((one.text for one in said.values()), None)
+
+    def labels_of(self, item_id: str) -> list[str] | None:
+        """Return what most annotators said, the last one of equally many; None is skipped."""
+        said = [one.labels for one in self.answered.get(item_id, {}).values()]
+        given = [labels for labels in said if labels is not None]
+        if len(given) < 2:
+            return given[0] if given else None
+        counts = Counter(tuple(labels) for labels in given)
+        most = max(counts.values())
+        return next(labels for labels in reversed(given) if counts[tuple(labels)] == most)
+
+    def labelled(self) -> list[LabelledText]:
+        """Return all labelled texts, those that are no longer in the pool included."""
+        found = []
+        for name, said in self.answered.items():
+            labels = self.labels_of(name)
+            if labels is not None:
+                found.append(LabelledText(name, self.text_of(name) or "", labels, [*said.values()]))
+        return found
+
+    def open_rows(self) -> np.ndarray:
+        """Return the rows that may be asked."""
+        is_open = np.ones(len(self.texts), dtype=bool)
+        is_open[[self.rows[name] for name in self.answered if name in self.rows]] = False
+        is_open[list(self._taken())] = False
+        return np.flatnonzero(is_open)
+
+    def sample(self) -> list[int]:
+        """Return the labelled rows of the random sample: those before the first open one."""
+        taken, found = self._taken(), []
+        for row in self.order:
+            said = self.answered.get(self.ids[row])
+            if said is None and row not in taken:
+                break
+            if said and self.labels_of(self.ids[row]) is not None:
+                found.append(row)
+        return found
+
+    def shown(self, annotator: str | None) -> list[tuple[int, Reason]]:
+        """Return the rows that an annotator sees and has not answered."""
+        pending = self.pending.setdefault(annotator, [])
+        pending[:] = [
+            one for one in pending if annotator not in self.answered.get(self.ids[one[0]], {})
+        ]
+        return pending
+
+    def choose(
+        self, annotator: str | None, skip_ids: set[str], queue: list[tuple[int, Reason]]
+    ) -> tuple[int, Reason] | None:
+        """Return the next row for an annotator, and why; None if there is none.
+
+        Parameters
+        ----------
+        annotator : str or None
+        skip_ids : set of str
+        queue : list of (int, str)
+            Rows that the model chose; those that are used are taken from it.
+        """
+        taken = self._taken()
+
+        def is_open(row: int) -> bool:
+            name = self.ids[row]
+            return name not in self.answered and row not in taken and name not in skip_ids
+
+        again = self._overlap(annotator, skip_ids | {self.ids[row] for row in taken})
+        if again is not None:
+            return again, "random"
+        is_turn = (len(self.answered) + len(taken)) % SAMPLE_EVERY == 0
+        while queue and not is_turn:
+            row, reason = queue.pop(0)
+            if is_open(row):
+                return row, reason
+        for row in self.order:
+            if is_open(row):
+                return row, "sample" if is_turn else "random"
+        return None
+
+    def _overlap(self, annotator: str | None, skip_ids: set[str]) -> int | None:
+        """Return a text that another annotator labelled, if it is time for one."""
+        said = self.answered.values()
+        n = sum(annotator in one for one in said) + len(self.pending.get(annotator, []))
+        if n % OVERLAP_EVERY != OVERLAP_EVERY - 1:
+            return None
+        for name, answers in reversed(self.answered.items()):
+            is_single = len(answers) == 1 and annotator not in answers and None not in answers
+            if is_single and name in self.rows and name not in skip_ids:
+                return self.rows[name]
+        return None
+
+    def _taken(self) -> set[int]:
+        """Return the rows that are shown to somebody."""
+        return {row for rows in self.pending.values() for row, _ in rows}

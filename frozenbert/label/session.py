@@ -20,41 +20,21 @@ from ..encoders.sources import PACKAGED_ENCODER
 from ..errors import InputError, RareClassWarning
 from ..pipeline import make_text_classifier
 from ..utils.texts import check_texts
-from .audits import contradictions, doubtful, groups_of, outliers
+from .audits import Labelled, groups_of
 from .estimation import advise, estimate_accuracy, krippendorff_alpha
-from .exchange import ImportedLabel, LabelledText, read_labels, write_labels
+from .exchange import MOST_LISTED, ImportedLabel, list_problems, read_labels, write_labels
 from .items import CurvePoint, Doubt, Estimate, Group, Item, Progress, Reason
 from .learner import Learner, Vectors
+from .queries import TextQueue
 from .store import IMPORTED, Answer, Store
 
-__all__ = ["Session", "check_labels", "identify"]
+__all__ = ["Session", "check_labels"]
 
 MIN_LABELS, MAX_LABELS = 2, 200
-SAMPLE_EVERY = 5  # one text in so many is the next of the random sample
-OVERLAP_EVERY = 10  # one text in so many was labelled by somebody else
 GUESSES = 3
-MOST_LISTED = 10  # lines of a file that are named in a message
 COMPARED = 3000  # texts that groups and outliers are looked for among
 DOUBTS = 50  # of each kind
 BACK_UP_EVERY = 50  # answers
-
-
-def identify(texts: Sequence[str]) -> list[str]:
-    """Return an id for each text: the hash of the text, and its occurrence among equal ones.
-
-    Examples
-    --------
-    >>> ids = identify(["a film", "a play", "a film"])
-    >>> [name.rpartition("-")[2] for name in ids], ids[0][:8] == ids[2][:8]
-    (['0', '0', '1'], True)
-    """
-    counts: Counter[str] = Counter()
-    ids = []
-    for text in texts:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:24]
-        ids.append(f"{digest}-{counts[digest]}")
-        counts[digest] += 1
-    return ids
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
@@ -173,11 +153,7 @@ class Session:
         self.descriptions = dict(descriptions or {})
         self.multi_label = multi_label
         self.problem: str | None = None
-        self._ids = identify(self._texts)
-        self._rows = {name: row for row, name in enumerate(self._ids)}
         self._mutex = threading.RLock()
-        self._pending: dict[str | None, list[tuple[int, Reason]]] = {}
-        self._answered: dict[str, dict[str | None, Answer]] = {}
         self._closed, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._backed_up = 0
@@ -185,15 +161,13 @@ class Session:
         self._encoder = _vectorizer(encoder)
         self.store = Store(folder)
         try:
-            self._settle_facts(add_labels, seed)
-            self._read_answers()
-            # Seeded hashes: the order of the random sample does not depend on the rows' order,
-            # and rows that are added later take their places in it.
-            keys = [hashlib.sha256(f"{self.seed} {name}".encode()).digest() for name in self._ids]
-            self._order: list[int] = sorted(range(len(keys)), key=keys.__getitem__)
+            self._check_facts(add_labels, seed)
+            self._queue = TextQueue(self._texts, self.seed)
+            self._queue.read(self.store.answers())
             if learn:
                 named = vectors is None or encoder is not None
                 self._learner = self._make_learner(vectors, with_names=named)
+            self._store_facts()
         except BaseException:
             self.store.close()
             raise
@@ -211,7 +185,7 @@ class Session:
             for label in (name.replace("_", " ") for name in self.labels)
         ]
         return Learner(
-            Vectors(self._texts, fitted, np.array(self._order), rows),
+            Vectors(self._texts, fitted, np.array(self._queue.order), rows),
             described if with_names else [],
             len(self.labels),
             multi_label=self.multi_label,
@@ -249,12 +223,13 @@ class Session:
             None if no text is left.
         """
         with self._mutex:
-            pending = self._pending.setdefault(annotator, [])
-            pending[:] = [one for one in pending if not self._is_done(one[0], annotator)]
+            pending = self._queue.shown(annotator)
             for row, reason in pending:
-                if self._ids[row] not in skip_ids:
+                if self._queue.ids[row] not in skip_ids:
                     return self._item(row, reason)
-            chosen = self._choose(annotator, set(skip_ids))
+            learned = self._learner.learned if self._learner else None
+            asked = learned.queue if learned else []
+            chosen = self._queue.choose(annotator, set(skip_ids), asked)
             if chosen is None:
                 return None
             pending.append(chosen)
@@ -288,15 +263,15 @@ class Session:
         """
         labels = self._check_answer(label)
         with self._mutex:
-            text = self._text_of(item_id)
+            text = self._queue.text_of(item_id) or self.store.text_of(item_id)
             if text is None:
                 raise InputError("no text has this id.", parameter="item_id", value=item_id)
             answer_id = answer_id or uuid.uuid4().hex
             if self.store.has(answer_id):
                 return
-            row = self._rows.get(item_id)
+            row = self._queue.rows.get(item_id)
             guesses = [] if row is None else self._guesses(row)
-            reasons = dict(self._pending.get(annotator, []))
+            reasons = dict(self._queue.pending.get(annotator, []))
             answer = Answer(
                 answer_id,
                 item_id,
@@ -307,7 +282,7 @@ class Session:
                 probability=guesses[0][1] if guesses else None,
                 reason=None if row is None else reasons.get(row),
             )
-            self._note(self.store.add([answer])[0])
+            self._queue.note(self.store.add([answer])[0])
         if self._thread is None:
             self._learn_if_due()
         self._wake.set()
@@ -318,11 +293,11 @@ class Session:
             answer = self.store.undo(annotator)
             if answer is None:
                 return None
-            self._read_answers()
-            row = self._rows.get(answer.item_id)
+            self._queue.read(self.store.answers())
+            row = self._queue.rows.get(answer.item_id)
             if row is None:
-                return Item(answer.item_id, answer.text, [], "random", self._n_left())
-            pending = self._pending.setdefault(annotator, [])
+                return Item(answer.item_id, answer.text, [], "random", self._queue.n_left)
+            pending = self._queue.pending.setdefault(annotator, [])
             pending[:] = [one for one in pending if one[0] != row]
             reason: Reason = answer.reason or "random"  # type: ignore[assignment]
             pending.insert(0, (row, reason))
@@ -331,7 +306,11 @@ class Session:
     def progress(self) -> Progress:
         """Return how far the session is."""
         with self._mutex:
-            present = {name: self._labels_of(name) for name in self._answered if name in self._rows}
+            present = {
+                name: self._queue.labels_of(name)
+                for name in self._queue.answered
+                if name in self._queue.rows
+            }
             labelled = {name: labels for name, labels in present.items() if labels is not None}
             counts = Counter(label for labels in labelled.values() for label in labels)
             learner = self._learner
@@ -342,7 +321,7 @@ class Session:
                 n_texts=len(self._texts),
                 n_labelled=len(labelled),
                 n_skipped=len(present) - len(labelled),
-                n_removed=len(self._answered) - len(present),
+                n_removed=len(self._queue.answered) - len(present),
                 n_vectors=int(learner.vectors.ready.sum()) if learner else 0,
                 per_label={label: counts[label] for label in self.labels},
                 curve=curve,
@@ -351,7 +330,7 @@ class Session:
                 agreement=krippendorff_alpha(
                     [
                         {who: one.labels for who, one in said.items() if one.labels is not None}
-                        for said in self._answered.values()
+                        for said in self._queue.answered.values()
                     ]
                 ),
             )
@@ -369,29 +348,28 @@ class Session:
         if self._learner is None:
             return []
         with self._mutex:
-            labels = self._flags_by_row()
-        out_of_fold = self._learner.out_of_fold(labels)
-        if not out_of_fold:
+            flags = self._flags_by_row()
+        probabilities = self._learner.out_of_fold(flags)
+        rows = list(probabilities)
+        if not rows:
             return []
-        rows = list(out_of_fold)
-        flags = np.array([labels[row] for row in rows])
-        vectors = self._learner.vectors.rows[rows]
-        found: list[Doubt] = []
-        P = np.array([out_of_fold[row] for row in rows])
-        for _, place, column, give in doubtful(P, flags):
-            p = 100 * P[place, column]
-            why = f"A model of the other texts gives {self.labels[column]!r} {p:.0f} %."
-            suggestion = self.labels[column] if give else None
-            found.append(self._doubt("label", [rows[place]], why, suggestion))
-        for alike, *pair in contradictions(vectors, flags):
-            why = f"Nearly the same text (cosine {alike:.2f}) with different labels."
-            both = [rows[i] for i in pair]
-            found.append(self._doubt("duplicate", both, why, self._likelier(both, out_of_fold)))
-        others = np.flatnonzero(self._learner.vectors.ready)[:COMPARED]
-        with_others = np.vstack([vectors, self._learner.vectors.rows[np.setdiff1d(others, rows)]])
-        for far, place in outliers(with_others, range(len(rows))):
-            why = f"Unlike all other texts ({far:.0f} deviations farther from its neighbours)."
-            found.append(self._doubt("outlier", [rows[place]], why))
+        vectors = self._learner.vectors
+        ids = [self._queue.ids[row] for row in rows]
+        labelled = Labelled(
+            ids,
+            [self._texts[row] for row in rows],
+            [
+                [one for one, flag in zip(self.labels, flags[row], strict=True) if flag]
+                for row in rows
+            ],
+            np.array([flags[row] for row in rows]),
+            vectors.rows[rows],
+            np.array([probabilities[row] for row in rows]),
+            self.labels,
+            self.multi_label,
+        )
+        others = np.setdiff1d(np.flatnonzero(vectors.ready)[:COMPARED], rows)
+        found = labelled.doubts(vectors.rows[others])
         confirmed = self._confirmed()
         open_doubts = [one for one in found if _key(one) not in confirmed]
         return [
@@ -414,18 +392,23 @@ class Session:
             return []
         vectors = self._learner.vectors
         with self._mutex:
-            free = self._open_rows()
+            free = self._queue.open_rows()
             free = free[vectors.ready[free]]
             learned = self._learner.learned
         if len(free) > COMPARED:
-            free = np.random.default_rng(len(self._answered)).choice(free, COMPARED, replace=False)
+            free = np.random.default_rng(len(self._queue.answered)).choice(
+                free, COMPARED, replace=False
+            )
         groups = []
         for members in groups_of(vectors.rows[free]) if len(free) else []:
             rows = free[members]
             guess = None
             if learned is not None and learned.head is not None:
                 guess = self.labels[learned.predict_proba(vectors.rows[rows]).mean(axis=0).argmax()]
-            names, texts = [self._ids[row] for row in rows], [self._texts[row] for row in rows]
+            names, texts = (
+                [self._queue.ids[row] for row in rows],
+                [self._texts[row] for row in rows],
+            )
             groups.append(Group(names, texts, guess))
         return groups
 
@@ -465,7 +448,7 @@ class Session:
             As for `model`.
         """
         with self._mutex:
-            rows = self._labelled()
+            rows = self._queue.labelled()
         counts = Counter(label for row in rows for label in row.labels)
         few = [label for label in self.labels if counts[label] < 2]
         if len(self.labels) - len(few) < 2:
@@ -497,7 +480,7 @@ class Session:
             As for `frozenbert.label.exchange.write_labels`.
         """
         with self._mutex:
-            rows = self._labelled()
+            rows = self._queue.labelled()
         if not rows:
             raise InputError("no text has a label yet.")
         write_labels(rows, path, format, multi_label=self.multi_label, raw=raw)
@@ -541,10 +524,10 @@ class Session:
             label_column=label_column,
         )
         with self._mutex:
-            answers = self._check_imported(imported, annotator)
+            answers = self._match(imported, annotator)
             self.store.back_up()
             for answer in self.store.add(answers):
-                self._note(answer)
+                self._queue.note(answer)
         if self._thread is None:
             self._learn_if_due()
         self._wake.set()
@@ -580,8 +563,8 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _settle_facts(self, add_labels: bool, seed: int) -> None:
-        """Compare labels and encoder with the project's, or store them in a new one."""
+    def _check_facts(self, add_labels: bool, seed: int) -> None:
+        """Compare labels and encoder with the project's; set the labels and the seed."""
         known = self.store.fact("labels")
         if isinstance(known, list):
             new = [label for label in self.labels if label not in known]
@@ -606,6 +589,9 @@ class Session:
             )
         kept = self.store.fact("seed")
         self.seed = kept if isinstance(kept, int) else seed
+
+    def _store_facts(self) -> None:
+        """Store what a project keeps."""
         facts = {
             "labels": self.labels,
             "multi_label": self.multi_label,
@@ -615,16 +601,6 @@ class Session:
         for name, value in facts.items():
             if self.store.fact(name) != value:
                 self.store.set_fact(name, value)
-
-    def _read_answers(self) -> None:
-        self._answered.clear()
-        for answer in self.store.answers():
-            self._note(answer)
-
-    def _note(self, answer: Answer) -> None:
-        said = self._answered.setdefault(answer.item_id, {})
-        said.pop(answer.annotator, None)  # the last one is last
-        said[answer.annotator] = answer
 
     def _check_answer(self, label: str | Sequence[str] | None) -> list[str] | None:
         if label is None:
@@ -636,22 +612,19 @@ class Session:
             raise InputError("one label for each text.", parameter="label")
         return [one for one in self.labels if one in labels]
 
-    def _check_imported(
-        self, imported: Iterable[ImportedLabel], annotator: str | None
-    ) -> list[Answer]:
+    def _match(self, imported: Iterable[ImportedLabel], annotator: str | None) -> list[Answer]:
         """Return answers for labels of a file, of which each must have its text and label."""
         by_text: dict[str, list[str]] = {}
-        for name, text in zip(self._ids, self._texts, strict=True):
-            by_text.setdefault(text, []).append(name)
+        for item_id, text in zip(self._queue.ids, self._texts, strict=True):
+            by_text.setdefault(text, []).append(item_id)
         used: Counter[tuple[str, str | None]] = Counter()
         answers: list[Answer] = []
         no_text: list[str] = []
         no_label: list[str] = []
         for one in imported:
             who = one.annotator or annotator
-            is_known = one.id in self._rows or one.id in self._answered
-            name: str | None = one.id if is_known else None
-            if name is None:
+            name = one.id if self._queue.text_of(one.id or "") is not None else None
+            if name is None:  # the first such row is the first occurrence, and so on
                 names = by_text.get(one.text) or by_text.get(one.text.removeprefix("'")) or []
                 place = used[one.text, who]
                 used[one.text, who] += 1
@@ -663,57 +636,18 @@ class Session:
                 continue
             if name is None:
                 no_text.append(one.where)
-            elif who not in self._answered.get(name, {}):
+            elif who not in self._queue.answered.get(name, {}):
                 key = f"{name} {who} {labels} {one.answered}"
                 answer_id = f"import-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-                text = self._text_of(name) or one.text
-                when = one.answered or ""
+                text, when = self._queue.text_of(name) or one.text, one.answered or ""
                 answers.append(Answer(answer_id, name, text, labels, who, when, reason=IMPORTED))
-        problems = [
-            f"{len(places):,} rows have {what}: {', '.join(places[:MOST_LISTED])}"
-            + (f" and {len(places) - MOST_LISTED:,} more" if len(places) > MOST_LISTED else "")
-            for what, places in (("no text of the pool", no_text), ("no label of it", no_label))
-            if places
-        ]
-        if problems:
-            raise InputError(f"{'; '.join(problems)}. Nothing was imported.")
+        list_problems(no_text, no_label)
         return [one for one in answers if not self.store.has(one.answer_id)]
 
-    def _text_of(self, item_id: str) -> str | None:
-        row = self._rows.get(item_id)
-        if row is not None:
-            return self._texts[row]
-        answers = self._answered.get(item_id) or {}
-        stored = next((one.text for one in answers.values()), None)
-        return self.store.text_of(item_id) if stored is None else stored
-
-    def _labels_of(self, item_id: str) -> list[str] | None:
-        """Return what most annotators said, the last one of equally many; None is skipped."""
-        said = [one.labels for one in self._answered.get(item_id, {}).values()]
-        given = [labels for labels in said if labels is not None]
-        if len(given) < 2:
-            return given[0] if given else None
-        counts = Counter(tuple(labels) for labels in given)
-        most = max(counts.values())
-        return next(labels for labels in reversed(given) if counts[tuple(labels)] == most)
-
-    def _is_done(self, row: int, annotator: str | None) -> bool:
-        return annotator in self._answered.get(self._ids[row], {})
-
-    def _labelled(self) -> list[LabelledText]:
-        """Return all labelled texts, those that are no longer in the pool included."""
-        rows = []
-        for name, said in self._answered.items():
-            labels = self._labels_of(name)
-            if labels is not None:
-                rows.append(LabelledText(name, self._text_of(name) or "", labels, [*said.values()]))
-        return rows
-
-    def _n_left(self) -> int:
-        return len(self._texts) - sum(name in self._rows for name in self._answered)
-
     def _item(self, row: int, reason: Reason) -> Item:
-        return Item(self._ids[row], self._texts[row], self._guesses(row), reason, self._n_left())
+        return Item(
+            self._queue.ids[row], self._texts[row], self._guesses(row), reason, self._queue.n_left
+        )
 
     def _guesses(self, row: int) -> list[tuple[str, float]]:
         learner = self._learner
@@ -726,74 +660,17 @@ class Session:
         best = np.argsort(-p, kind="stable")[:GUESSES]
         return [(self.labels[place], float(p[place])) for place in best if p[place] > 0]
 
-    def _taken(self) -> set[int]:
-        """Return the rows that are shown to somebody."""
-        return {row for rows in self._pending.values() for row, _ in rows}
-
-    def _open_rows(self) -> np.ndarray:
-        """Return the rows that may be asked."""
-        is_open = np.ones(len(self._texts), dtype=bool)
-        is_open[[self._rows[name] for name in self._answered if name in self._rows]] = False
-        is_open[list(self._taken())] = False
-        return np.flatnonzero(is_open)
-
-    def _choose(self, annotator: str | None, skip_ids: set[str]) -> tuple[int, Reason] | None:
-        taken = self._taken()
-
-        def is_open(row: int) -> bool:
-            name = self._ids[row]
-            return name not in self._answered and row not in taken and name not in skip_ids
-
-        n = len(self._answered) + len(taken)
-        if (
-            again := self._overlap(annotator, skip_ids | {self._ids[r] for r in taken})
-        ) is not None:
-            return again, "random"
-        learned = self._learner.learned if self._learner else None
-        is_turn = n % SAMPLE_EVERY == 0
-        while learned is not None and learned.queue and not is_turn:
-            row, reason = learned.queue.pop(0)
-            if is_open(row):
-                return row, reason
-        for row in self._order:
-            if is_open(row):
-                return row, "sample" if is_turn else "random"
-        return None
-
-    def _overlap(self, annotator: str | None, skip_ids: set[str]) -> int | None:
-        """Return a text that another annotator labelled, if it is time for one."""
-        said = self._answered.values()
-        n = sum(annotator in one for one in said) + len(self._pending.get(annotator, []))
-        if n % OVERLAP_EVERY != OVERLAP_EVERY - 1:
-            return None
-        for name, answers in reversed(self._answered.items()):
-            is_single = len(answers) == 1 and annotator not in answers and None not in answers
-            if is_single and name in self._rows and name not in skip_ids:
-                return self._rows[name]
-        return None
-
-    def _sample(self) -> list[int]:
-        """Return the labelled rows of the random sample: those before the first open one."""
-        taken, found = self._taken(), []
-        for row in self._order:
-            answers = self._answered.get(self._ids[row])
-            if answers is None and row not in taken:
-                break
-            if answers and self._labels_of(self._ids[row]) is not None:
-                found.append(row)
-        return found
-
     def _estimate(self) -> Estimate | None:
         learned = self._learner.learned if self._learner else None
         if learned is None:
             return None
         known = learned.held_out
         return estimate_accuracy(
-            [self._is_right(row, known[row]) for row in self._sample() if row in known]
+            [self._is_right(row, known[row]) for row in self._queue.sample() if row in known]
         )
 
     def _is_right(self, row: int, p: np.ndarray) -> bool:
-        flags = self._flags(self._labels_of(self._ids[row]) or [])
+        flags = self._flags(self._queue.labels_of(self._queue.ids[row]) or [])
         if self.multi_label:
             return bool(((p >= 0.5) == flags).all())
         return bool(p.argmax() == flags.argmax())
@@ -804,30 +681,11 @@ class Session:
     def _flags_by_row(self) -> dict[int, np.ndarray]:
         """Return the labels of the rows that are in the pool, in the order of the answers."""
         flags = {}
-        for name in self._answered:
-            row, labels = self._rows.get(name), self._labels_of(name)
+        for name in self._queue.answered:
+            row, labels = self._queue.rows.get(name), self._queue.labels_of(name)
             if row is not None and labels is not None:
                 flags[row] = self._flags(labels)
         return flags
-
-    def _doubt(
-        self, kind: str, rows: Sequence[int], why: str, suggestion: str | None = None
-    ) -> Doubt:
-        names = [self._ids[row] for row in rows]
-        given = [self._labels_of(name) or [] for name in names]
-        labels: list[str | list[str]] = [
-            one if self.multi_label or not one else one[0] for one in given
-        ]
-        texts = [self._texts[row] for row in rows]
-        return Doubt(kind, names, texts, why, labels, suggestion)  # type: ignore[arg-type]
-
-    def _likelier(self, rows: Sequence[int], known: Mapping[int, np.ndarray]) -> str | None:
-        """Return which of the rows' labels the models of other texts prefer."""
-        if self.multi_label:
-            return None
-        p = sum(known[row] for row in rows)
-        given = [(self._labels_of(self._ids[row]) or [""])[0] for row in rows]
-        return max(given, key=lambda label: float(p[self.labels.index(label)]))
 
     def _confirmed(self) -> list[str]:
         stored = self.store.fact("confirmed")
@@ -842,7 +700,7 @@ class Session:
             labels = self._flags_by_row()
             if not learner.is_due(len(labels)):
                 return False
-            free, sample = self._open_rows(), self._sample()
+            free, sample = self._queue.open_rows(), self._queue.sample()
         deep = learner.learned.n_deep if learner.learned else 0
         learned = learner.learn(labels, free, sample)
         with self._mutex:
@@ -869,8 +727,8 @@ class Session:
             self.problem = f"{type(error).__name__}: {error}"
 
     def _back_up_if_due(self) -> None:
-        if len(self._answered) >= self._backed_up + BACK_UP_EVERY:
-            self._backed_up = len(self._answered)
+        if len(self._queue.answered) >= self._backed_up + BACK_UP_EVERY:
+            self._backed_up = len(self._queue.answered)
             self.store.back_up()
 
 

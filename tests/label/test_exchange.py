@@ -23,14 +23,14 @@ def session(texts=TEXTS, **options):
 @pytest.fixture
 def labelled():
     with session() as one:
-        for place, name in enumerate(one._ids[:5]):
+        for place, name in enumerate(one._queue.ids[:5]):
             one.answer(name, LABELS[place % 3], annotator="anna" if place % 2 else "ben")
-        one.answer(one._ids[5], None)
+        one.answer(one._queue.ids[5], None)
         yield one
 
 
 def found(one):
-    return {name: one._labels_of(name) for name in one._ids}
+    return {name: one._queue.labels_of(name) for name in one._queue.ids}
 
 
 FILES = [
@@ -61,12 +61,12 @@ def test_many_labels_come_back(tmp_path, name, format):
     names = ["x", "y", "z"]
     sets = [["x", "z"], [], ["y"]]
     with Session(TEXTS[:3], names, multi_label=True, learn=False) as one:
-        for item, labels in zip(one._ids, sets, strict=True):
+        for item, labels in zip(one._queue.ids, sets, strict=True):
             one.answer(item, labels)
         one.export(tmp_path / name, format)
     with Session(TEXTS[:3], names, multi_label=True, learn=False) as other:
         assert other.import_answers(tmp_path / name) == 3
-        assert [other._labels_of(item) for item in other._ids] == sets
+        assert [other._queue.labels_of(item) for item in other._queue.ids] == sets
 
 
 def test_csv_cells_that_a_spreadsheet_would_run_have_a_quote(tmp_path, labelled):
@@ -82,7 +82,7 @@ def test_csv_cells_that_a_spreadsheet_would_run_have_a_quote(tmp_path, labelled)
 
 
 def test_label_studio_and_argilla_files_have_their_forms(tmp_path, labelled):
-    labelled.answer(labelled._ids[0], "so-so", annotator="carl")
+    labelled.answer(labelled._queue.ids[0], "so-so", annotator="carl")
     labelled.export(tmp_path / "tasks.json")
     task = json.loads((tmp_path / "tasks.json").read_text("utf-8"))[0]
     assert task["data"]["text"] == "=1+1"
@@ -128,7 +128,10 @@ def test_equal_texts_of_a_file_are_the_occurrences_of_the_pool(tmp_path):
     (tmp_path / "two.csv").write_text("text,label\nplain,good\nplain,so-so\n")
     with session() as one:
         assert one.import_answers(tmp_path / "two.csv") == 2
-        assert [one._labels_of(one._ids[row]) for row in (1, 3)] == [["good"], ["so-so"]]
+        assert [one._queue.labels_of(one._queue.ids[row]) for row in (1, 3)] == [
+            ["good"],
+            ["so-so"],
+        ]
 
 
 def test_unknown_texts_and_labels_are_listed_by_line_and_nothing_is_stored(tmp_path):
@@ -139,10 +142,10 @@ def test_unknown_texts_and_labels_are_listed_by_line_and_nothing_is_stored(tmp_p
         with pytest.raises(InputError, match="Nothing was imported") as error:
             one.import_answers(tmp_path / "some.csv")
         said = str(error.value)
-        assert "21 rows have no text of the pool: " in said
+        assert "21 rows have a text that is not in the pool: " in said
         assert "some.csv, line 3" in said
         assert "and 11 more" in said
-        assert "1 rows have no label of it" in said
+        assert "1 rows have a label that the project does not have" in said
         assert "some.csv, line 4" in said
         assert "secret" not in said
         assert list(one.store.answers()) == []
@@ -151,10 +154,10 @@ def test_unknown_texts_and_labels_are_listed_by_line_and_nothing_is_stored(tmp_p
 def test_an_import_does_not_replace_an_answer(tmp_path):
     (tmp_path / "one.csv").write_text("text,label\n@home,good\n")
     with session() as one:
-        name = one._ids[4]
+        name = one._queue.ids[4]
         one.answer(name, "so-so")
         assert one.import_answers(tmp_path / "one.csv") == 0
-        assert one._labels_of(name) == ["so-so"]
+        assert one._queue.labels_of(name) == ["so-so"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def session(texts=TEXTS, folder=None, **options):
 
 def labels_of(one):
     """Return the labels of all answered texts."""
-    return {row.text: row.labels for row in one._labelled()}
+    return {row.text: row.labels for row in one._queue.labelled()}
 
 
 def test_answers_come_back_in_their_order(tmp_path):
@@ -86,7 +86,7 @@ def test_any_history_is_that_of_a_list(history):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "project"
         one = session(folder=folder)
-        ids = {text: name for name, text in zip(one._ids, one._texts, strict=True)}
+        ids = {text: name for name, text in zip(one._queue.ids, one._texts, strict=True)}
         expected, used = [], set()
         for number, (what, place_of, label) in enumerate(history):
             if what == "answer":
@@ -142,7 +142,7 @@ def test_rows_may_be_reordered_removed_and_added(order, n_kept, n_added):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "project"
         with session(["same", "same", *TEXTS], folder=folder) as one:
-            names = dict(zip(one._ids, one._texts, strict=True))
+            names = dict(zip(one._queue.ids, one._texts, strict=True))
             for name, text in names.items():
                 one.answer(name, "good" if text in TEXTS[:3] else "bad")
             before = labels_of(one)

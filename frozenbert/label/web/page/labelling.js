@@ -27,7 +27,6 @@ export class Labelling {
     at("confirm").addEventListener("click", () => this.confirm());
     at("skip").addEventListener("click", () => this.answer(null, "Skipped"));
     at("undo").addEventListener("click", () => this.undo());
-    at("show-guess-row").hidden = this.choices.filtered; // there the guesses are on 1 to 3
     at("show-guess").checked = localStorage.getItem("label-guess") === "yes";
     at("show-guess").addEventListener("change", () => {
       localStorage.setItem("label-guess", at("show-guess").checked ? "yes" : "no");
@@ -117,6 +116,7 @@ export class Labelling {
     for (const id of ["item", "choices", "skip"]) at(id).hidden = !item;
     at("confirm").hidden = !item || !this.project.multi_label;
     at("all-done").hidden = Boolean(item);
+    at("show-guess-row").hidden = !item || this.choices.filtered; // there the guesses are on 1 to 3
     this.#showGuess();
     if (!item) {
       const rest = this.elsewhere ? `The last ${count(this.elsewhere)} texts are open elsewhere.` : "";

@@ -3,12 +3,6 @@
 import { answer, at, count, digitOf, element, get, post, say, showText } from "/label/client.js";
 import { Choices } from "/label/choices.js";
 
-const TITLES = {
-  label: "This label looks wrong",
-  duplicate: "Nearly the same text, with different labels",
-  outlier: "A text unlike all others",
-};
-
 function textBlock(item, withLabels) {
   const block = element("article", "", "item");
   const text = element("p", "", "text");
@@ -37,6 +31,7 @@ export class Checking {
         if (!project.multi_label) this.#give(labels, labels[0]);
       },
     });
+    if (project.multi_label) at("check-keep").replaceChildren("Store, and go on", " ", element("kbd", "Enter"));
     at("check-keep").addEventListener("click", () => this.keep());
     at("check-none").addEventListener("click", () => this.#give(null, "Label removed"));
     at("check-back").addEventListener("click", () => this.back());
@@ -79,7 +74,7 @@ export class Checking {
     }
     say(at("check-status"), `${count(this.place + 1)} of ${count(this.doubts.length)}`);
     this.chosen = doubt.items.length === 1 ? (doubt.items[0].labels ?? []) : [];
-    say(at("check-why"), `${TITLES[doubt.kind] ?? doubt.kind}. ${doubt.why}`);
+    say(at("check-why"), doubt.kind === "label" ? `This label looks wrong. ${doubt.why}` : doubt.why);
     at("check-texts").replaceChildren(...doubt.items.map((item) => textBlock(item, true)));
     this.choices.show(doubt.guesses ?? [], this.project.multi_label ? this.chosen : []);
     at("check-back").disabled = this.place === 0;
@@ -192,10 +187,13 @@ export class Grouping {
         const box = element("input", "");
         box.type = "checkbox";
         box.value = item.id;
-        const text = element("span", item.text, "text");
+        const text = element("span", "", "text");
         text.dir = "auto";
+        const more = element("button", "", "plain");
+        more.type = "button";
+        showText(text, item.text, more);
         label.append(box, text);
-        row.append(label);
+        row.append(label, more);
         return row;
       }),
     );
