@@ -546,8 +546,8 @@ class Session:
     def unlabelled(self) -> list[str]:
         """Return the texts that are neither labelled nor skipped."""
         with self._mutex:
-            names = zip(self._ids, self._texts, strict=True)
-            return [text for name, text in names if name not in self._answered]
+            names = zip(self._queue.ids, self._texts, strict=True)
+            return [text for name, text in names if name not in self._queue.answered]
 
     def close(self) -> None:
         """End the learning, and let other processes open the project."""

@@ -11,9 +11,11 @@ import pytest
 from labelling_server import FILMS, labelling
 
 from frozenbert.label.items import Advice, Doubt, Group
+from frozenbert.label.queries import identify
 
 pytestmark = pytest.mark.slow
 
+TEXTS = dict(zip(identify(FILMS), FILMS, strict=True))
 MANY = [f"topic {n:02}" for n in range(1, 15)] + ["economy", "école", "sports, local"]
 
 
@@ -71,6 +73,11 @@ def press(page, key):
 
 def stored(served):
     return {one.text: one.labels for one in served.session.store.answers()}
+
+
+def labels_of(served, item_id):
+    """The labels of the last answer to a text."""
+    return [one.labels for one in served.session.store.answers() if one.item_id == item_id][-1]
 
 
 def test_thirty_texts_by_keys_with_undo_and_reload(page, served):
@@ -282,7 +289,7 @@ def answered(served, n=12):
 
 
 def doubts_of(served, ids):
-    texts = [served.session._text_of(name) for name in ids]
+    texts = [TEXTS[name] for name in ids]
     return [
         Doubt("label", ids[:1], texts[:1], "86 % for another", ["negative"], "positive"),
         Doubt("duplicate", ids[:2], texts[:2], "they differ in one word", ["negative", "positive"]),
@@ -306,7 +313,7 @@ def test_labels_are_checked_and_mended(browser, served, monkeypatch):
                 "b => document.querySelector('#check-status').textContent !== b", arg=before
             )
         assert status.inner_text() == "All 4 are checked."
-        labels = [served.session._labels_of(name) for name in ids[:4]]
+        labels = [labels_of(served, name) for name in ids[:4]]
         assert labels == [["negative"], ["negative"], None, ["positive"]]
         page.get_by_role("button", name="Look again").click()
         page.locator("#check-status", has_text="1 of 3").wait_for()  # the last one is kept
@@ -320,15 +327,15 @@ def test_a_mended_label_can_be_given_back(browser, served, monkeypatch):
         page.locator("#check-status", has_text="1 of 2").wait_for()
         page.keyboard.press("2")
         page.locator("#check-status", has_text="2 of 2").wait_for()
-        assert served.session._labels_of(ids[0]) == ["positive"]
+        assert labels_of(served, ids[0]) == ["positive"]
         page.keyboard.press("Control+z")
         page.locator("#check-status", has_text="1 of 2").wait_for()
-        assert served.session._labels_of(ids[0]) == ["negative"]
+        assert labels_of(served, ids[0]) == ["negative"]
 
 
 def group_of(served, n=4):
     texts = FILMS[:n]
-    ids = [name for name, text in zip(served.session._ids, FILMS, strict=True) if text in texts]
+    ids = [name for name, text in TEXTS.items() if text in texts]
     return Group(ids, texts, "positive")
 
 
