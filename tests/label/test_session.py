@@ -169,7 +169,7 @@ def test_stopping_is_not_advised_while_labels_still_help():
     texts, X, y = pool(n=600)
     X = np.hstack([X, np.random.default_rng(1).normal(size=(600, 300))])  # hard to see through
     with session(texts, X) as one:
-        answer_all(one, truth_of(texts, y), 100)
+        answer_all(one, truth_of(texts, y), 130)
         assert not one.progress().advice.stop
         assert "Go on: twice as many labels would bring" in one.progress().advice.reason
 
