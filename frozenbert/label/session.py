@@ -263,9 +263,12 @@ class Session:
         """
         labels = self._check_answer(label)
         with self._mutex:
-            text = self._queue.text_of(item_id) or self.store.text_of(item_id)
+            text = None
+            if isinstance(item_id, str):
+                text = self._queue.text_of(item_id) or self.store.text_of(item_id)
             if text is None:
-                raise InputError("no text has this id.", parameter="item_id", value=item_id)
+                value = item_id if isinstance(item_id, str) else type(item_id).__name__
+                raise InputError("no text has this id.", parameter="item_id", value=value)
             answer_id = answer_id or uuid.uuid4().hex
             if self.store.has(answer_id):
                 return
@@ -605,6 +608,8 @@ class Session:
     def _check_answer(self, label: str | Sequence[str] | None) -> list[str] | None:
         if label is None:
             return None
+        if not isinstance(label, str | Sequence):
+            raise InputError("is no label of this session.", parameter="label", value=label)
         labels = [label] if isinstance(label, str) else list(label)
         if unknown := [one for one in labels if one not in self.labels]:
             raise InputError("is no label of this session.", parameter="label", value=unknown[0])

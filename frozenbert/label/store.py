@@ -108,8 +108,9 @@ class Store:
         self.folder = None if folder is None else Path(folder)
         self._mutex = threading.RLock()
         self._lock: FileLock | None = None
+        self._open: sqlite3.Connection | None = None
         if self.folder is None:
-            self._db = _connect(":memory:")
+            self._open = _connect(":memory:")
             self._db.executescript(SCHEMA)
             return
         _check_folder(self.folder)
@@ -119,11 +120,17 @@ class Store:
             raise InputError(f"{self.folder}: cannot be written ({error.strerror}).") from error
         self._lock = _claim(self.folder)
         try:
-            self._db = _open(self.folder / FILE)
+            self._open = _open(self.folder / FILE)
             self.set_fact("address", None)
         except BaseException:
             self._lock.release()
             raise
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._open is None:
+            raise InputError("the session is closed.")
+        return self._open
 
     def fact(self, name: str) -> object:
         """Return a fact about the project, None if it has none of this name."""
@@ -216,9 +223,12 @@ class Store:
     def close(self) -> None:
         """Close the file, and let other processes open it."""
         with self._mutex:
-            with suppress(sqlite3.Error):
+            if self._open is None:
+                return
+            with suppress(InputError, sqlite3.Error):
                 self.set_fact("address", None)
-            self._db.close()
+            self._open.close()
+            self._open = None
             if self._lock is not None:
                 self._lock.release()
 

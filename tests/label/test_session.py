@@ -169,7 +169,7 @@ def test_stopping_is_not_advised_while_labels_still_help():
     texts, X, y = pool(n=600)
     X = np.hstack([X, np.random.default_rng(1).normal(size=(600, 300))])  # hard to see through
     with session(texts, X) as one:
-        answer_all(one, truth_of(texts, y), 100)
+        answer_all(one, truth_of(texts, y), 130)
         assert not one.progress().advice.stop
         assert "Go on: twice as many labels would bring" in one.progress().advice.reason
 
@@ -261,6 +261,8 @@ def test_most_annotators_decide_and_the_last_of_equally_many():
         ("d", "label='d': is no label of this session"),
         (["a", "b"], "label: one label for each text"),
         ([], "label: one label for each text"),
+        (1, "label=1: is no label of this session"),
+        ([["a"]], r"label=\['a'\]: is no label of this session"),
     ],
 )
 def test_a_wrong_answer_is_refused_and_stores_nothing(label, match):
@@ -269,6 +271,8 @@ def test_a_wrong_answer_is_refused_and_stores_nothing(label, match):
             one.answer(one.next().id, label)
         with pytest.raises(InputError, match="item_id='x': no text has this id"):
             one.answer("x", "a")
+        with pytest.raises(InputError, match="no text has this id"):
+            one.answer(one.next(), "a")
         assert list(one.store.answers()) == []
 
 
@@ -286,6 +290,16 @@ def test_a_wrong_answer_is_refused_and_stores_nothing(label, match):
 def test_labels_are_checked(labels, match):
     with pytest.raises(InputError, match=match):
         check_labels(labels)
+
+
+def test_a_closed_session_says_so():
+    one = session(["text"])
+    name = one.next().id
+    one.close()
+    one.close()
+    for ask in (lambda: one.answer(name, "a"), one.undo, one.progress):
+        with pytest.raises(InputError, match="the session is closed"):
+            ask()
 
 
 def test_an_empty_pool_is_refused():
