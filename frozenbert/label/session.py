@@ -265,7 +265,8 @@ class Session:
         with self._mutex:
             text = None
             if isinstance(item_id, str):
-                text = self._queue.text_of(item_id) or self.store.text_of(item_id)
+                text = self._queue.text_of(item_id)  # it may be empty
+                text = self.store.text_of(item_id) if text is None else text
             if text is None:
                 value = item_id if isinstance(item_id, str) else type(item_id).__name__
                 raise InputError("no text has this id.", parameter="item_id", value=value)

@@ -43,11 +43,12 @@ export class Labelling {
   }
 
   async open() {
-    await this.#guarded(async () => {
-      this.showProgress(await get("/api/progress")); // labels may have been mended meanwhile
-      if (this.current) this.choices.focus();
-      else await this.#next("Text: ");
-    });
+    if (!this.current) {
+      await this.#guarded(() => this.#next("Text: "));
+      return;
+    }
+    this.choices.focus();
+    this.showProgress(await get("/api/progress")); // labels may have been mended meanwhile
   }
 
   confirm() {

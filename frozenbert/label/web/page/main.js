@@ -169,6 +169,7 @@ async function start() {
   prepareFinish({ fail, refresh });
   try {
     await flush(); // what an earlier visit could not send
+    await refresh();
   } catch (error) {
     fail(error);
   }
