@@ -113,7 +113,8 @@ def _accuracies(ways: Mapping[str, dict[str, Any]]) -> list[str]:
             cell = f"{100 * points[way][n]:.1f}"
             if random is not None and way != "random":
                 mean, half = difference(ways[way], random, n)
-                cell += f" ({100 * mean:+.1f} ± {100 * half:.1f})"
+                cell += f" ({100 * mean:+.1f}" + ("" if np.isnan(half) else f" ± {100 * half:.1f}")
+                cell += ")"
             cells.append(cell)
         lines.append(f"| {way} | {len(ways[way]['draws'])} | {' | '.join(cells)} |")
     if random is not None:

@@ -24,7 +24,7 @@ CANDIDATES = 4000  # unlabelled texts that are compared after each fit
 NAME_CANDIDATES = 20_000
 FOLDS = 5
 LEAST_BATCH, BATCH_SHARE = 5, 0.05  # new labels that start a new fit
-DEEP_SHARE = 0.1  # new labels that start new folds
+DEEP_SHARE = 0.05  # new labels that start new folds
 LEAST_FOR_GAIN = 100  # labels, before half of them say something
 LAST_GAINS = 3  # of which the largest counts
 NAMED_TEXTS, NAMED_EACH = 20, 2  # labels in all, or of each label, until names have no part
@@ -284,13 +284,17 @@ class Learner:
             Y = np.array([labels[row] for row in rows]).reshape(-1, self._n_labels)
             X = learned.scaled(self.vectors.rows[rows])
             if rows:
-                learned.head = fit_quick(X, Y, multi_label=self._multi_label)
+                learned.head = self._fit(X, Y)
             if before:
                 learned.held_out, learned.n_deep = before.held_out, before.n_deep
                 learned.gains = before.gains
             rng = np.random.default_rng([self._seed, len(rows)])
             candidates = open_rows[self.vectors.ready[open_rows]]
-            learned.queue = self._queue(learned, Y, candidates, rng)
+            # What is asked must not depend on the answers of the random sample: texts near them
+            # would not be asked, and a model without them would look worse than the model is.
+            asks = ~np.isin(rows, sample)
+            head = self._fit(X[asks], Y[asks]) if asks.any() else None
+            learned.queue = self._queue(learned, head, Y[asks], candidates, rng)
             if abs(len(rows) - learned.n_deep) >= max(LEAST_BATCH, DEEP_SHARE * learned.n_deep):
                 held = np.isin(rows, sample)
                 P = self._hold_out(X, Y, held)
@@ -302,7 +306,12 @@ class Learner:
             return learned
 
     def _queue(
-        self, learned: Learned, Y: np.ndarray, candidates: np.ndarray, rng: np.random.Generator
+        self,
+        learned: Learned,
+        head: QuickHead | None,
+        Y: np.ndarray,
+        candidates: np.ndarray,
+        rng: np.random.Generator,
     ) -> list[tuple[int, Reason]]:
         n, counts = batch_size(len(Y)), Y.sum(axis=0)
         named: list[int] = []
@@ -316,9 +325,9 @@ class Learner:
                 named = some[by_name(close, wanted)].tolist()
         queue: list[tuple[int, Reason]] = [(row, "name") for row in named]
         some = _some(candidates, CANDIDATES, rng)
-        if learned.head is not None and len(some) and np.count_nonzero(counts) > 1:
+        if head is not None and len(some) and np.count_nonzero(counts) > 1:
             X = learned.scaled(self.vectors.rows[some])
-            P = self._doubt(learned.head.predict_proba(X))
+            P = self._doubt(head.predict_proba(X))
             # The rest is asked if the next fit is late.
             chosen = uncertain(X, P, max(1, n - len(named)), seed=self._seed)
             late = np.argsort(np.diff(np.sort(P, axis=1)[:, -2:], axis=1)[:, 0], kind="stable")
@@ -328,6 +337,9 @@ class Learner:
                 (row, "uncertain") for row in some[late[: 4 * n]].tolist() if row not in known
             ]
         return queue
+
+    def _fit(self, X: np.ndarray, Y: np.ndarray) -> QuickHead:
+        return fit_quick(X, Y, multi_label=self._multi_label)
 
     def _doubt(self, P: np.ndarray) -> np.ndarray:
         """Return probabilities of classes; of many labels, with and without the least clear."""

@@ -281,7 +281,8 @@ class TextQueue:
             row, reason = queue.pop(0)
             if is_open(row):
                 return row, reason
-        for row in self.order:
+        # From the other end: what is not asked for the sample must not become its next member.
+        for row in self.order if is_turn else reversed(self.order):
             if is_open(row):
                 return row, "sample" if is_turn else "random"
         return None
