@@ -150,7 +150,7 @@ def _columns(
     rows: Sequence[LabelledText], path: Path, multi_label: bool, raw: bool
 ) -> dict[str, list[Any]]:
     delimited = table_format(path) in ("csv", "tsv")
-    labels: list[Any] = [row.labels if multi_label else row.labels[0] for row in rows]
+    labels: list[object] = [row.labels if multi_label else row.labels[0] for row in rows]
     if multi_label and delimited:
         if with_separator := next((one for row in rows for one in row.labels if "|" in one), None):
             raise InputError(

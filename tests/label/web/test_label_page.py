@@ -384,7 +384,7 @@ def test_advice_to_stop_is_said_once(browser, served, monkeypatch):
         press(page, "1")
         assert not page.locator("#advice").is_visible()
         page.get_by_role("button", name="Progress").click()
-        assert page.locator("#progress-advice").inner_text() == advice.reason
+        page.locator("#progress-advice", has_text=advice.reason).wait_for()
 
 
 # Every state, as axe and the narrow screen see it
