@@ -23,6 +23,7 @@ STAMP := $(VENV)/.set-up
 BUILD := .venv-build
 BENCH := .venv-bench
 BENCH_ACCURACY := .venv-bench-accuracy
+BENCH_LABEL := .venv-bench-label
 BENCH_ONNX := .venv-bench-onnx
 BENCH_OPENVINO := .venv-bench-openvino
 BENCH_RUNTIME := .venv-bench-runtime
@@ -34,7 +35,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-ablation bench-accuracy bench-fewshot bench-finetune bench-head bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-ablation bench-accuracy bench-fewshot bench-finetune bench-head bench-label bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews, and show what each part of the model adds"
@@ -59,6 +60,8 @@ help:
 	@echo "make bench-ablation    accuracy with windows over long texts, and calibration (an hour)"
 	@echo "make bench-fewshot     accuracy with a hundred labels (half an hour)"
 	@echo "make bench-finetune    accuracy of fine-tuning on 2,000 rows (an hour)"
+	@echo "make bench-label       labels that simulated annotators need (hours, resumed;"
+	@echo "                       ARGS=\"--quick\": 10 minutes)"
 	@echo "make bench-serve       the service under load, compared with a plain one"
 	@echo "make bench-stream      time and memory for up to 1,000,000 texts"
 	@echo "make clean      remove builds and caches"
@@ -155,6 +158,9 @@ bench-fewshot: $(BENCH)/.set-up
 bench-finetune: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/finetune.py $(ARGS)
 
+bench-label: $(BENCH_LABEL)/.set-up
+	$(BENCH_LABEL)/bin/python benchmarks/label.py $(ARGS)
+
 # In .venv, which has the requirements of the service.
 bench-serve: set-up
 	$(BIN)/python benchmarks/serve.py $(ARGS)
@@ -170,6 +176,11 @@ $(BENCH)/.set-up: benchmarks/requirements.txt pyproject.toml
 $(BENCH_ACCURACY)/.set-up: benchmarks/requirements-accuracy.txt pyproject.toml
 	$(call make_venv,$(BENCH_ACCURACY),$<)
 	$(call install_ours,$(BENCH_ACCURACY))
+	@touch $@
+
+$(BENCH_LABEL)/.set-up: benchmarks/requirements-label.txt requirements.txt pyproject.toml
+	$(call make_venv,$(BENCH_LABEL),$<)
+	$(call install_ours,$(BENCH_LABEL))
 	@touch $@
 
 $(BENCH_ONNX)/.set-up: benchmarks/requirements-onnx.txt
@@ -222,4 +233,4 @@ clean:
 	rm -rf __pycache__
 
 distclean: clean
-	rm -rf $(VENV) $(BUILD) $(BENCH) $(BENCH_ACCURACY) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)
+	rm -rf $(VENV) $(BUILD) $(BENCH) $(BENCH_ACCURACY) $(BENCH_LABEL) $(BENCH_ONNX) $(BENCH_OPENVINO) $(BENCH_RUNTIME) $(REVIEWS)

@@ -200,7 +200,8 @@ def test_precision_report(tmp_path, tiny, packaged):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", ["ablation.py", "accuracy.py", "explain.py", "fewshot.py", "finetune.py"]
+    "script",
+    ["ablation.py", "accuracy.py", "explain.py", "fewshot.py", "finetune.py", "label.py"],
 )
 def test_missing_texts_are_one_line(script):
     done = run(script)
@@ -434,6 +435,44 @@ def test_fewshot_report(tmp_path, packaged):
     assert of_words > of_vectors
     assert 0.2 < found["random"]["f1"] < 0.8
     assert "| tweets | one expert | 100.0 |" in done.stdout
+
+
+@pytest.mark.slow
+def test_simulated_annotators_are_resumed(tmp_path, packaged):
+    (tmp_path / "hate").mkdir()
+    kinds = (("what a lovely day", "neither"), ("what an awful man", "offensive"))
+    rows = [f"{text} number {i},{label}" for i in range(60) for text, label in kinds]
+    (tmp_path / "hate" / "tweets.csv").write_text("\n".join(["tweet,class", *rows]))
+    options = ["--only", "tweets", "--way", "random,ours,uncertainty", "--out", str(tmp_path)]
+    options += ["--cache", str(tmp_path / "cache")]
+    done = run("label.py", *options, "--draws", "1", texts=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    again = run("label.py", *options, "--draws", "2", texts=str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    assert "draw 0" not in again.stderr
+    ours = json.loads((tmp_path / "tweets.ours.json").read_text(encoding="utf-8"))["draws"]
+    assert [*ours] == ["0", "1"]
+    assert ours["0"]["steps"]["50"] == 1
+    assert "| random | 2 | " in again.stdout
+    assert "All labels of the pool: 100.0." in again.stdout
+
+
+def test_labels_saved_are_read_off_the_curves(monkeypatch):
+    table = module("label_table", monkeypatch)
+    assert table.labels_needed({20: 0.5, 100: 0.7}, 0.7) == pytest.approx(100)
+    assert table.labels_needed({20: 0.5, 80: 0.7}, 0.6) == pytest.approx(40)
+    assert table.labels_needed({20: 0.5}, 0.4) == 20
+    assert table.labels_needed({20: 0.5}, 0.6) is None
+
+    def one(way, *steps):
+        draws = {str(seed): {"steps": {"50": a, "100": b}} for seed, (a, b) in enumerate(steps)}
+        return {"data": "d", "way": way, "draws": draws}
+
+    random, ours = one("random", (0.5, 0.7), (0.5, 0.7)), one("ours", (0.7, 0.8), (0.7, 0.9))
+    assert table.difference(ours, random, 50) == pytest.approx((0.2, 0))
+    mean, half = table.difference(ours, random, 100)
+    assert (mean, half) == pytest.approx((0.15, 12.706 * 0.05), abs=1e-3)
+    assert table._saved({"random": random, "ours": ours}, "ours") == pytest.approx(0.25)
 
 
 def test_figures_of_several_runs_are_joined(tmp_path):

@@ -210,6 +210,7 @@ ENTRIES = {
     "fewshot",
     "finetune",
     "heads",
+    "label",
     "persistence",
     "pipeline.py",
     "reports",

@@ -29,12 +29,15 @@ COMMANDS = (
     "fewshot",
     "finetune",
     "export",
+    "label",
     "serve",
     "cache",
 )
 # Options that are not named like the parameter they set; the first that a command has counts.
 OPTIONS = {
+    "add_labels": ("add_label",),
     "allowed_hosts": ("allowed_host",),
+    "annotators": ("annotator",),
     "encoder": ("encoder", "encoder_path"),
     "local_files_only": ("offline",),
     "max_bytes": ("max_size", "max_stdin"),
@@ -188,6 +191,8 @@ def _what_remains(name: str, arguments: argparse.Namespace) -> str:
         return "; finished epochs are kept, and the same command goes on after them"
     if name == "train" and arguments.budget:
         return "; finished steps are kept, and the same command goes on after them"
+    if name == "label":
+        return "; every answer is stored, and the same command goes on"
     if name in ("cache", "compare", "export", "serve") or arguments.no_cache:
         return ""
     return "; vectors computed so far are kept"

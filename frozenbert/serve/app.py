@@ -39,7 +39,7 @@ try:
 except ImportError as error:
     raise InputError('the service needs its libraries: pip install "frozenbert[serve]".') from error
 
-__all__ = ["make_app"]
+__all__ = ["add_error_answers", "make_app"]
 
 SWAGGER_UI = Path(fastapi_offline.__file__).parent / "static"
 EMBEDDINGS = "/v1/embeddings"
@@ -105,7 +105,7 @@ def make_app(service: Service) -> FastAPI:
             app.include_router(router, dependencies=wants_token, responses=token_errors)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(directory=SWAGGER_UI))
-    _add_error_answers(app)
+    add_error_answers(app)
     if service.predicts:
         app.add_middleware(
             Shortcut, path="/predict", endpoint=predict_texts, handlers=app.exception_handlers
@@ -176,8 +176,13 @@ def _add_guard(app: FastAPI, service: Service, counters: ServiceCounters) -> Non
     )
 
 
-def _add_error_answers(app: FastAPI) -> None:
-    """Answer each error with one sentence."""
+def add_error_answers(app: FastAPI) -> None:
+    """Make an application answer each error with one sentence.
+
+    Parameters
+    ----------
+    app : fastapi.FastAPI
+    """
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:

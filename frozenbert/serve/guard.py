@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
@@ -81,8 +81,9 @@ class Guard:
     app : callable
         The ASGI application behind it.
     limits : Limits
-    token : str or None
-        What the header `Authorization: Bearer` must contain, except for `paths_without_token`.
+    token : str, collection of str or None
+        What the header `Authorization: Bearer` must contain, except for `paths_without_token`;
+        of several, one.
     hosts : sequence of str
         Accepted values of the Host header; `*.example.org` accepts all subdomains.
     paths_without_token : frozenset of str
@@ -95,7 +96,7 @@ class Guard:
 
     app: ASGIApp
     limits: Limits
-    token: str | None
+    token: str | Collection[str] | None
     hosts: Sequence[str]
     paths_without_token: frozenset[str]
     known_paths: frozenset[str]
@@ -173,7 +174,10 @@ class Guard:
         if self.token is None or path in self.paths_without_token:
             return True
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given, self.token.encode())
+        tokens = [self.token] if isinstance(self.token, str) else self.token
+        # All are compared, so that the time does not tell which one is nearest.
+        fits = [hmac.compare_digest(given, token.encode()) for token in tokens]
+        return scheme.lower() == b"bearer" and any(fits)
 
     async def _pass_post(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send

@@ -324,7 +324,9 @@ def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(app: ASGIApp, listening: socket.socket, seconds: float) -> None:
+def run(
+    app: ASGIApp, listening: socket.socket, seconds: float, *, log_requests: bool = True
+) -> None:
     """Serve until SIGTERM or Ctrl-C, and answer the accepted requests before the end.
 
     A second Ctrl-C ends it at once.
@@ -337,10 +339,13 @@ def run(app: ASGIApp, listening: socket.socket, seconds: float) -> None:
         From `bind`.
     seconds : float
         Time limit for the last answers.
+    log_requests : bool, default=True
+        Whether each request is logged, or errors only.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name, level in ((LOGGER, logging.INFO), ("uvicorn.error", logging.WARNING)):
+    requests = logging.INFO if log_requests else logging.WARNING
+    for name, level in ((LOGGER, requests), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)
