@@ -178,7 +178,7 @@ $(BENCH_ACCURACY)/.set-up: benchmarks/requirements-accuracy.txt pyproject.toml
 	$(call install_ours,$(BENCH_ACCURACY))
 	@touch $@
 
-$(BENCH_LABEL)/.set-up: benchmarks/requirements-label.txt requirements.txt pyproject.toml
+$(BENCH_LABEL)/.set-up: benchmarks/requirements-label.txt pyproject.toml
 	$(call make_venv,$(BENCH_LABEL),$<)
 	$(call install_ours,$(BENCH_LABEL))
 	@touch $@

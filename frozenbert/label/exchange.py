@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Format: TypeAlias = Literal["table", "label-studio", "argilla"]
+Cell: TypeAlias = Any  # what a table or a JSON file may contain
 
 MAX_BYTES = 512 * 2**20
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
@@ -148,9 +149,9 @@ def _write_text(path: Path, content: str) -> None:
 
 def _columns(
     rows: Sequence[LabelledText], path: Path, multi_label: bool, raw: bool
-) -> dict[str, list[Any]]:
+) -> dict[str, list[Cell]]:
     delimited = table_format(path) in ("csv", "tsv")
-    labels: list[object] = [row.labels if multi_label else row.labels[0] for row in rows]
+    labels: list[Cell] = [row.labels if multi_label else row.labels[0] for row in rows]
     if multi_label and delimited:
         if with_separator := next((one for row in rows for one in row.labels if "|" in one), None):
             raise InputError(
@@ -158,7 +159,7 @@ def _columns(
                 f"labels: write a .jsonl file."
             )
         labels = [SEPARATOR.join(row.labels) for row in rows]
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, list[Cell]] = {
         "text": [row.text for row in rows],
         "label": labels,
         "annotator": [row.answer.annotator for row in rows],
@@ -178,10 +179,10 @@ def defused(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
-def _task(number: int, row: LabelledText) -> dict[str, Any]:
+def _task(number: int, row: LabelledText) -> dict[str, Cell]:
     """Return a task of Label Studio, for the labelling interface in the documentation."""
 
-    def choices(labels: Sequence[str]) -> list[dict[str, Any]]:
+    def choices(labels: Sequence[str]) -> list[dict[str, Cell]]:
         value = {"choices": list(labels)}
         return [{"from_name": "label", "to_name": "text", "type": "choices", "value": value}]
 
@@ -205,7 +206,7 @@ def _task(number: int, row: LabelledText) -> dict[str, Any]:
     }
 
 
-def _record(row: LabelledText, multi_label: bool) -> dict[str, Any]:
+def _record(row: LabelledText, multi_label: bool) -> dict[str, Cell]:
     """Return a record with the columns that Argilla's `records.to_datasets()` makes."""
     answer = row.answer
     answers = [one for one in row.answers if one.labels is not None]
@@ -282,7 +283,7 @@ def read_labels(
     text, label = find_columns(table, text_column, label_column, need_label=True)
     texts, cells = texts_of(table, text), table.cells(cast(str, label))
 
-    def column(name: str) -> list[Any]:
+    def column(name: str) -> list[Cell]:
         return table.cells(name) if name in table.columns else [None] * len(texts)
 
     return [
@@ -328,7 +329,7 @@ def _responses(
         yield ImportedLabel(where, id_, text, _labels(answer, isinstance(answer, list)), who)
 
 
-def _read_json(path: Path) -> list[Any]:
+def _read_json(path: Path) -> list[Cell]:
     try:
         tasks = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -339,7 +340,7 @@ def _read_json(path: Path) -> list[Any]:
     return tasks
 
 
-def _read_tasks(path: Path, tasks: list[Any]) -> Iterator[ImportedLabel]:
+def _read_tasks(path: Path, tasks: list[Cell]) -> Iterator[ImportedLabel]:
     """Yield the labels of Label Studio's exports JSON and JSON-MIN."""
     for number, task in enumerate(tasks, start=1):
         where = f"{path}, task {number}"
@@ -349,7 +350,7 @@ def _read_tasks(path: Path, tasks: list[Any]) -> Iterator[ImportedLabel]:
             raise InputError(f"{where}: is no task of Label Studio.") from None
 
 
-def _read_task(where: str, task: Any) -> Iterator[ImportedLabel]:
+def _read_task(where: str, task: Cell) -> Iterator[ImportedLabel]:
     data = task.get("data", task)
     if not isinstance(data.get("text"), str):
         raise InputError(f"{where}: has no text in data.text.")
