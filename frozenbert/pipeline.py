@@ -222,9 +222,7 @@ def make_text_classifier(
     check_choice("recipe", recipe, ("auto", "plain"))
     plain = recipe == "plain"
     if is_auto(search):
-        search = (
-            "head" if plain or is_remote(model_name) else "features"
-        )  # a remote one has no layers
+        search = "head" if plain or is_remote(model_name) else "features"
     with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
     calibrate = None if plain and is_auto(calibrate) else calibrate
     if search == "features":
