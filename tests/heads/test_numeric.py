@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import cohen_kappa_score
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
+from frozenbert import make_text_regressor
 from frozenbert.errors import InputError
 from frozenbert.heads.numeric.ordinal import (
     CumulativeClassifier,
@@ -204,3 +206,12 @@ def test_intervals_contain_the_difference_to_the_baseline():
     assert ends["r2_above_baseline"][0] > 0
     assert ends["mae_above_baseline"][1] < 0
     assert ends["spearman"][0] > 0.9
+
+
+@pytest.mark.parametrize(("task", "title"), [("regression", "r2"), ("ordinal", "grades by")])
+def test_the_summary_of_a_model_of_numbers_shows_its_steps(tiny, task, title):
+    texts = ["a good film", "a dull film", "so slow and dull", "warm and funny"] * 5
+    model = make_text_regressor(tiny, task=task, recipe="plain", cache_dir=None, cv=2)
+    shown = str(model.fit(texts, [3, 1, 1, 3] * 5).summary())
+    assert "ridge regression, alpha = " in shown
+    assert re.search(rf"{title}.*\n.*-?\d\.\d{{4}}  kept", shown, flags=re.S)

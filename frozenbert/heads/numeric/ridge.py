@@ -17,7 +17,14 @@ from ..folds import CV, Splits, check_partition
 from ..selection import SelectVectors, feature_sets, layout, take_columns
 from .tasks import Score, check_target, score_function, split_rows
 
-__all__ = ["ALPHAS", "NumberStep", "RidgeHead", "parse_alphas", "ridge_path"]
+__all__ = [
+    "ALPHAS",
+    "NumberStep",
+    "RidgeHead",
+    "describe_numeric_head",
+    "parse_alphas",
+    "ridge_path",
+]
 
 # For standardised columns. The best of a thousand to ten thousand rows lies near the middle.
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
@@ -313,3 +320,41 @@ def ridge_path(X: np.ndarray, y: np.ndarray, alphas: Sequence[float], splits: Sp
         model.fit(X[train], targets)
         predictions[:, test] = np.asarray(model.predict(X[test])).reshape(-1, len(alphas)).T
     return predictions
+
+
+def describe_numeric_head(head: BaseEstimator) -> dict[str, str]:
+    """Return what a fitted head of numbers or grades chose, as lines by their titles.
+
+    Parameters
+    ----------
+    head : estimator
+        With `ladder_`: a `RidgeHead`, an `OrdinalHead`, or a model with other columns.
+    """
+    ridge = getattr(head, "ridge_", head)
+    ridge = ridge if isinstance(ridge, RidgeHead) else head
+    lines = {}
+    if isinstance(ridge, RidgeHead):
+        best = ridge.best_params_
+        if "layers" in best:
+            layers = ", ".join(map(str, best["layers"]))
+            lines["features"] = (
+                f"layer {layers}, pooling {' and '.join(best['pooling'])}: the best of "
+                f"{len(ridge.features_)} choices"
+            )
+        lines["head"] = f"ridge regression, alpha = {best['alpha']:.2g}"
+    lines["out of fold"] = _steps_table(ridge)
+    if ridge is not head:
+        lines["grades by"] = _steps_table(head)
+    return lines
+
+
+def _steps_table(head: BaseEstimator) -> str:
+    """Return the steps that a head compared, with their scores."""
+    steps: list[NumberStep] = head.ladder_
+    width = max(len(step["step"]) for step in steps)
+    sign = -1 if head.scoring_ == "mae" else 1  # the ladder's scores are the higher the better
+    lines = [f"{'':{width}}  {head.scoring_}"]
+    for step in steps:
+        kept = "  kept" if step["kept"] else ""
+        lines.append(f"{step['step']:{width}}  {sign * step['score']:.4f}{kept}")
+    return "\n".join(lines)

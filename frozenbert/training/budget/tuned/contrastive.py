@@ -78,16 +78,16 @@ class ContrastiveTuning:
 
     def _train(self, material: Material, rows: np.ndarray, out: Path, draws: int) -> None:
         import torch
-        from datasets import Dataset  # type: ignore[import-not-found,unused-ignore]
-        from sentence_transformers import (  # type: ignore[import-not-found,unused-ignore]
+        from datasets import Dataset
+        from sentence_transformers import (
             SentenceTransformer,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
         )
-        from sentence_transformers.sentence_transformer.losses import (  # type: ignore[import-not-found,unused-ignore]
+        from sentence_transformers.sentence_transformer.losses import (
             CosineSimilarityLoss,
         )
-        from sentence_transformers.sentence_transformer.modules import (  # type: ignore[import-not-found,unused-ignore]
+        from sentence_transformers.sentence_transformer.modules import (
             Pooling,
             Transformer,
         )
