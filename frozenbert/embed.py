@@ -439,7 +439,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
-    def set_params(self, **params: Any) -> DistilBertVectorizer:
+    def set_params(self, **params: object) -> DistilBertVectorizer:
         """Set parameters.
 
         After `fit`, most take effect with the next `fit`. The others say where and how to

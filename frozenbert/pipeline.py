@@ -6,7 +6,7 @@ import html
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +41,9 @@ from .utils.cleaning import TextCleaner
 from .utils.console import bars
 from .utils.steps import find_step, find_steps, shorten_numbers
 from .utils.texts import check_texts
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
 __all__ = [
     "FineTunedClassifier",
@@ -142,7 +145,7 @@ class TextPipeline(Pipeline):
         more = " " * (len(own) - len("Pipeline"))
         return "\n".join([own + first.removeprefix("Pipeline"), *(more + line for line in others)])
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
         bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
             shown = hasattr(self[-1], "ladder_") or hasattr(self[-1], "classes_")
@@ -670,7 +673,7 @@ early_stopping, max_length, pooling, freeze_layers, device
     def _note_loaded_from(self, folder: Path) -> None:
         """Do nothing: the vectorizer looks for its encoder itself."""
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True

@@ -168,10 +168,10 @@ def test_held_out_rows_are_not_learned_by_the_command(tiny, tmp_path, monkeypatc
     monkeypatch.setattr(
         "frozenbert.training.hold_out",
         lambda t, y, seed: (
-            [a for a in t if a not in held_out],
-            [a for a in t if a in held_out],
-            np.array([b for a, b in zip(t, y, strict=True) if a not in held_out]),
-            np.array([b for a, b in zip(t, y, strict=True) if a in held_out]),
+            [a for a in t if texts[int(a)] not in held_out],
+            [a for a in t if texts[int(a)] in held_out],
+            np.array([b for a, b in zip(t, y, strict=True) if texts[int(a)] not in held_out]),
+            np.array([b for a, b in zip(t, y, strict=True) if texts[int(a)] in held_out]),
         ),
     )
     command(tiny, "as is")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -11,6 +11,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
 __all__ = ["MeanOfProbabilities"]
 
@@ -102,7 +105,7 @@ class MeanOfProbabilities(ClassifierMixin, BaseEstimator):
         """Return the most probable class of each row, shape (n_samples,)."""
         return self.labels_from_proba(self.predict_proba(X))
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True

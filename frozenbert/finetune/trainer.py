@@ -178,7 +178,7 @@ def _epoch_callback(on_epoch: Callable[[EpochMetrics], None] | None) -> TrainerC
     from transformers import TrainerCallback
 
     class EpochCallback(TrainerCallback):
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: object) -> None:
             if on_epoch is not None:
                 on_epoch(_history(state.log_history)[-1])
 
@@ -189,14 +189,14 @@ def _progress_callback(show: bool | Literal["auto"]) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class StepCallback(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:
             total, done = state.max_steps, state.global_step
             self.bar = progress_bar(show, total, "Fine-tuning", "steps", done=done)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: object) -> None:
             self.bar.update(state.global_step - self.bar.n)
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: object) -> None:
             self.bar.close()
 
     return StepCallback()

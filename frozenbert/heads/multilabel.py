@@ -79,7 +79,7 @@ class MultiLabelClassifier(OutOfFoldHead):
     ((100, 3), (100, 3), (3,))
     """
 
-    def fit(self, X: Any, y: Any, **params: Any) -> MultiLabelClassifier:
+    def fit(self, X: Any, y: Any, **params: object) -> MultiLabelClassifier:
         """Search, then tune a threshold for each label.
 
         Parameters

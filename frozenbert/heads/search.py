@@ -100,7 +100,7 @@ class HeadSearch(GridSearchCV):
     _held_out: list[tuple[np.ndarray, np.ndarray]] | None = None
     _shows_bar = True
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> HeadSearch:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: object) -> HeadSearch:
         """Search.
 
         Parameters
@@ -372,7 +372,7 @@ class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.train_rows = train_rows
         self.limit = limit
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, **params: Any) -> FeatureSearch:
+    def fit(self, X: pd.DataFrame, y: ArrayLike, **params: object) -> FeatureSearch:
         """Search.
 
         Parameters

@@ -415,7 +415,7 @@ class StackedSearch(OutOfFoldHead):
     (100, 2)
     """
 
-    def fit(self, X: Any, y: ArrayLike, **params: Any) -> StackedSearch:
+    def fit(self, X: Any, y: ArrayLike, **params: object) -> StackedSearch:
         """Search, then train on the out-of-fold scores.
 
         Parameters

@@ -125,7 +125,7 @@ class CompactTfidfVectorizer(TfidfVectorizer):
         super().__setstate__({**state, "input": "content"})
 
 
-def make_tfidf(**settings: Any) -> CompactTfidfVectorizer:
+def make_tfidf(**settings: object) -> CompactTfidfVectorizer:
     """Return TF-IDF of words and pairs of words, single letters included.
 
     Parameters
@@ -313,7 +313,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         self.missing = missing
         self.analyzer = analyzer
 
-    def fit(self, X: Sequence[str], y: ArrayLike, **params: Any) -> WordScores:
+    def fit(self, X: Sequence[str], y: ArrayLike, **params: object) -> WordScores:
         """Train the classifier of words.
 
         Parameters
@@ -333,7 +333,7 @@ class WordScores(TransformerMixin, BaseEstimator):
         return self
 
     def fit_transform(
-        self, X: Sequence[str], y: ArrayLike | None = None, **params: Any
+        self, X: Sequence[str], y: ArrayLike | None = None, **params: object
     ) -> np.ndarray:
         """Train the classifier of words, and return out-of-fold scores.
 

@@ -305,7 +305,7 @@ def numbers_of(table: Table, column: str) -> np.ndarray:
     missing = [row for row, cell in enumerate(cells) if _is_empty(cell)]
     if missing:
         raise InputError(
-            f"{table.where(missing[0])}, column {quoted(column)}: the number is missing "
+            f"{table.where(missing[0])}, column {quoted(column)}: the label is missing "
             f"({len(missing):,} of {len(cells):,} are); give each row one, or remove it."
         )
     numbers = [_number(cell) for cell in cells]

@@ -118,7 +118,7 @@ def test_main(run, capsys, monkeypatch, trained):
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for line in (
-        "train .*Train a text classifier",
+        "train .*Train a model of texts",
         "classify .*Label new",
         "embed .*Write the vectors",
     ):

@@ -124,7 +124,7 @@ def test_compare_refuses_models_of_different_tasks(succeeds, refuses, tiny):
     [
         (["--data", "words.csv", "--task", "regression"], "the cell is no number"),
         (["--data", "inf.csv"], "'inf' is not finite"),
-        (["--data", "gap.csv", "--task", "regression"], "the number is missing (1 of 5 are)"),
+        (["--data", "gap.csv", "--task", "regression"], "the label is missing (1 of 5 are)"),
         (["--data", "one.csv", "--task", "regression"], "--label-column: all 5 rows have the same"),
         (["--data", "stars.csv", "--task", "ordinal", "--class-weight", "balanced"],
          "--class-weight balanced: is for classifiers"),

@@ -174,8 +174,8 @@ def test_a_folder_of_somebody_else_is_left_alone(tiny, tmp_path):
         ({"weight_decay": -0.1}, "weight_decay=-0.1: 0 or above"),
         ({"freeze_layers": 4}, "freeze_layers=4: 0 to 3, the number of layers"),
         ({"max_length": 41}, "max_length=41: encoder .* takes at most 40 tokens"),
-        ({"pooling": "sum"}, "pooling='sum': 'auto', one of"),
-        ({"pooling": ("mean", "mean")}, r"pooling=\('mean', 'mean'\): 'auto', one of"),
+        ({"pooling": "sum"}, "pooling='sum': must be 'auto', 'cls', 'mean' or 'max'"),
+        ({"pooling": ("mean", "mean")}, r"pooling=\('mean', 'mean'\): must be 'auto'"),
         ({"device": "tpu"}, "device='tpu': 'cpu', 'cuda', or None"),
     ],
 )

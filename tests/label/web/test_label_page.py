@@ -8,10 +8,11 @@ import re
 from collections import Counter
 
 import pytest
-from labelling_server import FILMS, labelling
 
 from frozenbert.label.items import Advice, Doubt, Group
 from frozenbert.label.queries import identify
+
+from .labelling_server import FILMS, labelling
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labelling_server import DEADLINE, FILMS
+
+from .labelling_server import DEADLINE, FILMS
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,13 @@ import os
 import stat
 
 import pytest
-from labelling_server import FILMS, labelling
 
 from frozenbert import InputError
 from frozenbert.label import Session
 from frozenbert.label.web.annotators import load_annotators
 from frozenbert.label.web.site import label_in_browser
+
+from .labelling_server import FILMS, labelling
 
 
 @pytest.fixture
