@@ -100,6 +100,9 @@ def run(arguments: argparse.Namespace) -> None:
     check_exists(arguments, "data")
     if not (arguments.finish or arguments.export):
         importlib.import_module("frozenbert.label.web.site")  # its libraries may be missing
+    for option in ("import", "export"):  # before there is a project
+        if (path := vars(arguments)[option]) is not None:
+            _check_suffix(option, path)
     os.umask(0o077)  # texts and who labelled them: the files are for their owner
     with _session(arguments) as session:
         if vars(arguments)["import"] is not None:
@@ -121,6 +124,12 @@ def _session(arguments: argparse.Namespace) -> Iterator[Session]:
     from ..output import describe_table, say
 
     labels, descriptions, multi_label = _labels(arguments)
+    if multi_label and (bad := next((name for name in labels if "|" in name), None)) is not None:
+        raise InputError(
+            f"{bad!r} contains '|', which separates the labels of a text in exported tables; "
+            f"choose another name.",
+            parameter="labels" if arguments.labels_file is None else "labels_file",
+        )
     table, column, texts = read_texts(arguments, arguments.data, None, arguments.label_column)
     say("data", describe_table(table, column))
     if arguments.encoder is None and arguments.revision is None:
@@ -202,7 +211,6 @@ def _import(session: Session, arguments: argparse.Namespace) -> None:
     from ..output import say
 
     path = vars(arguments)["import"]  # a keyword of Python
-    _check_suffix("import", path)
     label_column = label_columns(arguments)
     if label_column is not None and not isinstance(label_column, str):
         raise InputError("name one column of labels.", parameter="label_column")
@@ -217,7 +225,6 @@ def _export(session: Session, arguments: argparse.Namespace) -> None:
     from ..output import say
 
     path = arguments.export
-    _check_suffix("export", path)
     check_output(arguments, "export")
     session.export(path, "argilla" if path.lower().endswith(".jsonl") else None, raw=arguments.raw)
     say("written", path)
