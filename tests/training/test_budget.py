@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,10 @@ from frozenbert.training import save_training, train
 from frozenbert.training.budget import spending
 from frozenbert.training.budget.candidates import Characters, Material, Member
 from frozenbert.training.budget.clock import Deadline, parse_duration, process_started
-from frozenbert.training.budget.gains import measure_gain
+from frozenbert.training.budget.gains import Gain, measure_gain
 from frozenbert.training.budget.state import STEPS
+from frozenbert.training.budget.tuned import documents
+from frozenbert.training.budget.tuned.documents import Documents
 from frozenbert.training.budget.workers import StepProcess, StoppedError
 
 HERE = Path(__file__).parent
@@ -324,6 +326,38 @@ def test_test_texts_are_removed_from_the_unlabelled_ones(tiny, tmp_path, monkeyp
     with pytest.warns(PoolWarning, match="2 of 3 unlabelled texts are removed from the pool"):
         training = spend(tiny, tmp_path, unlabelled=[texts[-1], "more", texts[-2]])
     assert ladder_of(training)["sees"]["note"] == "more"
+
+
+def test_document_vectors_learn_from_unlabelled_texts(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "N_COMPONENTS", 2)  # fewer than there are words
+    # A word of a test row is in no training row; beside which words it is, unlabelled texts tell.
+    good, bad = "warm kind bright", "cold harsh dim"
+    texts, y = [good, bad] * 20, np.array([1, 0] * 20)
+    more = ["radiant warm bright", "radiant kind warm", "gloomy cold dim", "gloomy harsh"] * 5
+    embed = classifier(tiny).named_steps["features"].transformer_list[0][1]["embed"]
+    folds = Folds(2, shuffle=True, random_state=0)
+    material = Material(texts, y, folds, None, embed, True, more, tmp_path)
+    member = Documents().run(material)
+    assert ((member.scores[:, 0] > 0) == y).all()
+    found = member.transformer.transform(["radiant", "gloomy"])[:, 0]
+    assert found[0] > 0 > found[1]
+    without = Documents().run(replace(material, unlabelled=[]))
+    blind = without.transformer.transform(["radiant", "gloomy"])[:, 0]
+    assert blind[0] == pytest.approx(blind[1])
+
+
+def test_a_model_with_document_vectors_is_saved_and_loaded(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(spending, "CANDIDATES", (Documents(),))
+    monkeypatch.setattr(spending, "measure_gain", lambda *_: Gain(0.1, 0.1, 0.1))
+    texts, _ = spelled(80)
+    training = spend(tiny, tmp_path / "model")
+    assert ladder_of(training)["document vectors"]["kept"]
+    save_training(training, tmp_path / "model", FACTS)
+    for name in ("model.joblib", "model.skops"):
+        again = load_model(tmp_path / "model" / name)
+        np.testing.assert_allclose(
+            again.predict_proba(texts[-9:]), training.model.predict_proba(texts[-9:]), atol=1e-5
+        )
 
 
 # Wrong input

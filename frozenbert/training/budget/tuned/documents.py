@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer
 
+from ....heads.words import CompactTfidfVectorizer
 from ..candidates import MARGIN, SAMPLE, Material, Member, take, timed
 from .members import TunedScores, as_scores
 
 __all__ = ["Documents"]
 
 N_COMPONENTS = 200
-C = 0.1  # of the logistic regression; not tuned
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,15 @@ class Documents:
 def _fit(material: Material, rows: np.ndarray) -> Pipeline:
     """Return a classifier of the rows, whose vectors know the unlabelled texts too."""
     texts = take(material.texts, rows)
-    words = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+    words = CompactTfidfVectorizer(sublinear_tf=True, dtype=np.float32)
     counts = words.fit_transform([*texts, *material.unlabelled])
     n_components = max(1, min(N_COMPONENTS, *(size - 1 for size in counts.shape)))
     reduce = TruncatedSVD(n_components, random_state=material.seed).fit(counts)
-    vectors = reduce.transform(counts[: len(texts)])
-    scale = StandardScaler().fit(vectors)
-    head = LogisticRegression(C=C, max_iter=1000)
+    normalize = Normalizer()
+    head = LogisticRegression(max_iter=1000)
     if material.many:
         head = OneVsRestClassifier(head)
-    head.fit(scale.transform(vectors), material.y[rows])
-    return Pipeline([("words", words), ("reduce", reduce), ("scale", scale), ("classify", head)])
+    vectors = normalize.fit_transform(reduce.transform(counts[: len(texts)]))
+    head.fit(vectors, material.y[rows])
+    steps = {"words": words, "reduce": reduce, "normalize": normalize, "classify": head}
+    return Pipeline(list(steps.items()))
