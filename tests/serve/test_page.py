@@ -96,7 +96,8 @@ def test_words_are_marked(page):
     assert [m.get_attribute("class") or None for m in marks.all()] == [
         None, None, "plus", "minus", "plus", None
     ]  # fmt: skip
-    assert marks.nth(3).get_attribute("title") == "−15.0 points"
+    # Alone among three, or by Shapley values.
+    assert marks.nth(3).get_attribute("title") in ("−15.0 points", "−16.7 points")
     assert "Approximate" in page.locator("#note").inner_text()
 
 

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two at once in a process are refused
 def browser():
     if CHROMIUM is None:
         assert not os.environ.get("CI"), "CI must have chromium: .ci/run installs it"
