@@ -98,7 +98,7 @@ def test_words_are_marked(page):
     ]  # fmt: skip
     # Alone among three, or by Shapley values.
     assert marks.nth(3).get_attribute("title") in ("−15.0 points", "−16.7 points")
-    assert "Approximate" in page.locator("#note").inner_text()
+    assert "Without the strongest words it has" in page.locator("#note").inner_text()
 
 
 @pytest.mark.parametrize("way", ["choose", "drop", "paste"])
