@@ -758,7 +758,7 @@ def test_hub_without_safetensors(hub: FakeHub, client: Client, tmp_path: Path) -
 def test_hub_that_is_not_there(tmp_path: Path) -> None:
     found = Client("http://127.0.0.1:9", tmp_path / "home").find()
     assert found["error"] == "HubUnreachableError"
-    assert "use the packaged encoder 'all-MiniLM-L6-v2'" in found["message"]
+    assert "write 'all-MiniLM-L6-v2', the packaged encoder" in found["message"]
 
 
 def test_hub_that_never_answers(hub: FakeHub, client: Client) -> None:
