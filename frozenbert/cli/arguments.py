@@ -12,6 +12,7 @@ from ..encoders.hub import KNOWN_ENCODERS, KnownEncoder
 __all__ = [
     "DEFAULT_CACHE",
     "Parser",
+    "add_address",
     "add_cache",
     "add_clean",
     "add_cluster",
@@ -153,6 +154,27 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
         "--clean",
         action="store_true",
         help="remove web addresses and @mentions from the texts, and decode HTML entities",
+    )
+
+
+def add_address(parser: argparse.ArgumentParser | argparse._ArgumentGroup, port_: int) -> None:
+    """Add the options of a server's address; `port_` is the default port."""
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this machine only"
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=port_,
+        metavar="N",
+        help=f"default: {port_}; 0: any free port",
+    )
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name by which browsers and clients reach it (in the Host header)",
     )
 
 

@@ -197,13 +197,7 @@ def print_training(training: Training) -> None:
             f"{agreement['mean_cosine']:.4f}, {100 * agreement['equal_predictions']:.1f} % of the "
             f"predictions equal",
         )
-    if "features" in search:
-        layers = ", ".join(map(str, search["best_layers"]))
-        say(
-            "features",
-            f"pooling {'+'.join(search['best_pooling'])}, layer {layers}: the best of "
-            f"{len(search['features'])} choices",
-        )
+    _print_features(search)
     say(
         "head",
         f"C = {search['best_C']:.3g}, the best of {len(search['C'])}: {search['scoring']} "
@@ -234,13 +228,7 @@ def print_number_training(training: Training) -> None:
     search, baseline = metrics["search"], metrics["baseline"]
     embed = find_step(training.model, DistilBertVectorizer)
     say_encoder(embed)
-    if "best_layers" in search:
-        layers = ", ".join(map(str, search["best_layers"]))
-        say(
-            "features",
-            f"pooling {'+'.join(search['best_pooling'])}, layer {layers}: the best of "
-            f"{len(search['features'])} choices",
-        )
+    _print_features(search)
     say(
         "head",
         f"alpha = {search['best_alpha']:.3g}, the best of {len(search['alpha'])}: "
@@ -290,6 +278,16 @@ def print_step(step: LadderStep, left: float) -> None:
     note = f" ({step['note']})" if "note" in step else ""
     took = format_seconds(step["seconds"])
     say(step["step"], f"{step['score']:.4f} out of fold{note}, {kept}, in {took}; {rest}")
+
+
+def _print_features(search: Mapping[str, Any] | SearchSummary) -> None:
+    if "best_layers" in search:
+        layers = ", ".join(map(str, search["best_layers"]))
+        say(
+            "features",
+            f"pooling {'+'.join(search['best_pooling'])}, layer {layers}: the best of "
+            f"{len(search['features'])} choices",
+        )
 
 
 def _print_ladder(search: SearchSummary) -> None:

@@ -31,8 +31,8 @@ from ..reports.schema import Parameters, Sidecar
 from ..reports.sidecar import FORMAT, describe_encoder, versions
 from ..utils.files import sha256_of_file
 from ..utils.steps import find_step
+from .budget.by_folds.encoders_beside import bring_encoders, remove_leftovers
 from .budget.state import STEPS
-from .budget.tuned.encoders_beside import bring_encoders, remove_leftovers
 from .fitting import Training, classifier_of
 from .regression import describe_parameters, ridge_of, text_model
 

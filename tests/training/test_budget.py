@@ -25,12 +25,12 @@ from frozenbert.heads.folds import Folds
 from frozenbert.persistence import export_model
 from frozenbert.training import save_training, train
 from frozenbert.training.budget import spending
+from frozenbert.training.budget.by_folds import documents
+from frozenbert.training.budget.by_folds.documents import Documents
 from frozenbert.training.budget.candidates import Characters, Material, Member
 from frozenbert.training.budget.clock import Deadline, parse_duration, process_started
 from frozenbert.training.budget.gains import Gain, measure_gain
 from frozenbert.training.budget.state import STEPS
-from frozenbert.training.budget.tuned import documents
-from frozenbert.training.budget.tuned.documents import Documents
 from frozenbert.training.budget.workers import StepProcess, StoppedError
 
 HERE = Path(__file__).parent

@@ -16,11 +16,11 @@ from frozenbert.heads.folds import Folds
 from frozenbert.persistence import export_model
 from frozenbert.training import save_training, train
 from frozenbert.training.budget import spending
+from frozenbert.training.budget.by_folds import contrastive
+from frozenbert.training.budget.by_folds.contrastive import ContrastiveTuning, draw_pairs
+from frozenbert.training.budget.by_folds.tuning import FineTuning
 from frozenbert.training.budget.candidates import Material
 from frozenbert.training.budget.gains import Gain
-from frozenbert.training.budget.tuned import contrastive
-from frozenbert.training.budget.tuned.contrastive import ContrastiveTuning, draw_pairs
-from frozenbert.training.budget.tuned.tuning import FineTuning
 from frozenbert.utils.steps import find_steps
 
 
@@ -99,5 +99,5 @@ def test_tuned_encoders_are_beside_the_model(tiny, tmp_path, monkeypatch):
     shutil.rmtree(moved / "encoders" / names[0])
     with pytest.raises(InputError, match=names[0]):
         load_model(moved).predict_proba(texts)
-    with pytest.raises(InputError, match=r"fine-tuned encoders, which fit\(\) does not train"):
+    with pytest.raises(InputError, match=r"fit\(\) does not train the steps of a budget"):
         training.model.fit(texts, labels)

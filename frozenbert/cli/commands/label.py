@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from ..arguments import add_cache, add_debug, add_encoder, add_seed, add_table, port
+from ..arguments import add_address, add_cache, add_debug, add_encoder, add_seed, add_table
 
 if TYPE_CHECKING:
     from ...label import Session
@@ -66,19 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "csv, because spreadsheets run them as formulas",
     )
     page = parser.add_argument_group("page")
-    page.add_argument(
-        "--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this machine only"
-    )
-    page.add_argument(
-        "--port", type=port, default=8001, metavar="N", help="default: 8001; 0: any free port"
-    )
-    page.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name by which browsers reach the page (in the Host header)",
-    )
+    add_address(page, 8001)
     page.add_argument(
         "--annotator",
         action="append",

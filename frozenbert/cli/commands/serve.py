@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from ...errors import InputError
-from ..arguments import add_cache, add_debug, add_model_or_encoder, age, port, positive, size
+from ..arguments import (
+    add_address,
+    add_cache,
+    add_debug,
+    add_model_or_encoder,
+    age,
+    positive,
+    size,
+)
 
 if TYPE_CHECKING:
     from ...serve.service import Service
@@ -37,19 +45,7 @@ class _Serving(TypedDict):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this machine only"
-    )
-    parser.add_argument(
-        "--port", type=port, default=8000, metavar="N", help="default: 8000; 0: any free port"
-    )
-    parser.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name that clients use for the service (in the Host header)",
-    )
+    add_address(parser, 8000)
     parser.add_argument(
         "--title",
         metavar="TEXT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ...embed import DistilBertVectorizer
 from ...heads.folds import Splits, cv_splits, limit_train_rows
 from ...heads.words import WordScores
 
-__all__ = ["Candidate", "Characters", "Material", "Member"]
+__all__ = ["Candidate", "Characters", "FromWords", "Material", "Member"]
 
 SAMPLE = 400  # rows of the sample by which a step's time is estimated
 MARGIN = 1.25  # an estimate is that much above what the sample tells
@@ -117,10 +118,10 @@ class Candidate(Protocol):
 
 
 @dataclass(frozen=True)
-class Characters:
-    """Sequences of characters, weighted as in naive Bayes, like words."""
+class FromWords(ABC):
+    """A step that trains no encoder, and that belongs to the words of a model."""
 
-    name: str = "characters"
+    name: str
 
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
@@ -133,7 +134,21 @@ class Characters:
     def estimate(self, material: Material) -> float:
         """Return how many seconds the step takes, by a sample that is timed."""
         sample = material.sample(SAMPLE)
-        return MARGIN * timed(self.run, sample) * len(material.texts) / len(sample.texts)
+        started = time.perf_counter()
+        self.run(sample)
+        taken = time.perf_counter() - started
+        return MARGIN * taken * len(material.texts) / len(sample.texts)
+
+    @abstractmethod
+    def run(self, material: Material) -> Member:
+        """Train."""
+
+
+@dataclass(frozen=True)
+class Characters(FromWords):
+    """Sequences of characters, weighted as in naive Bayes, like words."""
+
+    name: str = "characters"
 
     def run(self, material: Material) -> Member:
         """Train."""
@@ -146,13 +161,6 @@ class Characters:
             analyzer="char_wb",
         )
         return Member(scores, scores.fit_transform(material.texts, material.y))
-
-
-def timed(run: object, material: Material) -> float:
-    """Return how many seconds a step takes."""
-    started = time.perf_counter()
-    run(material)  # type: ignore[operator]
-    return time.perf_counter() - started
 
 
 def held_out_part(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,14 +21,14 @@ from ...heads.stacking import OutOfFoldHead
 from ...heads.votes.ladder import Ladder, LadderStep
 from ...utils.steps import find_step, find_steps
 from ..rows import Rows
+from .by_folds.contrastive import ContrastiveTuning
+from .by_folds.documents import Documents
+from .by_folds.encoders_beside import find_encoders, move_encoders
+from .by_folds.tuning import FineTuning
 from .candidates import Candidate, Characters, Material, Member
 from .clock import Deadline, format_seconds
 from .gains import measure_gain
 from .state import StepsFolder, key_of
-from .tuned.contrastive import ContrastiveTuning
-from .tuned.documents import Documents
-from .tuned.encoders_beside import find_encoders, move_encoders
-from .tuned.tuning import FineTuning
 from .workers import StepProcess, StoppedError
 
 __all__ = ["Budget", "OnStep", "check_can_spend", "fit_within"]

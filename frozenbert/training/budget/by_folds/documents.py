@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
 from ....heads.words import CompactTfidfVectorizer
-from ..candidates import MARGIN, SAMPLE, Material, Member, take, timed
-from .members import TunedScores, as_scores
+from ..candidates import FromWords, Material, Member, take
+from .fold_scores import cross_fit
 
 __all__ = ["Documents"]
 
@@ -21,7 +21,7 @@ N_COMPONENTS = 200
 
 
 @dataclass(frozen=True)
-class Documents:
+class Documents(FromWords):
     """Logistic regression on latent semantic vectors (TF-IDF and a truncated SVD).
 
     The vectors are learned on the training rows of each fold, and on the unlabelled texts.
@@ -29,31 +29,9 @@ class Documents:
 
     name: str = "document vectors"
 
-    def why_not(self, material: Material) -> str | None:
-        """Return why the step cannot be taken, or None if it can."""
-        return None if material.words else "it belongs to words, which are turned off"
-
-    def n_encoders(self, material: Material) -> int:
-        """Return 0: the step trains none."""
-        return 0
-
-    def estimate(self, material: Material) -> float:
-        """Return how many seconds the step takes, by a sample that is timed."""
-        sample = material.sample(SAMPLE)
-        return MARGIN * timed(self.run, sample) * len(material.texts) / len(sample.texts)
-
     def run(self, material: Material) -> Member:
         """Train."""
-        models, p = [], None
-        for train, test in material.splits:
-            model = _fit(material, train)
-            models.append(model)
-            of_test = model.predict_proba(take(material.texts, test))
-            p = np.zeros((len(material.y), of_test.shape[1])) if p is None else p
-            p[test] = of_test
-        assert p is not None
-        scores = TunedScores.of(models, multi_label=material.many, missing=material.embed.missing)
-        return Member(scores, as_scores(p, multi_label=material.many))
+        return cross_fit(lambda _, rows: _fit(material, rows), material)
 
 
 def _fit(material: Material, rows: np.ndarray) -> Pipeline:

@@ -13,7 +13,7 @@ from ....encoders.sources import quiet_transformers
 from ....utils.extras import is_installed
 from ....vectors.settings import resolve_pooling
 from ..candidates import Material, Member, take
-from .cross_fitting import cross_fit, seconds_of_cross_fitting
+from .cross_fitting import cross_fit_encoders, seconds_of_cross_fitting
 
 __all__ = ["ContrastiveTuning", "draw_pairs"]
 
@@ -69,7 +69,7 @@ class ContrastiveTuning:
 
     def run(self, material: Material) -> Member:
         """Train."""
-        return cross_fit(self.tune, material)
+        return cross_fit_encoders(self.tune, material)
 
     def tune(self, material: Material, rows: np.ndarray, out: Path) -> None:
         """Tune an encoder on pairs of some of the rows."""

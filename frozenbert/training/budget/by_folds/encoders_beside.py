@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from ....embed import DistilBertVectorizer
 from ....utils.steps import find_steps
 from ..state import STEPS
-from .members import TunedScores
+from .fold_scores import FoldScores
 
 __all__ = ["bring_encoders", "find_encoders", "move_encoders", "remove_leftovers"]
 
@@ -70,7 +70,7 @@ def bring_encoders(model: BaseEstimator, out: Path) -> None:
         Changed in place.
     out : pathlib.Path
     """
-    for scores in find_steps(model, TunedScores):
+    for scores in find_steps(model, FoldScores):
         for embed in _tuned(scores):
             target = out / ENCODERS / Path(embed.model_name).name
             if not target.exists():
@@ -97,7 +97,7 @@ def remove_leftovers(out: Path, model: BaseEstimator) -> None:
 
 
 def _tuned(scores: BaseEstimator) -> list[DistilBertVectorizer]:
-    if not isinstance(scores, TunedScores):
+    if not isinstance(scores, FoldScores):
         return []
     return list(find_steps(scores, DistilBertVectorizer))
 

@@ -1,30 +1,32 @@
-"""Scores of a classifier of texts, as columns beside those of words."""
+"""Scores of texts by one classifier for each fold, as columns beside those of words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ....errors import InputError
 from ....heads.votes.decisions import log_odds
 from ....utils.texts import check_texts
+from ..candidates import Material, Member, take
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["TunedScores", "as_scores"]
+__all__ = ["FoldScores", "cross_fit"]
 
 
-class TunedScores(TransformerMixin, BaseEstimator):
-    """Scores of texts by classifiers on fine-tuned encoders: the mean of their probabilities.
+class FoldScores(TransformerMixin, BaseEstimator):
+    """Scores of texts by the classifiers of all folds: the mean of their probabilities.
 
-    Each encoder was fine-tuned on the training rows of one fold, so that all training rows have
-    scores by an encoder that has not seen them.
+    Each classifier was trained on the training rows of one fold, so that all training rows have
+    scores by a classifier that has not seen them.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class TunedScores(TransformerMixin, BaseEstimator):
     >>> from sklearn.dummy import DummyClassifier
     >>> from sklearn.pipeline import make_pipeline
     >>> rare = make_pipeline(DummyClassifier()).fit([""] * 4, ["no", "no", "no", "yes"])
-    >>> TunedScores.of([rare]).transform(["a text"]).round(1) == np.float32(-1.1)
+    >>> FoldScores.of([rare]).transform(["a text"]).round(1) == np.float32(-1.1)
     array([[ True]])
     """
 
@@ -67,21 +69,21 @@ class TunedScores(TransformerMixin, BaseEstimator):
         *,
         multi_label: bool = False,
         missing: str = "error",
-    ) -> TunedScores:
+    ) -> FoldScores:
         """Return the scores of fitted classifiers."""
         scores = cls(classifiers, multi_label=multi_label, missing=missing)
         scores.estimators_ = list(classifiers)
         return scores
 
-    def fit(self, X: Sequence[str], y: ArrayLike | None = None) -> TunedScores:
-        """Raise an error: encoders are fine-tuned by a training with a budget.
+    def fit(self, X: Sequence[str], y: ArrayLike | None = None) -> FoldScores:
+        """Raise an error: a training with a budget trains the classifiers.
 
         Raises
         ------
         InputError
         """
         raise InputError(
-            "this model has fine-tuned encoders, which fit() does not train. Call "
+            "fit() does not train the steps of a budget, which this model has. Call "
             "frozenbert.training.train with a budget."
         )
 
@@ -100,7 +102,7 @@ class TunedScores(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         texts = check_texts(X, self.missing)
         p = np.mean([model.predict_proba(texts) for model in self.estimators_], axis=0)
-        return as_scores(p, multi_label=self.multi_label)
+        return _as_scores(p, multi_label=self.multi_label)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the columns' names: `score_LABEL`.
@@ -123,7 +125,28 @@ class TunedScores(TransformerMixin, BaseEstimator):
         return tags
 
 
-def as_scores(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
+def _as_scores(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
     """Return the log odds of probabilities, as columns of float32."""
     scores = log_odds(np.asarray(probabilities, dtype=np.float64), many=multi_label)
     return np.asarray(scores.reshape(len(scores), -1), dtype=np.float32)
+
+
+def cross_fit(fit: Callable[[int, np.ndarray], Pipeline], material: Material) -> Member:
+    """Train a classifier for each fold; each scores the rows that it has not seen.
+
+    Parameters
+    ----------
+    fit : callable
+        From the number of a fold, from 1, and its training rows to a fitted classifier.
+    material : Material
+    """
+    models, p = [], None
+    for number, (train, test) in enumerate(material.splits, 1):
+        model = fit(number, train)
+        models.append(model)
+        of_test = model.predict_proba(take(material.texts, test))
+        p = np.zeros((len(material.y), of_test.shape[1])) if p is None else p
+        p[test] = of_test
+    assert p is not None
+    scores = FoldScores.of(models, multi_label=material.many, missing=material.embed.missing)
+    return Member(scores, _as_scores(p, multi_label=material.many))

@@ -11,7 +11,7 @@ from ....finetune.finetuning import finetune
 from ....finetune.recipe import Recipe
 from ....utils.extras import is_installed
 from ..candidates import Material, Member, held_out_part, take
-from .cross_fitting import PASS, cross_fit, seconds_of_cross_fitting
+from .cross_fitting import PASS, cross_fit_encoders, seconds_of_cross_fitting
 
 __all__ = ["FineTuning"]
 
@@ -53,7 +53,7 @@ class FineTuning:
 
     def run(self, material: Material) -> Member:
         """Train."""
-        return cross_fit(self.tune, material)
+        return cross_fit_encoders(self.tune, material)
 
     def tune(self, material: Material, rows: np.ndarray, out: Path) -> None:
         """Fine-tune an encoder on some of the rows; part of them selects the epoch."""

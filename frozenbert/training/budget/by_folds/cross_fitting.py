@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 
 from ....embed import DistilBertVectorizer
 from ..candidates import MARGIN, Material, Member, take
-from .members import TunedScores, as_scores
+from .fold_scores import cross_fit
 
-__all__ = ["Tune", "cross_fit", "seconds_of_cross_fitting"]
+__all__ = ["Tune", "cross_fit_encoders", "seconds_of_cross_fitting"]
 
 # Trains an encoder on the rows of these numbers, into a folder; the rest is its own affair.
 Tune: TypeAlias = Callable[[Material, np.ndarray, Path], None]
@@ -28,8 +28,8 @@ PASS = 0.4  # time that the vector of a text takes, in times of training on it o
 C = 0.01  # of the logistic regression on the vectors of an encoder
 
 
-def cross_fit(tune: Tune, material: Material) -> Member:
-    """Train an encoder for each fold; each scores the rows that it has not seen.
+def cross_fit_encoders(tune: Tune, material: Material) -> Member:
+    """Train an encoder for each fold, and a classifier on its vectors.
 
     Parameters
     ----------
@@ -37,22 +37,17 @@ def cross_fit(tune: Tune, material: Material) -> Member:
         If the folder exists, it is complete.
     material : Material
     """
-    models, p = [], None
-    for number, (train, test) in enumerate(material.splits, 1):
+
+    def fit(number: int, rows: np.ndarray) -> Pipeline:
         out = material.scratch / f"fold-{number}"
-        tune(material, train, out)
-        model = _classifier_on(out, material)
-        models.append(model.fit(take(material.texts, train), material.y[train]))
-        of_test = model.predict_proba(take(material.texts, test))
-        p = np.zeros((len(material.y), of_test.shape[1])) if p is None else p
-        p[test] = of_test
-    assert p is not None
-    scores = TunedScores.of(models, multi_label=material.many, missing=material.embed.missing)
-    return Member(scores, as_scores(p, multi_label=material.many))
+        tune(material, rows, out)
+        return _classifier_on(out, material).fit(take(material.texts, rows), material.y[rows])
+
+    return cross_fit(fit, material)
 
 
 def seconds_of_cross_fitting(tune: Tune, material: Material, passes: float) -> float:
-    """Return how many seconds `cross_fit` takes, by two small trainings of one pass.
+    """Return how many seconds `cross_fit_encoders` takes, by two small trainings of one pass.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""Steps of a budget that train one classifier for each fold."""

@@ -1,1 +1,0 @@
-"""Encoders that are trained on the labels as a step of a budget, one for each fold."""
