@@ -455,7 +455,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     revision : str or None, default=None
         Branch, tag or commit on the hub.
     epochs, lr, head_lr, dropout, weight_decay, batch_size, gradient_accumulation_steps, \
-early_stopping, max_length, pooling, freeze_layers, device
+early_stopping, max_length, pooling, freeze_layers, precision, device
         As for `frozenbert.finetune.Recipe`.
     validation_fraction : float, default=0.1
         Share of the texts that select the best epoch, if `fit` is not given other ones.
@@ -516,6 +516,7 @@ early_stopping, max_length, pooling, freeze_layers, device
         max_length: int | None = None,
         pooling: str | tuple[str, ...] = "auto",
         freeze_layers: int = 0,
+        precision: str = "auto",
         device: str | None = None,
         validation_fraction: float = 0.1,
         C: float = 0.01,
@@ -539,6 +540,7 @@ early_stopping, max_length, pooling, freeze_layers, device
         self.max_length = max_length
         self.pooling = pooling
         self.freeze_layers = freeze_layers
+        self.precision = precision
         self.device = device
         self.validation_fraction = validation_fraction
         self.C = C

@@ -10,6 +10,8 @@ from ..vectors.settings import resolve_max_length, resolve_pooling
 
 __all__ = ["Recipe"]
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,6 +40,9 @@ class Recipe:
         As for `DistilBertVectorizer`; the fine-tuned encoder declares it as its own.
     freeze_layers : int, default=0
         The lowest layers to keep unchanged, with the embeddings.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        "bfloat16" is torch's autocast: products are computed in it, weights stay in float32.
+        "auto" takes it where the CPU or GPU has instructions for it.
     seed : int, default=0
         Of the top layer's initial weights, the order of the texts and the dropout.
     device : {"cpu", "cuda"} or None, default=None
@@ -60,6 +65,7 @@ class Recipe:
     max_length: int | None = None
     pooling: str | tuple[str, ...] = "auto"
     freeze_layers: int = 0
+    precision: str = "auto"
     seed: int = 0
     device: str | None = None
 
@@ -92,6 +98,7 @@ class Recipe:
             self.device in (None, "cpu", "cuda"),
             "'cpu', 'cuda', or None to let torch choose.",
         )
+        self._require("precision", self.precision in PRECISIONS, "'auto', 'float32' or 'bfloat16'.")
         pooling = resolve_pooling(self.pooling, files)
         self._require(
             "pooling",

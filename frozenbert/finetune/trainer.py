@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ..encoders.encoder import Encoder
+from ..encoders.openvino.instructions import has_instructions
 from ..utils.console import progress_bar
 from .checkpoints import last_checkpoint
 from .encoder_folder import EpochMetrics
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-__all__ = ["Data", "Trained", "train_network"]
+__all__ = ["Data", "Trained", "takes_bfloat16", "train_network"]
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,28 @@ def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> Tra
         label_names=["labels"],
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        bf16=takes_bfloat16(recipe.precision, use_cpu=use_cpu),
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=use_cpu,
         disable_tqdm=True,  # the bars here are ours
         report_to="none",
     )
+
+
+def takes_bfloat16(precision: str, *, use_cpu: bool) -> bool:
+    """Tell whether a training computes products in bfloat16.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+    use_cpu : bool
+    """
+    import torch
+
+    if precision != "auto":
+        return precision == "bfloat16"
+    return bool(has_instructions("bfloat16") if use_cpu else torch.cuda.is_bf16_supported())
 
 
 def _trainer(

@@ -59,7 +59,7 @@ TRUSTED = (
     "frozenbert.heads.words.WordScores",
     "frozenbert.pipeline.FineTunedClassifier",
     "frozenbert.pipeline.TextPipeline",
-    "frozenbert.training.budget.by_folds.fold_scores.FoldScores",
+    "frozenbert.training.budget.by_folds.classifier_scores.ClassifierScores",
     "frozenbert.utils.cleaning.TextCleaner",
     "frozenbert.utils.cleaning.clean_texts",  # of earlier models
     "numpy.float32",

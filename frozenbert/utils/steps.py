@@ -72,5 +72,7 @@ def _steps(model: object) -> Iterator[object]:
         yield from _steps(step)
     for part in getattr(model, "estimators_", ()):
         yield from _steps(part)
+    if hasattr(model, "estimator_"):
+        yield from _steps(model.estimator_)
     if isinstance(model, FrozenEstimator):
         yield from _steps(model.estimator)

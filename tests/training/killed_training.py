@@ -22,8 +22,8 @@ class Slow(Characters):
     name: str = "slow"
     seconds: float = 0.0
 
-    def estimate(self, material: Material) -> float:
-        return 0.0
+    def sized(self, material: Material, seconds: float) -> tuple[Slow, float]:
+        return self, 0.0
 
     def run(self, material: Material) -> Member:
         (material.scratch / "began").touch()

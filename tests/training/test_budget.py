@@ -263,8 +263,8 @@ class Overrun(Characters):
     name: str = "overrun"
     expected: float = 0.0
 
-    def estimate(self, material: Material) -> float:
-        return self.expected
+    def sized(self, material: Material, seconds: float) -> tuple[Overrun, float]:
+        return self, self.expected
 
     def run(self, material: Material) -> Member:
         time.sleep(600)
@@ -275,7 +275,7 @@ class Overrun(Characters):
 class Fails(Characters):
     name: str = "fails"
 
-    def estimate(self, material: Material) -> float:
+    def sized(self, material: Material, seconds: float) -> tuple[Fails, float]:
         raise OSError("no such thing")
 
 

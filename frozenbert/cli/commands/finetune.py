@@ -81,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="do not train the embeddings and the N lowest layers; default: 0, train everything",
     )
+    recipe.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the products; bfloat16 is faster where the CPU or GPU has instructions for it, "
+        "and auto, the default, takes it there",
+    )
     add_table(parser)
     add_encoder(parser, frozen=False)
 

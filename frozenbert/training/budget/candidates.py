@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, train_test_split
 
 from ...embed import DistilBertVectorizer
-from ...heads.folds import Splits, cv_splits, limit_train_rows
+from ...heads.folds import Folds, Splits, cv_splits, limit_train_rows
 from ...heads.words import WordScores
 
 __all__ = ["Candidate", "Characters", "FromWords", "Material", "Member"]
@@ -66,6 +66,15 @@ class Material:
         """The training and test rows of each fold."""
         return cv_splits(self.folds, self.texts, self.y)
 
+    def in_folds(self, n_folds: int) -> Material:
+        """Return the rows in at most so many folds; what is in one fold stays together."""
+        if self.folds.get_n_splits() <= n_folds:
+            return self
+        if isinstance(self.folds, PredefinedSplit):
+            _, coded = np.unique(self.folds.test_fold, return_inverse=True)
+            return replace(self, folds=PredefinedSplit(coded % n_folds))
+        return replace(self, folds=Folds(n_folds, shuffle=True, random_state=self.seed))
+
     def sample(self, n_rows: int) -> Material:
         """Return a part of the rows, in fewer folds of its own if a class is rare."""
         if len(self.texts) <= n_rows:
@@ -107,11 +116,15 @@ class Candidate(Protocol):
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
 
-    def n_encoders(self, material: Material) -> int:
-        """Return how many encoders the step trains."""
+    @property
+    def n_encoders(self) -> int:
+        """How many encoders the step adds to the model."""
 
-    def estimate(self, material: Material) -> float:
-        """Return how many seconds the step takes, by a sample that is timed."""
+    def sized(self, material: Material, seconds: float) -> tuple[Candidate, float]:
+        """Return the most thorough size that takes at most `seconds`, and its seconds.
+
+        A sample is timed. If none does, it is the smallest.
+        """
 
     def run(self, material: Material) -> Member:
         """Train."""
@@ -127,17 +140,18 @@ class FromWords(ABC):
         """Return why the step cannot be taken, or None if it can."""
         return None if material.words else "it belongs to words, which are turned off"
 
-    def n_encoders(self, material: Material) -> int:
-        """Return 0: the step trains none."""
+    @property
+    def n_encoders(self) -> int:
+        """How many encoders the step adds to the model."""
         return 0
 
-    def estimate(self, material: Material) -> float:
-        """Return how many seconds the step takes, by a sample that is timed."""
+    def sized(self, material: Material, seconds: float) -> tuple[Candidate, float]:
+        """Return the step, which has one size, and its seconds by a sample that is timed."""
         sample = material.sample(SAMPLE)
         started = time.perf_counter()
         self.run(sample)
         taken = time.perf_counter() - started
-        return MARGIN * taken * len(material.texts) / len(sample.texts)
+        return self, MARGIN * taken * len(material.texts) / len(sample.texts)
 
     @abstractmethod
     def run(self, material: Material) -> Member:

@@ -207,7 +207,7 @@ class _Spending:
         Parameters
         ----------
         n_encoders : int
-            Encoders that the step trains: if it is kept, they read the test texts, too.
+            Encoders that the step adds: if it is kept, they read the test texts, too.
         """
         members = [*self.kept.values(), *self.others.values()]
         n_encoders += sum(
@@ -243,6 +243,7 @@ class _Spending:
                 return
             move_encoders(member.transformer, name, self.steps.out)
             self.steps.write(name, member)
+            self.steps.remove_scratch(name)
         self._judge(name, member)
 
     def _train(self, candidate: Candidate, process: StepProcess) -> tuple[str, Member | None]:
@@ -250,21 +251,21 @@ class _Spending:
         material = self._material(candidate.name)
         if reason := candidate.why_not(material):
             return reason, None
-        started, n_encoders = time.perf_counter(), candidate.n_encoders(material)
+        started, n_encoders = time.perf_counter(), candidate.n_encoders
         left = self._left_for(n_encoders)
         if left <= 0:
             return "no time is left", None
         what = "its timed sample took too long"
         try:
-            process.call(candidate.n_encoders, material, limit=left)  # it starts, and imports
-            limit = ESTIMATES * self._left_for(n_encoders)
-            expected = process.call(candidate.estimate, material, limit=limit)
+            process.call(candidate.why_not, material, limit=left)  # it starts, and imports
+            left = self._left_for(n_encoders)
+            step, expected = process.call(candidate.sized, material, left, limit=ESTIMATES * left)
             left = self._left_for(n_encoders)
             if expected > left:
                 needed, rest = format_seconds(expected), format_seconds(left)
                 return f"it would take {needed}, and {rest} are left", None
             what = "the time was up"
-            member = process.call(candidate.run, material, limit=left)
+            member = process.call(step.run, material, limit=left)
         except StoppedError:
             return f"stopped after {format_seconds(time.perf_counter() - started)}: {what}", None
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,10 @@ class StepsFolder:
     def scratch(self, name: str) -> Path:
         """Return the folder for the files of a step that runs."""
         return make_private_folder(self.path / name.replace(" ", "-"))
+
+    def remove_scratch(self, name: str) -> None:
+        """Remove the folder for the files of a step, once its result is stored."""
+        shutil.rmtree(self.scratch(name), ignore_errors=True)
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name.replace(' ', '-')}.joblib"

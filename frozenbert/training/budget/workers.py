@@ -38,7 +38,10 @@ class StepProcess:
     def __enter__(self) -> StepProcess:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._executor is not None:  # it has nothing to do
+            self._executor.shutdown(wait=True)
+            self._executor = None
         self.stop()
 
     def call(self, function: Callable[..., Result], *arguments: object, limit: float) -> Result:
@@ -84,7 +87,11 @@ class StepProcess:
 
 def _begin() -> None:
     """Prepare the process: no warnings of libraries, and an end when the parent has ended."""
+    from tqdm import tqdm
+
     warnings.simplefilter("ignore")
+    # Its own lock is a semaphore, which Python warns of at the end if the process was killed.
+    tqdm.set_lock(threading.RLock())
     parent = os.getppid()
 
     def watch() -> None:

@@ -10,32 +10,26 @@ from typing import Any
 import numpy as np
 
 from ....encoders.sources import quiet_transformers
+from ....finetune.trainer import takes_bfloat16
 from ....utils.extras import is_installed
 from ....vectors.settings import resolve_pooling
-from ..candidates import Material, Member, take
-from .cross_fitting import cross_fit_encoders, seconds_of_cross_fitting
+from ..candidates import Material, take
+from .cross_fitting import EncoderStep
 
 __all__ = ["ContrastiveTuning", "draw_pairs"]
 
 LIBRARIES = ("accelerate", "datasets", "sentence_transformers")
 LEAST_PAIRS = 2000  # few rows are drawn more often, as SetFit does
-MOST_DRAWS = 20
+MOST_PAIRS = 40  # for each row
 LENGTH = 256  # tokens; pairs take twice the memory of texts
 
 
 @dataclass(frozen=True)
-class ContrastiveTuning:
+class ContrastiveTuning(EncoderStep):
     """Tuning on pairs of texts, by the trainer and a loss of sentence-transformers.
 
     The cosine of two texts' vectors is brought to 1 for two texts of one class, and to 0 for
-    texts of two classes.
-
-    Parameters
-    ----------
-    name : str
-    lr : float
-    batch_size : int
-        Pairs in a batch.
+    texts of two classes. An epoch reads as many texts as there are rows, in pairs.
 
     References
     ----------
@@ -43,8 +37,8 @@ class ContrastiveTuning:
     """
 
     name: str = "contrastive tuning"
-    lr: float = 5e-5
-    batch_size: int = 16
+    lr: float = 1e-4
+    batch_size: int = 16  # pairs
 
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
@@ -54,33 +48,28 @@ class ContrastiveTuning:
             return 'it needs sentence-transformers: pip install "frozenbert[contrastive]"'
         return None
 
-    def n_encoders(self, material: Material) -> int:
-        """Return how many encoders the step trains: one for each fold."""
-        return material.folds.get_n_splits()
+    def passes(self, n_rows: int) -> float:
+        """Return how often a training on so many rows reads each of them."""
+        return 2 * self._n_pairs(n_rows) / n_rows
 
-    def estimate(self, material: Material) -> float:
-        """Return how many seconds the step takes, by a sample that is timed."""
-        n_train = min(len(train) for train, _ in material.splits)
+    def _n_pairs(self, n_rows: int) -> int:
+        return min(max(n_rows * self.epochs // 2, LEAST_PAIRS), n_rows * MOST_PAIRS)
 
-        def once(material: Material, rows: np.ndarray, out: Path) -> None:
-            self._train(material, rows, out, draws=1)
-
-        return seconds_of_cross_fitting(once, material, float(_draws(n_train)))
-
-    def run(self, material: Material) -> Member:
-        """Train."""
-        return cross_fit_encoders(self.tune, material)
+    def pass_once(self, material: Material, rows: np.ndarray, out: Path) -> None:
+        """Train an encoder by reading each row once, to see how long it takes."""
+        self._train(material, rows, out, len(rows) // 2)
 
     def tune(self, material: Material, rows: np.ndarray, out: Path) -> None:
         """Tune an encoder on pairs of some of the rows."""
         if not out.exists():
-            self._train(material, rows, out, _draws(len(rows)))
+            self._train(material, rows, out, self._n_pairs(len(rows)))
 
-    def _train(self, material: Material, rows: np.ndarray, out: Path, draws: int) -> None:
+    def _train(self, material: Material, rows: np.ndarray, out: Path, n_pairs: int) -> None:
         import torch
         from datasets import Dataset
         from sentence_transformers import (
             SentenceTransformer,
+            SentenceTransformerModelCardData,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
         )
@@ -91,14 +80,16 @@ class ContrastiveTuning:
             Pooling,
             Transformer,
         )
+        from transformers.trainer_callback import PrinterCallback
 
         embed, files = material.embed, material.embed._fitted_files()
-        first, second, same = draw_pairs(material.y[rows], draws, material.seed)
+        seed = material.seed + self.seed
+        first, second, same = draw_pairs(material.y[rows], n_pairs, seed)
         texts = take(material.texts, rows)
         pairs = Dataset.from_dict(
             {"first": take(texts, first), "second": take(texts, second), "score": same.tolist()}
         )
-        torch.manual_seed(material.seed)
+        torch.manual_seed(seed)
         fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
         with quiet_transformers():
             length = min(embed.max_length_, LENGTH)
@@ -107,6 +98,7 @@ class ContrastiveTuning:
             network = SentenceTransformer(
                 modules=[words, Pooling(files.hidden_size, pooling_mode=pooling)],
                 device=embed.device,
+                model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
             )
             arguments = SentenceTransformerTrainingArguments(
                 output_dir=str(fresh),
@@ -118,33 +110,33 @@ class ContrastiveTuning:
                 logging_strategy="no",
                 eval_strategy="no",
                 dataloader_pin_memory=False,
-                seed=material.seed,
+                seed=seed,
+                bf16=takes_bfloat16("auto", use_cpu=network.device.type == "cpu"),
                 use_cpu=network.device.type == "cpu",
                 disable_tqdm=True,
                 report_to="none",
             )
-            SentenceTransformerTrainer(
+            trainer = SentenceTransformerTrainer(
                 network, arguments, train_dataset=pairs, loss=CosineSimilarityLoss(network)
-            ).train()
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
             network.save_pretrained(str(fresh), create_model_card=False)
         fresh.rename(out)
 
 
-def _draws(n_rows: int) -> int:
-    """Return how often each row is drawn."""
-    return int(np.clip(-(-LEAST_PAIRS // (2 * n_rows)), 1, MOST_DRAWS))
-
-
 def draw_pairs(
-    y: np.ndarray, draws: int, seed: int = 0
+    y: np.ndarray, n_pairs: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw for each row as many rows of its own class as of another.
+    """Draw pairs of rows, half of them of one class and half of two.
+
+    Each row is drawn about as often as any other.
 
     Parameters
     ----------
     y : numpy.ndarray of shape (n_samples,)
-    draws : int
-        Of each kind.
+        Of at least two classes.
+    n_pairs : int
     seed : int, default=0
 
     Returns
@@ -156,7 +148,7 @@ def draw_pairs(
 
     Examples
     --------
-    >>> first, second, same = draw_pairs(np.array(["a", "a", "b", "b"]), draws=3)
+    >>> first, second, same = draw_pairs(np.array(["a", "a", "b", "b"]), 24)
     >>> len(first), same.mean().item(), bool((first != second).all())
     (24, 0.5, True)
     """
@@ -164,15 +156,21 @@ def draw_pairs(
     _, coded, sizes = np.unique(y, return_inverse=True, return_counts=True)
     order = np.argsort(coded, kind="stable")  # class by class
     begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])[coded[order]]
-    rows, size = np.arange(len(y)), sizes[coded[order]]
-    first, second, same = [], [], []
-    for _ in range(draws):
-        # Places in the order: of another row of the class, and of a row of another class.
-        own = begins + rng.integers(0, np.maximum(size - 1, 1))
-        other = rng.integers(0, len(y) - size)
-        places = (own + (own >= rows), other + np.where(other >= begins, size, 0))
-        for place, score, exist in ((places[0], 1.0, size > 1), (places[1], 0.0, size > 0)):
-            first.append(order[exist])
-            second.append(order[place[exist]])
-            same.append(np.full(exist.sum(), score))
-    return np.concatenate(first), np.concatenate(second), np.concatenate(same)
+    size = sizes[coded[order]]
+    n_same = n_pairs // 2 if (size > 1).any() else 0
+    # Places in the order: of rows, of another row of each one's class, and of another class.
+    twins = _turns(np.flatnonzero(size > 1), n_same, rng)
+    own = begins[twins] + rng.integers(0, size[twins] - 1)
+    own += own >= twins
+    rows = _turns(np.arange(len(y)), n_pairs - n_same, rng)
+    other = rng.integers(0, len(y) - size[rows])
+    other += np.where(other >= begins[rows], size[rows], 0)
+    first, second = np.concatenate([twins, rows]), np.concatenate([own, other])
+    same = np.repeat([1.0, 0.0], [len(twins), len(rows)])
+    return order[first], order[second], same
+
+
+def _turns(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `n` of the rows: all of them in some order, and again until there are enough."""
+    rounds = [rng.permutation(rows) for _ in range(-(-n // max(1, len(rows))))]
+    return np.concatenate([np.empty(0, dtype=np.intp), *rounds])[:n]

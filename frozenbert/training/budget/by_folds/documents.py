@@ -13,7 +13,7 @@ from sklearn.preprocessing import Normalizer
 
 from ....heads.words import CompactTfidfVectorizer
 from ..candidates import FromWords, Material, Member, take
-from .fold_scores import cross_fit
+from .classifier_scores import cross_fit
 
 __all__ = ["Documents"]
 

@@ -13,12 +13,12 @@ from sklearn.base import BaseEstimator
 from ....embed import DistilBertVectorizer
 from ....utils.steps import find_steps
 from ..state import STEPS
-from .fold_scores import FoldScores
+from .classifier_scores import ClassifierScores
 
 __all__ = ["bring_encoders", "find_encoders", "move_encoders", "remove_leftovers"]
 
 ENCODERS = "encoders"
-NAME = r"[a-z-]+-\d+-[0-9a-f]{8}"  # step, fold, content
+NAME = r"[a-z-]+-[0-9a-f]{8}"  # step, content
 
 
 def move_encoders(scores: BaseEstimator, step: str, out: Path) -> None:
@@ -33,8 +33,8 @@ def move_encoders(scores: BaseEstimator, step: str, out: Path) -> None:
     out : pathlib.Path
         The folder of the model.
     """
-    for number, embed in enumerate(_tuned(scores), 1):
-        name = f"{step.replace(' ', '-')}-{number}-{embed.encoder_hash_[:8]}"
+    for embed in _tuned(scores):
+        name = f"{step.replace(' ', '-')}-{embed.encoder_hash_[:8]}"
         target = out / ENCODERS / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # of a step that was killed just then
@@ -70,7 +70,7 @@ def bring_encoders(model: BaseEstimator, out: Path) -> None:
         Changed in place.
     out : pathlib.Path
     """
-    for scores in find_steps(model, FoldScores):
+    for scores in find_steps(model, ClassifierScores):
         for embed in _tuned(scores):
             target = out / ENCODERS / Path(embed.model_name).name
             if not target.exists():
@@ -97,7 +97,7 @@ def remove_leftovers(out: Path, model: BaseEstimator) -> None:
 
 
 def _tuned(scores: BaseEstimator) -> list[DistilBertVectorizer]:
-    if not isinstance(scores, FoldScores):
+    if not isinstance(scores, ClassifierScores):
         return []
     return list(find_steps(scores, DistilBertVectorizer))
 

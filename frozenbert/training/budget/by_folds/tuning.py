@@ -10,8 +10,8 @@ import numpy as np
 from ....finetune.finetuning import finetune
 from ....finetune.recipe import Recipe
 from ....utils.extras import is_installed
-from ..candidates import Material, Member, held_out_part, take
-from .cross_fitting import PASS, cross_fit_encoders, seconds_of_cross_fitting
+from ..candidates import Material, held_out_part, take
+from .cross_fitting import PASS, EncoderStep
 
 __all__ = ["FineTuning"]
 
@@ -19,22 +19,11 @@ VALIDATION = 0.1  # share of the training rows that selects the epoch
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """Fine-tuning with cross-entropy, by Hugging Face's Trainer.
-
-    Parameters
-    ----------
-    name : str
-    epochs : int
-    lr : float
-    seed : int
-        Added to the model's own.
-    """
+class FineTuning(EncoderStep):
+    """Fine-tuning with cross-entropy, by Hugging Face's Trainer."""
 
     name: str = "fine-tuning"
-    epochs: int = 4
     lr: float = 1e-4
-    seed: int = 0
 
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
@@ -42,18 +31,13 @@ class FineTuning:
             return 'it needs accelerate: pip install "frozenbert[finetune]"'
         return None
 
-    def n_encoders(self, material: Material) -> int:
-        """Return how many encoders the step trains: one for each fold."""
-        return material.folds.get_n_splits()
+    def passes(self, n_rows: int) -> float:
+        """Return how often a training on so many rows reads each of them."""
+        return self.epochs * (1 + VALIDATION * PASS)
 
-    def estimate(self, material: Material) -> float:
-        """Return how many seconds the step takes, by a sample that is timed."""
-        passes = self.epochs * (1 + VALIDATION * PASS)
-        return seconds_of_cross_fitting(replace(self, epochs=1).tune, material, passes)
-
-    def run(self, material: Material) -> Member:
-        """Train."""
-        return cross_fit_encoders(self.tune, material)
+    def pass_once(self, material: Material, rows: np.ndarray, out: Path) -> None:
+        """Train an encoder by reading each row once, to see how long it takes."""
+        replace(self, epochs=1).tune(material, rows, out)
 
     def tune(self, material: Material, rows: np.ndarray, out: Path) -> None:
         """Fine-tune an encoder on some of the rows; part of them selects the epoch."""

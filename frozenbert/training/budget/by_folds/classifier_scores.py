@@ -1,4 +1,4 @@
-"""Scores of texts by one classifier for each fold, as columns beside those of words."""
+"""Scores of texts by one more classifier, as columns beside those of words."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ..candidates import Material, Member, take
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["FoldScores", "cross_fit"]
+__all__ = ["ClassifierScores", "cross_fit"]
 
 
-class FoldScores(TransformerMixin, BaseEstimator):
-    """Scores of texts by the classifiers of all folds: the mean of their probabilities.
+class ClassifierScores(TransformerMixin, BaseEstimator):
+    """Scores of texts by a classifier that a step of a budget has trained.
 
-    Each classifier was trained on the training rows of one fold, so that all training rows have
-    scores by a classifier that has not seen them.
+    The classifier is trained on all training rows; their own scores, which a vote is learned
+    from, are those of classifiers that have not seen them.
 
     Parameters
     ----------
-    classifiers : list of sklearn.pipeline.Pipeline
-        Fitted, one for each fold.
+    classifier : sklearn.pipeline.Pipeline
+        Fitted.
     multi_label : bool, default=False
         Whether each column of probabilities is one of its own.
     missing : {"error", "empty"}, default="error"
@@ -39,44 +39,36 @@ class FoldScores(TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    estimators_ : list of sklearn.pipeline.Pipeline
-        The classifiers.
+    estimator_ : sklearn.pipeline.Pipeline
+        The classifier.
 
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
     >>> from sklearn.pipeline import make_pipeline
     >>> rare = make_pipeline(DummyClassifier()).fit([""] * 4, ["no", "no", "no", "yes"])
-    >>> FoldScores.of([rare]).transform(["a text"]).round(1) == np.float32(-1.1)
+    >>> ClassifierScores.of(rare).transform(["a text"]).round(1) == np.float32(-1.1)
     array([[ True]])
     """
 
     def __init__(
-        self,
-        classifiers: Sequence[BaseEstimator],
-        *,
-        multi_label: bool = False,
-        missing: str = "error",
+        self, classifier: BaseEstimator, *, multi_label: bool = False, missing: str = "error"
     ) -> None:
-        self.classifiers = classifiers
+        self.classifier = classifier
         self.multi_label = multi_label
         self.missing = missing
 
     @classmethod
     def of(
-        cls,
-        classifiers: Sequence[BaseEstimator],
-        *,
-        multi_label: bool = False,
-        missing: str = "error",
-    ) -> FoldScores:
-        """Return the scores of fitted classifiers."""
-        scores = cls(classifiers, multi_label=multi_label, missing=missing)
-        scores.estimators_ = list(classifiers)
+        cls, classifier: BaseEstimator, *, multi_label: bool = False, missing: str = "error"
+    ) -> ClassifierScores:
+        """Return the scores of a fitted classifier."""
+        scores = cls(classifier, multi_label=multi_label, missing=missing)
+        scores.estimator_ = classifier
         return scores
 
-    def fit(self, X: Sequence[str], y: ArrayLike | None = None) -> FoldScores:
-        """Raise an error: a training with a budget trains the classifiers.
+    def fit(self, X: Sequence[str], y: ArrayLike | None = None) -> ClassifierScores:
+        """Raise an error: a training with a budget trains the classifier.
 
         Raises
         ------
@@ -100,8 +92,7 @@ class FoldScores(TransformerMixin, BaseEstimator):
         numpy.ndarray of float32, shape (n_samples, n_scores)
         """
         check_is_fitted(self)
-        texts = check_texts(X, self.missing)
-        p = np.mean([model.predict_proba(texts) for model in self.estimators_], axis=0)
+        p = self.estimator_.predict_proba(check_texts(X, self.missing))
         return _as_scores(p, multi_label=self.multi_label)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -112,7 +103,7 @@ class FoldScores(TransformerMixin, BaseEstimator):
         input_features : ignored
         """
         check_is_fitted(self)
-        classes = list(self.estimators_[0].classes_)
+        classes = list(self.estimator_.classes_)
         if not self.multi_label and len(classes) == 2:
             classes = classes[1:]
         return np.array([f"score_{label}" for label in classes], dtype=object)
@@ -132,21 +123,21 @@ def _as_scores(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
 
 
 def cross_fit(fit: Callable[[int, np.ndarray], Pipeline], material: Material) -> Member:
-    """Train a classifier for each fold; each scores the rows that it has not seen.
+    """Train a classifier for each fold, which scores the rows that it has not seen, and one on all.
 
     Parameters
     ----------
     fit : callable
-        From the number of a fold, from 1, and its training rows to a fitted classifier.
+        From the number of a fold, from 1, and its training rows to a fitted classifier; the
+        number is 0 for all rows.
     material : Material
     """
-    models, p = [], None
+    p = None
     for number, (train, test) in enumerate(material.splits, 1):
-        model = fit(number, train)
-        models.append(model)
-        of_test = model.predict_proba(take(material.texts, test))
+        of_test = fit(number, train).predict_proba(take(material.texts, test))
         p = np.zeros((len(material.y), of_test.shape[1])) if p is None else p
         p[test] = of_test
     assert p is not None
-    scores = FoldScores.of(models, multi_label=material.many, missing=material.embed.missing)
+    last = fit(0, np.arange(len(material.y)))
+    scores = ClassifierScores.of(last, multi_label=material.many, missing=material.embed.missing)
     return Member(scores, _as_scores(p, multi_label=material.many))
