@@ -31,6 +31,7 @@ from frozenbert.fewshot import FewShotClassifier
 from frozenbert.fewshot.classifier import make_expert_vectorizer
 from frozenbert.fewshot.pool import remove_known
 from frozenbert.heads.words import NBLogisticRegression, WordScores, make_words_baseline
+from frozenbert.training import train
 
 N_DRAWS = 3
 C_VALUES = np.logspace(-1, 3, 9)
@@ -273,6 +274,25 @@ def ours(job: Job, **settings: Any) -> Answer:
     return answer
 
 
+def with_budget(job: Job, *, budget: str) -> Answer:
+    """Train frozenbert's classifier with a budget of time."""
+    split = job.split
+    model = make_text_classifier(
+        PACKAGED_ENCODER,
+        multi_label=job.many_labels,
+        cache_dir=job.cache or job.scratch / "vectors",
+        progress=False,
+        n_jobs=-1,
+    )
+    rows = (split.texts, split.y, split.test_texts, split.test_y)
+    trained = train(model, *rows, budget=budget, folder=job.scratch / "model").model
+    ladder = [
+        {name: step.get(name) for name in ("step", "score", "kept", "seconds", "note")}
+        for step in trained[-1].ladder_
+    ]
+    return Answer([trained.predict(split.test_texts)], {"ladder": ladder})
+
+
 def experts(job: Job, *, per_class: int, pool: bool = False) -> Answer:
     """Fit frozenbert's experts for few labels; with `pool`, the other rows are unlabelled texts."""
     predictions = []
@@ -327,6 +347,8 @@ WAYS: dict[str, Way] = {
     ),
     "setfit-all": Way("SetFit, all rows that fit 30 minutes", setfit),
     "auto": Way("frozenbert", partial(ours, recipe="auto"), ours=True),
+    "budget-15m": Way("frozenbert, `--budget 15m`", partial(with_budget, budget="15m"), ours=True),
+    "budget-2h": Way("frozenbert, `--budget 2h`", partial(with_budget, budget="2h"), ours=True),
     "plain": Way("frozenbert, plain", partial(ours, **PLAIN), ours=True),
     "searched": Way(
         "frozenbert, `--search features --with-tfidf`",
