@@ -454,8 +454,8 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         one that is repeated with the same texts and parameters trains nothing.
     revision : str or None, default=None
         Branch, tag or commit on the hub.
-    epochs, lr, head_lr, dropout, weight_decay, batch_size, gradient_accumulation_steps, \
-early_stopping, max_length, pooling, freeze_layers, precision, device
+    epochs, keep_epoch, lr, head_lr, dropout, weight_decay, batch_size, \
+gradient_accumulation_steps, early_stopping, max_length, pooling, freeze_layers, precision, device
         As for `frozenbert.finetune.Recipe`.
     validation_fraction : float, default=0.1
         Share of the texts that select the best epoch, if `fit` is not given other ones.
@@ -506,6 +506,7 @@ early_stopping, max_length, pooling, freeze_layers, precision, device
         *,
         revision: str | None = None,
         epochs: int = 4,
+        keep_epoch: str = "best",
         lr: float = 5e-5,
         head_lr: float = 1e-3,
         dropout: float = 0.1,
@@ -530,6 +531,7 @@ early_stopping, max_length, pooling, freeze_layers, precision, device
         self.folder = folder
         self.revision = revision
         self.epochs = epochs
+        self.keep_epoch = keep_epoch
         self.lr = lr
         self.head_lr = head_lr
         self.dropout = dropout

@@ -134,7 +134,7 @@ def finetune(
     with folder.locked(), _explain_lack_of_memory(recipe), quiet_transformers():
         folder.claim(facts["key"])
         trained = train_network(encoder, pooling, data, recipe, folder.path, on_epoch, progress)
-        metrics = trained.history[trained.best]
+        metrics = trained.history[trained.kept]
         _check_converged(metrics, recipe, folder)
         facts |= {"metrics": metrics, "history": trained.history, "versions": versions()}
         facts |= {"seconds": time.perf_counter() - started}

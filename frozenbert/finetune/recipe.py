@@ -20,7 +20,10 @@ class Recipe:
     Parameters
     ----------
     epochs : int, default=4
-        Passes over the training texts. The best epoch on the validation texts is selected.
+        Passes over the training texts.
+    keep_epoch : {"best", "last"}, default="best"
+        Whose weights are kept: those of the best epoch on the validation texts, or of the last
+        one, for which few validation texts suffice.
     lr, head_lr : float, default=5e-5 and 1e-3
         Peak learning rates of the encoder and of the layer on top of it. They rise over the
         first tenth of the steps, then fall linearly to 0.
@@ -33,7 +36,8 @@ class Recipe:
     gradient_accumulation_steps : int, default=1
         Batches in an optimizer step.
     early_stopping : int or None, default=None
-        Stop after this many epochs without improvement; None trains all epochs.
+        Stop after this many epochs without improvement; None trains all epochs. Needs
+        `keep_epoch="best"`.
     max_length : int or None, default=None
         Tokens after which a text is cut; None is the encoder's limit.
     pooling : str or tuple of str, default="auto"
@@ -55,6 +59,7 @@ class Recipe:
     """
 
     epochs: int = 4
+    keep_epoch: str = "best"
     lr: float = 5e-5
     head_lr: float = 1e-3
     dropout: float = 0.1
@@ -97,6 +102,12 @@ class Recipe:
             "device",
             self.device in (None, "cpu", "cuda"),
             "'cpu', 'cuda', or None to let torch choose.",
+        )
+        self._require("keep_epoch", self.keep_epoch in ("best", "last"), "'best' or 'last'.")
+        self._require(
+            "early_stopping",
+            self.early_stopping is None or self.keep_epoch == "best",
+            "None, if the last epoch is kept.",
         )
         self._require("precision", self.precision in PRECISIONS, "'auto', 'float32' or 'bfloat16'.")
         pooling = resolve_pooling(self.pooling, files)

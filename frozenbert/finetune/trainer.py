@@ -49,15 +49,15 @@ class Trained:
     Attributes
     ----------
     encoder : transformers.PreTrainedModel
-        With the weights of the best epoch.
+        With the weights of the epoch that is kept.
     history : list of EpochMetrics
-    best : int
-        The index of the best epoch in `history`.
+    kept : int
+        The index of that epoch in `history`.
     """
 
     encoder: PreTrainedModel
     history: list[EpochMetrics]
-    best: int
+    kept: int
 
 
 def train_network(
@@ -107,8 +107,10 @@ def train_network(
         warnings.filterwarnings("ignore", module="torch|accelerate|transformers")
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     history = _history(trainer.state.log_history)
-    best = int(np.argmax([epoch[quality] for epoch in history]))  # type: ignore[literal-required]
-    return Trained(trained, history, best)
+    kept = len(history) - 1
+    if recipe.keep_epoch == "best":
+        kept = int(np.argmax([epoch[quality] for epoch in history]))  # type: ignore[literal-required]
+    return Trained(trained, history, kept)
 
 
 def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> TrainingArguments:
@@ -129,7 +131,7 @@ def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> Tra
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # it would hide that a training diverges
         save_total_limit=1,  # and the best one
-        load_best_model_at_end=True,
+        load_best_model_at_end=recipe.keep_epoch == "best",
         metric_for_best_model=quality,
         greater_is_better=True,
         label_names=["labels"],

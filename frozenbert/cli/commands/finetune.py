@@ -70,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batches for each optimizer step; default: 1",
     )
     recipe.add_argument(
+        "--keep-epoch",
+        choices=("best", "last"),
+        help="the best on the validation rows, or the last one; default: best",
+    )
+    recipe.add_argument(
         "--early-stopping",
         type=positive,
         metavar="N",
@@ -124,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if done.skipped:
         say("skipped", "the same training was done already")
-    say("best", f"epoch {done.metrics['epoch']}: {describe_epoch(done.metrics)}")
+    say("kept", f"epoch {done.metrics['epoch']}: {describe_epoch(done.metrics)}")
     if not done.skipped:
         say("in all", f"{done.seconds:.1f} s")
     say("written", describe_files(out))

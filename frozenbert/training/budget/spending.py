@@ -27,7 +27,7 @@ from .by_folds.encoders_beside import find_encoders, move_encoders
 from .by_folds.tuning import FineTuning
 from .candidates import Candidate, Characters, Material, Member
 from .clock import Deadline, format_seconds
-from .gains import measure_gain
+from .gains import measure_gain, measure_log_loss
 from .state import StepsFolder, key_of
 from .workers import StepProcess, StoppedError
 
@@ -282,7 +282,10 @@ class _Spending:
         return "", replace(member, seconds=time.perf_counter() - started)
 
     def _judge(self, name: str, member: Member) -> None:
-        """Keep a step if it makes the vote better by more than chance."""
+        """Keep a step if it makes the vote better by more than chance.
+
+        Its score decides; or, if that is no worse, its log loss, which tells more on few rows.
+        """
         scores = [other.scores for other in (*self.kept.values(), member)]
         if self._is_better(name, scores, member.seconds):
             self.kept[name] = member
@@ -302,12 +305,17 @@ class _Spending:
         assert best is not None
         probabilities = self.head.proba_of_votes(np.hstack(scores), y)
         gain = measure_gain(self.scorer, y, probabilities, best)
-        step = self.ladder.add(name, probabilities, kept=gain.is_clear)
-        step["seconds"], step["note"] = seconds, str(gain)
-        if gain.is_clear:
+        note, is_better = str(gain), gain.is_clear
+        if not is_better and gain.difference >= 0:
+            log_loss = measure_log_loss(y, probabilities, best)
+            is_better = log_loss.is_clear
+            note += f"; log loss {log_loss.inverted}"
+        step = self.ladder.add(name, probabilities, kept=is_better)
+        step["seconds"], step["note"] = seconds, note
+        if is_better:
             self.best = probabilities
         self._report(step)
-        return gain.is_clear
+        return is_better
 
     def _finished(self) -> Pipeline:
         """Return the model with the steps that were kept, and the whole ladder."""

@@ -15,7 +15,7 @@ from .cross_fitting import PASS, EncoderStep
 
 __all__ = ["FineTuning"]
 
-VALIDATION = 0.1  # share of the training rows that selects the epoch
+VALIDATION = 0.01  # share of the training rows that a training is watched on
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class FineTuning(EncoderStep):
         replace(self, epochs=1).tune(material, rows, out)
 
     def tune(self, material: Material, rows: np.ndarray, out: Path) -> None:
-        """Fine-tune an encoder on some of the rows; part of them selects the epoch."""
+        """Fine-tune an encoder on some of the rows."""
         seed, embed = material.seed + self.seed, material.embed
         train, valid = held_out_part(material.y[rows], VALIDATION, seed)
         recipe = Recipe(
             epochs=self.epochs,
+            keep_epoch="last",  # so few rows could not tell which one is best
             lr=self.lr,
             seed=seed,
             max_length=embed.max_length,
