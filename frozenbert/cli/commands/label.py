@@ -144,6 +144,9 @@ def _session(arguments: argparse.Namespace) -> Iterator[Session]:
         raise
     try:
         yield session
+    except InputError:
+        session.discard()  # a new project is not left behind
+        raise
     finally:
         session.close()
 

@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
+from frozenbert.label.asking import identify
 from frozenbert.label.items import Advice, Doubt, Group
-from frozenbert.label.queries import identify
 
 from .labelling_server import FILMS, labelling
 

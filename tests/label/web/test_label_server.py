@@ -208,7 +208,7 @@ def test_too_few_labels_for_a_final_model_are_said(page):
     page.service.wait()
     final = page.ask("GET", "/api/final").json
     assert (final["status"], final["facts"]) == ("failed", [])
-    assert final["problem"] == "label two texts or more of each of two labels first."
+    assert final["problem"] == "label four texts or more of each of two labels first."
 
 
 @pytest.mark.parametrize("kind", ["csv", "label-studio", "jsonl"])
