@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from frozenbert.label import Session
+from frozenbert.label.web.finishing import finish
 
 from .conftest import SECRET, put, rows
 
@@ -80,6 +81,26 @@ def test_finish_trains_by_the_recipe_of_train(run, succeeds, label):
     assert saved["training"]["file"] == "labelled.csv"
     classified = succeeds("classify", "--model", "films", "--data", "pool.csv", "--out", "out.csv")
     assert "out.csv" in classified
+
+
+@pytest.mark.slow
+def test_texts_to_label_next_are_named_where_texts_have_several_labels(here):
+    texts = [f"a {word} film {n}" for n in range(16) for word in ("good", "bad", "slow")]
+    truth = {text: [word for word in ("good", "slow") if word in text] for text in texts}
+    labels = ["good", "slow"]
+    options = {"folder": "films", "multi_label": True, "encoder": START[-1], "learn": False}
+    with Session(texts, labels, **options) as session:
+        for _ in range(36):
+            item = session.next()
+            session.answer(item.id, truth[item.text])
+        done = finish(session, "films")
+    assert done.n_suggested == 12
+    with Path("films/suggest.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {row["text"] for row in found} < truth.keys()
+    assert len({row["text"] for row in found}) == 12
+    assert {row["guess"] for row in found} <= {"", "good", "slow", "good|slow"}
+    assert all(re.fullmatch(r"least clear: '(good|slow)' \d+ %", row["reason"]) for row in found)
 
 
 def test_names_of_a_file_may_contain_commas(succeeds, label):

@@ -58,6 +58,12 @@ def test_two_tabs_have_different_texts_and_a_reload_has_the_same(page):
     assert {item["id"] for item in page.next(3, tab="one")["items"]} == first
 
 
+def test_a_closed_tab_gives_its_texts_back(page):
+    first = {item["id"] for item in page.next(3, tab="one")["items"]}
+    assert page.ask("POST", "/api/release", {"tab": "one"}).status == 200
+    assert {item["id"] for item in page.next(3, tab="two")["items"]} == first
+
+
 def test_texts_of_another_tab_are_no_end(tmp_path):
     with labelling(tmp_path / "films", FILMS[:2]) as page:
         assert len(page.next(5, tab="one")["items"]) == 2
