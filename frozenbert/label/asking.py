@@ -104,6 +104,7 @@ class TextQueue:
         self.order = sorted(range(len(keys)), key=keys.__getitem__)
         self.answered: dict[str, dict[str | None, Answer]] = {}
         self.pending: dict[str | None, list[tuple[int, Reason]]] = {}
+        self._labels: dict[str, list[str] | None] = {}  # what most annotators said
         self._clock = clock
         self._seen: dict[str | None, float] = {}
 
@@ -115,6 +116,7 @@ class TextQueue:
     def read(self, answers: Iterable[Answer]) -> None:
         """Replace all answers."""
         self.answered.clear()
+        self._labels.clear()
         for answer in answers:
             self.note(answer)
 
@@ -123,6 +125,7 @@ class TextQueue:
         said = self.answered.setdefault(answer.item_id, {})
         said.pop(answer.annotator, None)  # the last one is last
         said[answer.annotator] = answer
+        self._labels[answer.item_id] = _most_said([one.labels for one in said.values()])
 
     def text_of(self, item_id: str) -> str | None:
         """Return a text of the pool, or one that was answered; None if there is none."""
@@ -134,13 +137,7 @@ class TextQueue:
 
     def labels_of(self, item_id: str) -> list[str] | None:
         """Return what most annotators said, the last one of equally many; None is skipped."""
-        said = [one.labels for one in self.answered.get(item_id, {}).values()]
-        given = [labels for labels in said if labels is not None]
-        if len(given) < 2:
-            return given[0] if given else None
-        counts = Counter(tuple(labels) for labels in given)
-        most = max(counts.values())
-        return next(labels for labels in reversed(given) if counts[tuple(labels)] == most)
+        return self._labels.get(item_id)
 
     def labelled(self) -> list[LabelledText]:
         """Return all labelled texts, those that are no longer in the pool included."""
@@ -250,3 +247,12 @@ class TextQueue:
     def _is_away(self, annotator: str | None) -> bool:
         now = self._clock()
         return now - self._seen.get(annotator, now) >= OPEN_SECONDS
+
+
+def _most_said(labels: list[list[str] | None]) -> list[str] | None:
+    given = [one for one in labels if one is not None]
+    if len(given) < 2:
+        return given[0] if given else None
+    counts = Counter(map(tuple, given))
+    most = max(counts.values())
+    return next(one for one in reversed(given) if counts[tuple(one)] == most)

@@ -73,7 +73,7 @@ def match_labels(
 
 def _list_problems(no_text: list[str], no_label: list[str]) -> None:
     problems = [
-        f"{len(places):,} rows have {what}: {', '.join(places[:MOST_LISTED])}"
+        f"{_rows(len(places))} {what}: {', '.join(places[:MOST_LISTED])}"
         + (f" and {len(places) - MOST_LISTED:,} more" if len(places) > MOST_LISTED else "")
         for what, places in (
             ("a text that is not in the pool", no_text),
@@ -83,3 +83,7 @@ def _list_problems(no_text: list[str], no_label: list[str]) -> None:
     ]
     if problems:
         raise InputError(f"{'; '.join(problems)}. Nothing was imported.")
+
+
+def _rows(n: int) -> str:
+    return "1 row has" if n == 1 else f"{n:,} rows have"

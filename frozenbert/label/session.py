@@ -281,6 +281,7 @@ class Session:
                     [
                         {who: one.labels for who, one in said.items() if one.labels is not None}
                         for said in self._queue.answered.values()
+                        if len(said) > 1
                     ]
                 ),
             )
@@ -356,8 +357,8 @@ class Session:
         given = {label for row in rows for label in row.labels}
         if lost := [label for label in found.left_out if label in given]:
             warnings.warn(
-                f"{len(lost)} labels have one text each, and are left out: "
-                f"{', '.join(map(repr, lost[:MOST_LISTED]))}.",
+                f"labels of a single text are left out: {', '.join(map(repr, lost[:MOST_LISTED]))}"
+                + (f" and {len(lost) - MOST_LISTED} more." if len(lost) > MOST_LISTED else "."),
                 RareClassWarning,
                 stacklevel=3,
             )

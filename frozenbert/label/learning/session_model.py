@@ -61,6 +61,7 @@ class SessionModel:
         self._queue = queue
         self._store = store
         self._labels = facts.labels
+        self._places = {label: place for place, label in enumerate(facts.labels)}
         self._multi_label = facts.multi_label
         self._mutex = mutex
         self._closed, self._wake = threading.Event(), threading.Event()
@@ -115,9 +116,9 @@ class SessionModel:
         """Learn if there are enough new labels; return whether it was done."""
         learner = self._learner
         with self._mutex:
-            labels = self._flags_by_row()
-            if not learner.is_due(len(labels)):
+            if not learner.is_due(self._n_labelled()):
                 return False
+            labels = self._flags_by_row()
             free, sample = self._queue.open_rows(), self._queue.sample()
         deep = learner.learned.n_deep if learner.learned else 0
         learned = learner.learn(labels, free, sample)
@@ -222,8 +223,16 @@ class SessionModel:
 
     # Labels as 0 and 1
 
+    def _n_labelled(self) -> int:
+        queue = self._queue
+        return sum(
+            name in queue.rows and queue.labels_of(name) is not None for name in queue.answered
+        )
+
     def _flags(self, labels: Sequence[str]) -> np.ndarray:
-        return np.array([label in labels for label in self._labels], dtype=int)
+        flags = np.zeros(len(self._labels), dtype=int)
+        flags[[self._places[label] for label in labels]] = 1
+        return flags
 
     def _flags_by_row(self) -> dict[int, np.ndarray]:
         """Return the labels of the rows that are in the pool, in the order of the answers."""
