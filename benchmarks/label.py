@@ -31,7 +31,9 @@ from frozenbert.cli.arguments import Parser, positive
 from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.errors import TruncationWarning
 from frozenbert.label import Session
-from frozenbert.label.learner import C, Vectors, batch_size, fit_quick
+from frozenbert.label.learning.learner import batch_size
+from frozenbert.label.learning.pool_vectors import Vectors
+from frozenbert.label.learning.quick_head import C, fit_quick
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "label"
@@ -152,7 +154,7 @@ def ours(draw: Draw, most: int) -> dict[str, Any]:
         if len(labelled) % 10 and len(labelled) not in STEPS:
             continue
         progress = session.progress()
-        learned = session._learner.learned
+        learned = session._model._learner.learned
         if stopped is None and progress.advice.stop:
             stopped = {"n": len(labelled), "accuracy": draw.accuracy(labelled)}
         if progress.estimate and learned is not None and len(labelled) in STEPS:
@@ -172,7 +174,7 @@ def ours(draw: Draw, most: int) -> dict[str, Any]:
 def _pool_accuracy(draw: Draw, session: Session, learned: Any) -> float:
     """Return the present model's accuracy on the pool; labelled texts by models without them."""
     right = learned.predict_proba(draw.raw).argmax(axis=1) == draw.y
-    for row, p in session._learner.out_of_fold(session._flags_by_row()).items():
+    for row, p in session._model.out_of_fold().items():
         right[row] = p.argmax() == draw.y[row]
     return float(right.mean())
 

@@ -1,7 +1,8 @@
 """Time from a key to the next text on the page of a labelling session, and the memory it takes.
 
 A pool of texts with made-up vectors of two clouds, labelled by keys in Chromium while the session
-learns. Needs the extra `dev`, and chromium.
+learns; with --embed, the packaged encoder computes the vectors meanwhile. Needs the extra `dev`,
+and chromium.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from frozenbert import DistilBertVectorizer
+from frozenbert.encoders.sources import PACKAGED_ENCODER
 from frozenbert.label import Session
 from frozenbert.label.web.annotators import Annotators
 from frozenbert.label.web.labelling import LabellingService
@@ -46,17 +50,17 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds to read a text")
+    parser.add_argument("--embed", action="store_true", help="compute the vectors meanwhile")
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
     is_good = rng.random(arguments.texts) < 0.5
     texts = [f"text {n:06} is {'good' if good else 'bad'}" for n, good in enumerate(is_good)]
-    vectors = rng.normal(size=(arguments.texts, WIDTH)).astype(np.float32)
-    vectors[:, 0] += np.where(is_good, 1.0, -1.0)
-    before = resident()
     with tempfile.TemporaryDirectory() as folder:
+        pool = from_encoder(Path(folder)) if arguments.embed else made_up(is_good, rng)
+        before = resident()
         started = time.perf_counter()
-        with Session(texts, ["bad", "good"], folder=Path(folder, "p"), vectors=vectors) as session:
+        with Session(texts, ["bad", "good"], folder=Path(folder, "p"), **pool) as session:
             opened = time.perf_counter() - started
             milliseconds = label(session, Path(folder, "p"), arguments.labels, arguments.pause)
             figures = {
@@ -66,11 +70,27 @@ def main() -> None:
                 "median_ms": round(statistics.median(milliseconds), 1),
                 "p95_ms": round(float(np.percentile(milliseconds, 95)), 1),
                 "max_ms": round(max(milliseconds), 1),
-                "vectors_mb": round(vectors.nbytes / 1e6),
-                "memory_above_them_mb": round(resident() - before),
+                "vectors_computed": session.progress().n_vectors,
+                "memory_above_encoder_mb" if arguments.embed else "memory_above_vectors_mb": round(
+                    resident() - before
+                ),
                 "problem": session.problem,
             }
     print(json.dumps(figures))
+
+
+def made_up(is_good: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+    """Return vectors of two clouds, as a parameter of a session."""
+    vectors = rng.normal(size=(len(is_good), WIDTH)).astype(np.float32)
+    vectors[:, 0] += np.where(is_good, 1.0, -1.0)
+    return {"vectors": vectors}
+
+
+def from_encoder(folder: Path) -> dict[str, Any]:
+    """Return the packaged encoder, which was used already, as a parameter of a session."""
+    encoder = DistilBertVectorizer(PACKAGED_ENCODER, cache_dir=folder / "cache", progress=False)
+    encoder.fit_transform([f"warm up {n}" for n in range(256)])
+    return {"encoder": encoder}
 
 
 def label(session: Session, folder: Path, n: int, pause: float) -> list[float]:

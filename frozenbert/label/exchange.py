@@ -24,7 +24,6 @@ __all__ = [
     "ImportedLabel",
     "LabelledText",
     "defused",
-    "list_problems",
     "read_labels",
     "write_labels",
 ]
@@ -36,7 +35,6 @@ MAX_BYTES = 512 * 2**20
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
 SEPARATOR = "|"  # between several labels in a csv or tsv file
 AGENT = "frozenbert"
-MOST_LISTED = 10  # lines of a file that are named in a message
 
 
 @dataclass(frozen=True)
@@ -373,24 +371,3 @@ def _read_task(where: str, task: Cell) -> Iterator[ImportedLabel]:
         labels = None if one.get("was_cancelled") else choices
         when = _string(one.get("created_at"))
         yield ImportedLabel(where, id_, data["text"], labels, _string(who), when)
-
-
-def list_problems(no_text: list[str], no_label: list[str]) -> None:
-    """Raise `InputError` if rows of a file have unknown texts or labels.
-
-    Parameters
-    ----------
-    no_text, no_label : list of str
-        Places of such rows. Their texts and labels are not in the message.
-    """
-    problems = [
-        f"{len(places):,} rows have {what}: {', '.join(places[:MOST_LISTED])}"
-        + (f" and {len(places) - MOST_LISTED:,} more" if len(places) > MOST_LISTED else "")
-        for what, places in (
-            ("a text that is not in the pool", no_text),
-            ("a label that the project does not have", no_label),
-        )
-        if places
-    ]
-    if problems:
-        raise InputError(f"{'; '.join(problems)}. Nothing was imported.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,54 +18,21 @@ from ..embed import DistilBertVectorizer
 from ..encoders.sources import PACKAGED_ENCODER
 from ..errors import InputError, RareClassWarning
 from ..pipeline import make_text_classifier
-from ..utils.texts import check_texts
-from .audits import Labelled, groups_of
-from .estimation import advise, estimate_accuracy, krippendorff_alpha
-from .exchange import MOST_LISTED, ImportedLabel, list_problems, read_labels, write_labels
-from .items import CurvePoint, Doubt, Estimate, Group, Item, Progress, Reason
-from .learner import Learner, Vectors
-from .queries import TextQueue
-from .store import IMPORTED, Answer, Store
+from .asking import TextQueue, check_pool
+from .exchange import LabelledText, read_labels, write_labels
+from .importing import match_labels
+from .items import CurvePoint, Doubt, Group, Item, Progress, Reason
+from .learning.estimation import advise, krippendorff_alpha
+from .learning.session_model import SessionModel, make_session_model
+from .project import settle_facts
+from .store import Answer, Store
+from .trainable import trainable_rows
 
-__all__ = ["Session", "check_labels"]
+__all__ = ["Session"]
 
-MIN_LABELS, MAX_LABELS = 2, 200
-GUESSES = 3
-COMPARED = 3000  # texts that groups and outliers are looked for among
 DOUBTS = 50  # of each kind
-BACK_UP_EVERY = 50  # answers
-
-
-def check_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels' names, with single spaces.
-
-    Raises
-    ------
-    InputError
-        Unless there are 2 to 200, not empty, that differ by more than case and spaces.
-
-    Examples
-    --------
-    >>> check_labels(["good ", "bad"])
-    ['good', 'bad']
-    """
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise InputError("a list of names.", parameter="labels")
-    names = [" ".join(label.split()) for label in labels]
-    if not all(names):
-        raise InputError("a label's name is empty.", parameter="labels")
-    known: dict[str, str] = {}
-    for name in names:
-        if other := known.get(name.casefold()):
-            what = "twice" if other == name else f"and {other!r}, which differ by case alone"
-            raise InputError(f"it has {name!r} {what}.", parameter="labels")
-        known[name.casefold()] = name
-    if not MIN_LABELS <= len(names) <= MAX_LABELS:
-        raise InputError(
-            f"{MIN_LABELS} to {MAX_LABELS} labels are needed, and there are {len(names)}.",
-            parameter="labels",
-        )
-    return names
+LEAST_TEXTS = 2  # of a label, for a model
+MOST_LISTED = 10  # labels that are named in a warning
 
 
 class Session:
@@ -109,8 +75,7 @@ class Session:
     labels : list of str
     descriptions : dict of str to str
     multi_label : bool
-    problem : str or None
-        Why learning in the background ended, if it failed; texts then come at random.
+    seed : int
     store : Store
 
     Raises
@@ -146,62 +111,47 @@ class Session:
         background: bool = True,
         vectors: ArrayLike | None = None,
     ) -> None:
-        self._texts = check_texts(texts, "error")
-        if not self._texts:
-            raise InputError("there are no texts to label.", parameter="texts")
-        self.labels = check_labels(labels)
-        self.descriptions = dict(descriptions or {})
-        self.multi_label = multi_label
-        self.problem: str | None = None
-        self._mutex = threading.RLock()
-        self._closed, self._wake = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
-        self._backed_up = 0
-        self._learner: Learner | None = None
+        self._texts = check_pool(texts)
         self._encoder = _vectorizer(encoder)
+        self._mutex = threading.RLock()  # of the queue
+        self._model: SessionModel | None = None
         self.store = Store(folder)
         try:
-            self._check_facts(add_labels, seed)
-            self._queue = TextQueue(self._texts, self.seed)
+            facts = settle_facts(
+                self.store,
+                labels,
+                multi_label=multi_label,
+                encoder=self._encoder.model_name,
+                seed=seed,
+                descriptions=descriptions or {},
+                add_labels=add_labels,
+            )
+            self._facts = facts
+            self.labels, self.descriptions = facts.labels, facts.descriptions
+            self.multi_label, self.seed = facts.multi_label, facts.seed
+            self._queue = TextQueue(self._texts, facts.seed)
             self._queue.read(self.store.answers())
             if learn:
                 named = vectors is None or encoder is not None
-                self._learner = self._make_learner(vectors, with_names=named)
-            self._store_facts()
+                self._model = make_session_model(
+                    self._queue,
+                    self.store,
+                    facts,
+                    self._encoder.fit(self._texts[:1]) if named else None,
+                    None if vectors is None else np.asarray(vectors),
+                    mutex=self._mutex,
+                )
+            facts.store(self.store)
         except BaseException:
-            self.store.close()
+            self.store.discard()
             raise
-        self._start(background)
+        if self._model is not None:
+            self._model.start(background=background)
 
-    def _make_learner(self, vectors: ArrayLike | None, *, with_names: bool) -> Learner:
-        fitted = self._encoder.fit(self._texts[:1]) if with_names else None
-        rows = None if vectors is None else np.asarray(vectors)
-        if rows is not None and len(rows) != len(self._texts):
-            raise InputError(
-                f"{len(rows):,} vectors for {len(self._texts):,} texts.", parameter="vectors"
-            )
-        described = [
-            f"{label}. {self.descriptions[label]}" if self.descriptions.get(label) else label
-            for label in (name.replace("_", " ") for name in self.labels)
-        ]
-        return Learner(
-            Vectors(self._texts, fitted, np.array(self._queue.order), rows),
-            described if with_names else [],
-            len(self.labels),
-            multi_label=self.multi_label,
-            seed=self.seed,
-        )
-
-    def _start(self, background: bool) -> None:
-        if self._learner is None:
-            return
-        if background:
-            self._thread = threading.Thread(target=self._work, name="label", daemon=True)
-            self._thread.start()
-            return
-        while not self._learner.vectors.is_complete:
-            self._learner.vectors.fill()
-        self._learn_if_due()
+    @property
+    def problem(self) -> str | None:
+        """Why learning in the background ended, if it failed; texts then come at random."""
+        return self._model.problem if self._model else None
 
     def set_address(self, address: str) -> None:
         """Store where this process serves the project, for the message to a second one."""
@@ -227,8 +177,7 @@ class Session:
             for row, reason in pending:
                 if self._queue.ids[row] not in skip_ids:
                     return self._item(row, reason)
-            learned = self._learner.learned if self._learner else None
-            asked = learned.queue if learned else []
+            asked = self._model.asked if self._model else []
             chosen = self._queue.choose(annotator, set(skip_ids), asked)
             if chosen is None:
                 return None
@@ -261,7 +210,7 @@ class Session:
         InputError
             If the id or a label is unknown, or the answer cannot be stored.
         """
-        labels = self._check_answer(label)
+        labels = self._facts.check_answer(label)
         with self._mutex:
             text = None
             if isinstance(item_id, str):
@@ -287,9 +236,8 @@ class Session:
                 reason=None if row is None else reasons.get(row),
             )
             self._queue.note(self.store.add([answer])[0])
-        if self._thread is None:
-            self._learn_if_due()
-        self._wake.set()
+            self._queue.touch(annotator)
+        self._notify()
 
     def undo(self, annotator: str | None = None) -> Item | None:
         """Take back the annotator's last answer, and return its text; None if there is none."""
@@ -317,24 +265,23 @@ class Session:
             }
             labelled = {name: labels for name, labels in present.items() if labels is not None}
             counts = Counter(label for labels in labelled.values() for label in labels)
-            learner = self._learner
+            model = self._model
             curve = [CurvePoint(*point) for point in self.store.curve()]
-            learned = learner.learned if learner else None
-            gain = learned.gain if learned else None
             return Progress(
                 n_texts=len(self._texts),
                 n_labelled=len(labelled),
                 n_skipped=len(present) - len(labelled),
                 n_removed=len(self._queue.answered) - len(present),
-                n_vectors=int(learner.vectors.ready.sum()) if learner else 0,
+                n_vectors=model.n_vectors if model else 0,
                 per_label={label: counts[label] for label in self.labels},
                 curve=curve,
-                estimate=self._estimate(),
-                advice=advise(gain, curve),
+                estimate=model.estimate() if model else None,
+                advice=advise(model.gain if model else None, curve),
                 agreement=krippendorff_alpha(
                     [
                         {who: one.labels for who, one in said.items() if one.labels is not None}
                         for said in self._queue.answered.values()
+                        if len(said) > 1
                     ]
                 ),
             )
@@ -349,31 +296,7 @@ class Session:
         list of Doubt
             At most 50 of each kind.
         """
-        if self._learner is None:
-            return []
-        with self._mutex:
-            flags = self._flags_by_row()
-        probabilities = self._learner.out_of_fold(flags)
-        rows = list(probabilities)
-        if not rows:
-            return []
-        vectors = self._learner.vectors
-        ids = [self._queue.ids[row] for row in rows]
-        labelled = Labelled(
-            ids,
-            [self._texts[row] for row in rows],
-            [
-                [one for one, flag in zip(self.labels, flags[row], strict=True) if flag]
-                for row in rows
-            ],
-            np.array([flags[row] for row in rows]),
-            vectors.rows[rows],
-            np.array([probabilities[row] for row in rows]),
-            self.labels,
-            self.multi_label,
-        )
-        others = np.setdiff1d(np.flatnonzero(vectors.ready)[:COMPARED], rows)
-        found = labelled.doubts(vectors.rows[others])
+        found = self._model.doubts() if self._model else []
         confirmed = self._confirmed()
         open_doubts = [one for one in found if _key(one) not in confirmed]
         return [
@@ -392,29 +315,7 @@ class Session:
 
         They are looked for among 3,000 texts, whose vectors are there.
         """
-        if self._learner is None:
-            return []
-        vectors = self._learner.vectors
-        with self._mutex:
-            free = self._queue.open_rows()
-            free = free[vectors.ready[free]]
-            learned = self._learner.learned
-        if len(free) > COMPARED:
-            free = np.random.default_rng(len(self._queue.answered)).choice(
-                free, COMPARED, replace=False
-            )
-        groups = []
-        for members in groups_of(vectors.rows[free]) if len(free) else []:
-            rows = free[members]
-            guess = None
-            if learned is not None and learned.head is not None:
-                guess = self.labels[learned.predict_proba(vectors.rows[rows]).mean(axis=0).argmax()]
-            names, texts = (
-                [self._queue.ids[row] for row in rows],
-                [self._texts[row] for row in rows],
-            )
-            groups.append(Group(names, texts, guess))
-        return groups
+        return self._model.groups() if self._model else []
 
     def model(self) -> Pipeline:
         """Return the classifier of the commands' recipe, fitted on the labelled texts.
@@ -451,25 +352,22 @@ class Session:
         InputError, RareClassWarning
             As for `model`.
         """
-        with self._mutex:
-            rows = self._queue.labelled()
-        counts = Counter(label for row in rows for label in row.labels)
-        few = [label for label in self.labels if counts[label] < 2]
-        if len(self.labels) - len(few) < 2:
-            raise InputError("label two texts or more of each of two labels first.")
-        if lost := [label for label in few if counts[label]]:
+        rows = self.labelled()
+        found = trainable_rows(rows, self.labels, LEAST_TEXTS, multi_label=self.multi_label)
+        given = {label for row in rows for label in row.labels}
+        if lost := [label for label in found.left_out if label in given]:
             warnings.warn(
-                f"{len(lost)} labels have one text each, and are left out: "
-                f"{', '.join(map(repr, lost[:MOST_LISTED]))}.",
+                f"labels of a single text are left out: {', '.join(map(repr, lost[:MOST_LISTED]))}"
+                + (f" and {len(lost) - MOST_LISTED} more." if len(lost) > MOST_LISTED else "."),
                 RareClassWarning,
                 stacklevel=3,
             )
-        if self.multi_label:
-            kept = [label for label in self.labels if label not in few]
-            flags = [[int(label in row.labels) for label in kept] for row in rows]
-            return [row.text for row in rows], pd.DataFrame(flags, columns=kept)
-        rows = [row for row in rows if row.labels[0] not in few]
-        return [row.text for row in rows], np.array([row.labels[0] for row in rows], dtype=object)
+        return found.texts, found.labels
+
+    def labelled(self) -> list[LabelledText]:
+        """Return all labelled texts, those that are no longer in the pool included."""
+        with self._mutex:
+            return self._queue.labelled()
 
     def export(
         self, path: str | os.PathLike[str], format: str | None = None, *, raw: bool = False
@@ -483,8 +381,7 @@ class Session:
         path, format, raw
             As for `frozenbert.label.exchange.write_labels`.
         """
-        with self._mutex:
-            rows = self._queue.labelled()
+        rows = self.labelled()
         if not rows:
             raise InputError("no text has a label yet.")
         write_labels(rows, path, format, multi_label=self.multi_label, raw=raw)
@@ -528,13 +425,12 @@ class Session:
             label_column=label_column,
         )
         with self._mutex:
-            answers = self._match(imported, annotator)
+            matched = match_labels(imported, self._queue, self._facts.check_answer, annotator)
+            answers = [one for one in matched if not self.store.has(one.answer_id)]
             self.store.back_up()
             for answer in self.store.add(answers):
                 self._queue.note(answer)
-        if self._thread is None:
-            self._learn_if_due()
-        self._wake.set()
+        self._notify()
         return len(answers)
 
     @property
@@ -545,7 +441,7 @@ class Session:
     @property
     def learns(self) -> bool:
         """Whether a model learns while texts are labelled."""
-        return self._learner is not None
+        return self._model is not None
 
     def unlabelled(self) -> list[str]:
         """Return the texts that are neither labelled nor skipped."""
@@ -555,11 +451,15 @@ class Session:
 
     def close(self) -> None:
         """End the learning, and let other processes open the project."""
-        self._closed.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._model is not None:
+            self._model.close()
         self.store.close()
+
+    def discard(self) -> None:
+        """Close the session, and remove the project if this session made it and has no answer."""
+        if self._model is not None:
+            self._model.close()
+        self.store.discard()
 
     def __enter__(self) -> Session:
         return self
@@ -567,88 +467,11 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _check_facts(self, add_labels: bool, seed: int) -> None:
-        """Compare labels and encoder with the project's; set the labels and the seed."""
-        known = self.store.fact("labels")
-        if isinstance(known, list):
-            new = [label for label in self.labels if label not in known]
-            missing = [label for label in known if label not in self.labels]
-            if missing or (new and not add_labels):
-                raise InputError(
-                    f"the project has the labels {', '.join(map(repr, known))}"
-                    + ("; new ones have to be allowed." if new and not missing else "."),
-                    parameter="labels",
-                    value=", ".join(self.labels),
-                )
-            if bool(self.store.fact("multi_label")) != self.multi_label:
-                several = "any number of labels" if not self.multi_label else "one label"
-                raise InputError(f"the project has {several} a text.", parameter="multi_label")
-            self.labels = [*known, *new]
-        encoder = self.store.fact("encoder")
-        if encoder not in (None, self._encoder.model_name):
-            raise InputError(
-                f"the project has the encoder {encoder!r}.",
-                parameter="encoder",
-                value=self._encoder.model_name,
-            )
-        kept = self.store.fact("seed")
-        self.seed = kept if isinstance(kept, int) else seed
-
-    def _store_facts(self) -> None:
-        """Store what a project keeps."""
-        facts = {
-            "labels": self.labels,
-            "multi_label": self.multi_label,
-            "encoder": self._encoder.model_name,
-            "seed": self.seed,
-        }
-        for name, value in facts.items():
-            if self.store.fact(name) != value:
-                self.store.set_fact(name, value)
-
-    def _check_answer(self, label: str | Sequence[str] | None) -> list[str] | None:
-        if label is None:
-            return None
-        if not isinstance(label, str | Sequence):
-            raise InputError("is no label of this session.", parameter="label", value=label)
-        labels = [label] if isinstance(label, str) else list(label)
-        if unknown := [one for one in labels if one not in self.labels]:
-            raise InputError("is no label of this session.", parameter="label", value=unknown[0])
-        if not self.multi_label and len(labels) != 1:
-            raise InputError("one label for each text.", parameter="label")
-        return [one for one in self.labels if one in labels]
-
-    def _match(self, imported: Iterable[ImportedLabel], annotator: str | None) -> list[Answer]:
-        """Return answers for labels of a file, of which each must have its text and label."""
-        by_text: dict[str, list[str]] = {}
-        for item_id, text in zip(self._queue.ids, self._texts, strict=True):
-            by_text.setdefault(text, []).append(item_id)
-        used: Counter[tuple[str, str | None]] = Counter()
-        answers: list[Answer] = []
-        no_text: list[str] = []
-        no_label: list[str] = []
-        for one in imported:
-            who = one.annotator or annotator
-            name = one.id if self._queue.text_of(one.id or "") is not None else None
-            if name is None:  # the first such row is the first occurrence, and so on
-                names = by_text.get(one.text) or by_text.get(one.text.removeprefix("'")) or []
-                place = used[one.text, who]
-                used[one.text, who] += 1
-                name = names[min(place, len(names) - 1)] if names else None
-            try:
-                labels = self._check_answer(one.labels)
-            except InputError:
-                no_label.append(one.where)
-                continue
-            if name is None:
-                no_text.append(one.where)
-            elif who not in self._queue.answered.get(name, {}):
-                key = f"{name} {who} {labels} {one.answered}"
-                answer_id = f"import-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-                text, when = self._queue.text_of(name) or one.text, one.answered or ""
-                answers.append(Answer(answer_id, name, text, labels, who, when, reason=IMPORTED))
-        list_problems(no_text, no_label)
-        return [one for one in answers if not self.store.has(one.answer_id)]
+    def _notify(self) -> None:
+        if self._model is not None:
+            self._model.notify()
+        else:
+            self.store.back_up_if_due()
 
     def _item(self, row: int, reason: Reason) -> Item:
         return Item(
@@ -656,86 +479,11 @@ class Session:
         )
 
     def _guesses(self, row: int) -> list[tuple[str, float]]:
-        learner = self._learner
-        learned = learner.learned if learner else None
-        if learner is None or learned is None or learned.head is None:
-            return []
-        if not learner.vectors.ready[row]:
-            return []
-        (p,) = learned.predict_proba(learner.vectors.rows[[row]])
-        best = np.argsort(-p, kind="stable")[:GUESSES]
-        return [(self.labels[place], float(p[place])) for place in best if p[place] > 0]
-
-    def _estimate(self) -> Estimate | None:
-        learned = self._learner.learned if self._learner else None
-        if learned is None:
-            return None
-        known = learned.held_out
-        return estimate_accuracy(
-            [self._is_right(row, known[row]) for row in self._queue.sample() if row in known]
-        )
-
-    def _is_right(self, row: int, p: np.ndarray) -> bool:
-        flags = self._flags(self._queue.labels_of(self._queue.ids[row]) or [])
-        if self.multi_label:
-            return bool(((p >= 0.5) == flags).all())
-        return bool(p.argmax() == flags.argmax())
-
-    def _flags(self, labels: Sequence[str]) -> np.ndarray:
-        return np.array([label in labels for label in self.labels], dtype=int)
-
-    def _flags_by_row(self) -> dict[int, np.ndarray]:
-        """Return the labels of the rows that are in the pool, in the order of the answers."""
-        flags = {}
-        for name in self._queue.answered:
-            row, labels = self._queue.rows.get(name), self._queue.labels_of(name)
-            if row is not None and labels is not None:
-                flags[row] = self._flags(labels)
-        return flags
+        return self._model.guesses(row) if self._model else []
 
     def _confirmed(self) -> list[str]:
         stored = self.store.fact("confirmed")
         return stored if isinstance(stored, list) else []
-
-    def _learn_if_due(self) -> bool:
-        """Learn if there are enough new labels; return whether it was done."""
-        learner = self._learner
-        if learner is None:
-            return False
-        with self._mutex:
-            labels = self._flags_by_row()
-            if not learner.is_due(len(labels)):
-                return False
-            free, sample = self._queue.open_rows(), self._queue.sample()
-        deep = learner.learned.n_deep if learner.learned else 0
-        learned = learner.learn(labels, free, sample)
-        with self._mutex:
-            estimate = self._estimate()
-            if estimate is not None and learned.n_deep != deep:
-                self.store.add_point(learned.n, *estimate[:3])
-        return True
-
-    def _work(self) -> None:
-        """Fill the vectors and learn, in the background."""
-        assert self._learner is not None
-        vectors = self._learner.vectors
-        try:
-            while not self._closed.is_set():
-                self._back_up_if_due()
-                if self._learn_if_due():
-                    continue
-                if not vectors.is_complete:
-                    vectors.fill()
-                    continue
-                self._wake.wait()
-                self._wake.clear()
-        except Exception as error:  # the page shows it; texts then come at random
-            self.problem = f"{type(error).__name__}: {error}"
-
-    def _back_up_if_due(self) -> None:
-        if len(self._queue.answered) >= self._backed_up + BACK_UP_EVERY:
-            self._backed_up = len(self._queue.answered)
-            self.store.back_up()
 
 
 def _key(doubt: Doubt) -> str:

@@ -26,6 +26,7 @@ LOCK = "project.lock"
 APPLICATION_ID = 0x66726F7A  # "froz"; tells a project from other SQLite files
 FORMAT = 1
 IMPORTED = "import"  # the reason of imported answers
+BACK_UP_EVERY = 50  # answers
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -109,11 +110,15 @@ class Store:
         self._mutex = threading.RLock()
         self._lock: FileLock | None = None
         self._open: sqlite3.Connection | None = None
+        self._is_new = self._is_new_folder = False
+        self._n_added = 0  # since the last backup
         if self.folder is None:
             self._open = _connect(":memory:")
             self._db.executescript(SCHEMA)
             return
         _check_folder(self.folder)
+        self._is_new_folder = not self.folder.exists()
+        self._is_new = not (self.folder / FILE).exists()
         try:
             make_private_folder(self.folder)
         except OSError as error:
@@ -158,6 +163,7 @@ class Store:
                 f"ON CONFLICT (answer_id) DO NOTHING",
                 [_row_of(answer) for answer in added],
             )
+            self._n_added += len(added)
         return added
 
     def has(self, answer_id: str) -> bool:
@@ -214,11 +220,21 @@ class Store:
         """Copy the project to its backup file, whole or not at all."""
         if self.folder is None:
             return
-        with self._mutex, writing(self.folder / BACKUP) as temporary:
+        self._n_added = 0
+        # A connection of its own, so that answers can be stored meanwhile.
+        with (
+            writing(self.folder / BACKUP) as temporary,
+            closing(_connect(self.folder / FILE)) as db,
+        ):
             _private_file(temporary)
             with closing(sqlite3.connect(temporary)) as copy:
-                self._db.backup(copy)
+                db.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
+
+    def back_up_if_due(self) -> None:
+        """Back up after each 50 answers."""
+        if self._n_added >= BACK_UP_EVERY:
+            self.back_up()
 
     def close(self) -> None:
         """Close the file, and let other processes open it."""
@@ -231,6 +247,19 @@ class Store:
             self._open = None
             if self._lock is not None:
                 self._lock.release()
+
+    def discard(self) -> None:
+        """Close the file; remove the project if this store made it and it has no answer."""
+        with self._mutex:
+            if self._open is not None and self.folder is not None and self._is_new:
+                (n,) = self._open.execute("SELECT count(*) FROM answers").fetchone()
+                if n == 0:
+                    self._open.close()
+                    self._open = None
+                    _remove(self.folder, with_folder=self._is_new_folder)
+                    assert self._lock is not None
+                    self._lock.release()
+            self.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -288,6 +317,15 @@ def _check_folder(folder: Path) -> None:
             raise InputError(
                 f"{folder}: is no labelling project, and not empty: name a new folder."
             )
+
+
+def _remove(folder: Path, *, with_folder: bool) -> None:
+    """Remove the files of a project, and its folder if there is nothing else in it."""
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", BACKUP, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    if with_folder:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _claim(folder: Path) -> FileLock:

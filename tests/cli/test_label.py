@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from frozenbert.label import Session
+from frozenbert.label.web.finishing import finish
 
 from .conftest import SECRET, put, rows
 
@@ -82,6 +83,26 @@ def test_finish_trains_by_the_recipe_of_train(run, succeeds, label):
     assert "out.csv" in classified
 
 
+@pytest.mark.slow
+def test_texts_to_label_next_are_named_where_texts_have_several_labels(here):
+    texts = [f"a {word} film {n}" for n in range(16) for word in ("good", "bad", "slow")]
+    truth = {text: [word for word in ("good", "slow") if word in text] for text in texts}
+    labels = ["good", "slow"]
+    options = {"folder": "films", "multi_label": True, "encoder": START[-1], "learn": False}
+    with Session(texts, labels, **options) as session:
+        for _ in range(36):
+            item = session.next()
+            session.answer(item.id, truth[item.text])
+        done = finish(session, "films")
+    assert done.n_suggested == 12
+    with Path("films/suggest.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {row["text"] for row in found} < truth.keys()
+    assert len({row["text"] for row in found}) == 12
+    assert {row["guess"] for row in found} <= {"", "good", "slow", "good|slow"}
+    assert all(re.fullmatch(r"least clear: '(good|slow)' \d+ %", row["reason"]) for row in found)
+
+
 def test_names_of_a_file_may_contain_commas(succeeds, label):
     Path("names.txt").write_text("news, local\tWhat happens in town.\n\nsports\n")
     label(0)
@@ -121,21 +142,24 @@ def test_each_person_has_an_address(succeeds, label):
         ([*LABELS, "--export", "labels.txt"], "--export labels.txt: the name must end in .csv"),
         ([*LABELS, "--import", "labels.txt"], "--import labels.txt: the name must end in .csv"),
         (["--multi-label", "--labels", "a,b|c"], "--labels: 'b|c' contains '|'"),
-        ([*LABELS, "--finish"], "label two texts or more of each of two labels first."),
+        ([*LABELS, "--finish"], "label four texts or more of each of two labels first."),
         ([*LABELS, "--labels-file", "one.txt"], "not allowed with argument"),
+        ([*LABELS, "--annotator", "anna", "--annotator", "Anna"], "Anna: is given twice."),
+        ([*LABELS, "--import", "others.csv"], "2 rows have a text that is not in the pool"),
     ],
 )
 def test_wrong_input_is_one_line(run, label, options, message):
     label(0)
     Path("one.txt").write_text("good\n")
     Path("empty.csv").write_text("text,label\n")
+    Path("others.csv").write_text(f"text,label\n{SECRET},bad\n{SECRET},good\n")
     Path("full").mkdir()
     Path("full", "thesis.txt").write_text(SECRET)
     code, _, err = run("label", *START, *options)
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
-    assert not Path("films").exists() or options[-1] in ("--finish", "0.0.0.0", "", "a b")
+    assert not Path("films").exists()
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.json", "labels.jsonl"])
@@ -168,8 +192,9 @@ def test_labels_of_other_texts_are_listed_by_line(run, label):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--labels", "good,bad,mixed"], ": the project has the labels"),
-        (["--labels", "good,mixed", "--add-label"], "the project has the labels"),
+        (["--labels", "good,bad,mixed"], "--add-label: is needed for labels that the project does"),
+        (["--labels", "good,mixed"], "--labels good, mixed: the project has the labels 'bad'"),
+        (["--labels", "Good", "--add-label"], "has 'Good' and 'good', which differ by"),
         ([*LABELS, "--encoder", "all-MiniLM-L6-v2"], "--encoder all-MiniLM-L6-v2: the project has"),
         ([*LABELS, "--multi-label"], "--multi-label: the project has"),
     ],
@@ -181,7 +206,8 @@ def test_a_project_keeps_its_labels_and_encoder(run, succeeds, label, options, m
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
-    succeeds("label", *START, "--labels", "good,bad,mixed", "--add-label")
+    succeeds("label", *START, "--labels", "mixed", "--add-label")
+    succeeds("label", *START, "--labels", "mixed,good,bad")
 
 
 def test_a_second_process_is_sent_to_the_first(run, succeeds, label, tiny):

@@ -145,7 +145,7 @@ def test_unknown_texts_and_labels_are_listed_by_line_and_nothing_is_stored(tmp_p
         assert "21 rows have a text that is not in the pool: " in said
         assert "some.csv, line 3" in said
         assert "and 11 more" in said
-        assert "1 rows have a label that the project does not have" in said
+        assert "1 row has a label that the project does not have" in said
         assert "some.csv, line 4" in said
         assert "secret" not in said
         assert list(one.store.answers()) == []

@@ -14,9 +14,10 @@ import pytest
 from frozenbert import DistilBertVectorizer
 from frozenbert.errors import InputError, RareClassWarning
 from frozenbert.label import Session
-from frozenbert.label.learner import batch_size
-from frozenbert.label.queries import OVERLAP_EVERY, SAMPLE_EVERY, uncertain
-from frozenbert.label.session import check_labels
+from frozenbert.label.asking import OPEN_SECONDS, OVERLAP_EVERY, SAMPLE_EVERY
+from frozenbert.label.learning.learner import batch_size
+from frozenbert.label.learning.queries import uncertain
+from frozenbert.label.project import check_labels
 
 LABELS = ["a", "b", "c"]
 
@@ -245,6 +246,54 @@ def test_two_annotators_get_different_texts_and_some_of_each_other():
         assert one.progress().agreement < 1
 
 
+def away(one, monkeypatch):
+    """Give a session a clock that a test sets; return its hands."""
+    hands = [0.0]
+    monkeypatch.setattr(one._queue, "_clock", lambda: hands[0])
+    return hands
+
+
+def test_a_text_that_is_open_at_one_annotator_is_shown_to_another_after_a_while(monkeypatch):
+    with session(["one", "two"]) as one:
+        clock = away(one, monkeypatch)
+        first, second = one.next("anna"), one.next("ben")
+        assert one.next("carl") is None
+        clock[0] += OPEN_SECONDS / 2
+        assert one.next("ben") == second
+        clock[0] += OPEN_SECONDS / 2
+        assert one.next("carl").id == first.id, "anna is away, and ben is not"
+        assert one.next("anna") is None, "her text is carl's now"
+        one.answer(first.id, "a", annotator="anna")  # her page had it still
+        assert {who for said in one._queue.answered.values() for who in said} == {"anna"}
+
+
+def test_an_annotator_who_comes_back_sees_the_same_text_if_nobody_got_it(monkeypatch):
+    texts = [f"text {i}" for i in range(20)]
+    with session(texts) as one:
+        clock = away(one, monkeypatch)
+        item = one.next("anna")
+        clock[0] += 10 * OPEN_SECONDS
+        assert one.next("anna") == item
+        clock[0] += 10 * OPEN_SECONDS
+        one.answer(item.id, "a", annotator="anna")
+        assert [answer.reason for answer in one.store.answers()] == [item.reason]
+
+
+def test_a_text_of_the_sample_that_is_left_open_is_the_next_of_the_sample(monkeypatch):
+    texts = [f"text {i}" for i in range(100)]
+    with session(texts) as one:
+        clock = away(one, monkeypatch)
+        left = one.next("anna")
+        assert left.reason == "sample"
+        n = 2 * SAMPLE_EVERY
+        answer_all(one, dict.fromkeys(texts, "a"), n, "ben")
+        n_sample = len(one._queue.sample())
+        clock[0] += OPEN_SECONDS
+        assert len(one._queue.sample()) == n_sample > 0
+        items = answer_all(one, dict.fromkeys(texts, "a"), SAMPLE_EVERY + 1, "ben")
+        assert left.id in [item.id for item in items if item.reason == "sample"]
+
+
 def test_most_annotators_decide_and_the_last_of_equally_many():
     with session(["text"]) as one:
         name = one.next().id
@@ -302,6 +351,12 @@ def test_a_closed_session_says_so():
             ask()
 
 
+def test_missing_texts_are_counted_and_what_helps_is_possible():
+    with pytest.raises(InputError, match=r"2 texts are missing, such as texts\[1\]: drop them"):
+        session(["one", None, float("nan")])
+    session(["one", ""]).close()
+
+
 def test_an_empty_pool_is_refused():
     with pytest.raises(InputError, match="there are no texts to label"):
         session([])
@@ -309,18 +364,51 @@ def test_an_empty_pool_is_refused():
 
 def test_a_project_keeps_its_labels_encoder_and_seed(tmp_path):
     session(["text"], folder=tmp_path / "p", seed=3).close()
-    with pytest.raises(InputError, match="the project has the labels 'a', 'b', 'c'; new ones"):
+    with pytest.raises(InputError, match=r"add_labels: is needed for labels .* not have: 'd'"):
         session(["text"], labels=[*LABELS, "d"], folder=tmp_path / "p")
-    with pytest.raises(InputError, match="the project has the labels 'a', 'b', 'c'"):
-        session(["text"], labels=["a", "b"], folder=tmp_path / "p", add_labels=True)
+    with pytest.raises(InputError, match="labels='a, b': the project has the labels 'a', 'b', 'c'"):
+        session(["text"], labels=["a", "b"], folder=tmp_path / "p")
+    with pytest.raises(InputError, match="'A' and 'a', which differ by case alone"):
+        session(["text"], labels=["A", "d"], folder=tmp_path / "p", add_labels=True)
     with pytest.raises(InputError, match="the project has one label a text"):
         session(["text"], folder=tmp_path / "p", multi_label=True)
     with pytest.raises(InputError, match="the project has the encoder 'all-MiniLM-L6-v2'"):
         session(["text"], folder=tmp_path / "p", encoder="distilbert-base-uncased")
     options = {"folder": tmp_path / "p", "add_labels": True}
-    with session(["text"], labels=["d", *LABELS], **options) as one:
-        assert one.labels == [*LABELS, "d"]
+    with session(["text"], labels=["d", "e"], **options) as one:
+        assert one.labels == [*LABELS, "d", "e"]
         assert one.seed == 3
+
+
+def test_a_project_keeps_the_descriptions_of_its_labels(tmp_path):
+    session(["text"], folder=tmp_path / "p", descriptions={"a": "one", "b": "two"}).close()
+    with session(["text"], folder=tmp_path / "p", descriptions={"b": "three"}) as one:
+        assert one.descriptions == {"a": "one", "b": "three"}
+
+
+def test_a_new_project_that_cannot_be_opened_is_not_left_behind(tmp_path):
+    for wrong in ({"labels": ["a"]}, {"X": [[1.0]], "labels": ["a", "b"]}):
+        with pytest.raises(InputError, match=r"2 to 200 labels|1 vectors for 2 texts"):
+            session(["one", "two"], folder=tmp_path / "p", **wrong)
+        assert not (tmp_path / "p").exists()
+    (tmp_path / "p").mkdir()
+    with pytest.raises(InputError, match="2 to 200 labels are needed"):
+        session(["one", "two"], folder=tmp_path / "p", labels=["a"])
+    assert list((tmp_path / "p").iterdir()) == []
+
+
+def test_a_project_with_an_answer_is_never_discarded(tmp_path):
+    for _ in range(2):
+        one = session(["one", "two"], folder=tmp_path / "p")
+        if item := one.next():
+            one.answer(item.id, "a")
+        one.discard()
+        assert (tmp_path / "p" / "project.sqlite").exists()
+    session(["one", "two"], folder=tmp_path / "p").close()
+    with pytest.raises(InputError, match="the project has the labels"):
+        session(["one", "two"], folder=tmp_path / "p", labels=["b", "x"])
+    with session(["one", "two"], folder=tmp_path / "p") as one:
+        assert one.progress().n_labelled == 2
 
 
 def test_an_unknown_encoder_is_an_error_at_once(tmp_path):
@@ -375,7 +463,8 @@ def test_threads_may_answer_at_once(tmp_path):
 def test_a_failure_while_learning_is_told_and_texts_still_come(monkeypatch):
     texts, X, y = pool()
     monkeypatch.setattr(
-        "frozenbert.label.learner.fit_quick", lambda *a, **k: (_ for _ in ()).throw(OSError("full"))
+        "frozenbert.label.learning.learner.fit_quick",
+        lambda *a, **k: (_ for _ in ()).throw(OSError("full")),
     )
     with Session(texts, LABELS, vectors=X) as one:
         items = answer_all(one, truth_of(texts, y), 20)
@@ -395,7 +484,9 @@ def test_the_model_is_of_the_commands_recipe(tiny):
         for name, text in zip(one._queue.ids, texts, strict=True):
             one.answer(name, next((w for w in ("good", "bad") if w in text), None))
         one.answer(one._queue.ids[2], "slow")
-        with pytest.warns(RareClassWarning, match=r"1 labels have one text each.*'slow'"):
+        with pytest.warns(
+            RareClassWarning, match=r"labels of a single text are left out: 'slow'\."
+        ):
             model = one.model()
         assert [*model.named_steps] == ["features", "classify"]
         assert set(model.predict(["a good film", "a bad film"])) <= {"good", "bad"}

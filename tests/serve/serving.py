@@ -1,11 +1,8 @@
-"""A real server on loopback in a thread of the test process, and a client for it."""
+"""A model behind a real server on loopback, and a client for it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import http.client
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loopback import DEADLINE, Answer, on_loopback, request
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 LABELS = ["bad", "good"]
@@ -24,7 +22,6 @@ BAD = ["dull", "hollow", "clumsy", "tired", "boring", "lifeless"]
 FILMS = [
     f"a {word} {noun}" for noun in NOUNS for pair in zip(GOOD, BAD, strict=True) for word in pair
 ]
-DEADLINE = 60  # seconds for anything that happens soon; a busy machine needs some of them
 
 
 class WordModel(ClassifierMixin, BaseEstimator):
@@ -54,17 +51,6 @@ class WordModel(ClassifierMixin, BaseEstimator):
 
 
 @dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
 class Client:
     port: int
 
@@ -80,18 +66,7 @@ class Client:
         headers: dict[str, str] | None = None,
         seconds: float = DEADLINE,
     ) -> Answer:
-        fields = dict(headers or {})
-        if isinstance(body, (dict, list)):
-            body = json.dumps(body).encode()
-            fields.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
-        try:
-            connection.request(method, path, body, fields)
-            response = connection.getresponse()
-            named = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, named, response.read())
-        finally:
-            connection.close()
+        return request(self.port, method, path, body, headers, seconds)
 
     def predict(self, *texts: str, **options: Any) -> Answer:
         return self("POST", "/predict", {"texts": list(texts)}, **options)
@@ -112,22 +87,11 @@ def save_films(folder: Path) -> Path:
 def serving(model: BaseEstimator, folder: Path | None, **settings: Any) -> Iterator[Client]:
     """Serve a model, or without a folder a vectorizer; `settings` are those of `Service`."""
     from frozenbert.serve.app import make_app
-    from frozenbert.serve.process import bind, make_server
     from frozenbert.serve.service import Service
 
     path = None if folder is None else folder / "model.skops"
-    app = make_app(Service(model, path, **settings))
-    listening = bind("127.0.0.1", 0)
-    server = make_server(app, 20)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
-    thread.start()
-    try:
-        yield Client(listening.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(DEADLINE)
-        listening.close()
-        assert not thread.is_alive()
+    with on_loopback(make_app(Service(model, path, **settings))) as port:
+        yield Client(port)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = DEADLINE) -> None:

@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
             _check_suffix(option, path)
     os.umask(0o077)  # texts and who labelled them: the files are for their owner
     with _session(arguments) as session:
+        _say_removed(session)
         if vars(arguments)["import"] is not None:
             _import(session, arguments)
         if arguments.export is not None:
@@ -144,8 +145,18 @@ def _session(arguments: argparse.Namespace) -> Iterator[Session]:
         raise
     try:
         yield session
+    except InputError:
+        session.discard()  # a new project is not left behind
+        raise
     finally:
         session.close()
+
+
+def _say_removed(session: Session) -> None:
+    from ..output import say
+
+    if n := session.progress().n_removed:
+        say("removed", f"{n:,} answered texts are not in this table any more; they are kept")
 
 
 def _labels(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str], bool]:
@@ -243,8 +254,6 @@ def _serve(session: Session, arguments: argparse.Namespace) -> None:
     def say_addresses(addresses: list[tuple[str | None, str]]) -> None:
         progress = session.progress()
         say("project", f"{arguments.out}: {progress.n_labelled:,} of {progress.n_texts:,} labelled")
-        if progress.n_removed:
-            say("removed", f"{progress.n_removed:,} labelled texts are not in this table any more")
         for name, address in addresses:
             say(name or "page", address)
         say(

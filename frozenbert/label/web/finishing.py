@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from ...embed import DistilBertVectorizer
-from ...errors import InputError
 from ...fewshot.suggestion import reasons, suggest
 from ...pipeline import make_text_classifier
 from ...tables.writing import write_table
 from ...training import hold_out, save_training, train
 from ...utils.files import sha256_of_file
 from ...utils.steps import find_step
-from ..exchange import defused
+from ..exchange import SEPARATOR, defused
+from ..learning.queries import least_clear
 from ..session import Session
+from ..trainable import trainable_rows
 
 __all__ = ["LABELLED", "Finished", "describe", "finish"]
 
@@ -78,7 +78,9 @@ def finish(session: Session, folder: str | os.PathLike[str]) -> Finished:
         If there are too few labelled texts, or the folder cannot be written.
     """
     folder = Path(folder)
-    rows = _rows(session)
+    rows = trainable_rows(
+        session.labelled(), session.labels, LEAST_TEXTS, multi_label=session.multi_label
+    )
     train_texts, test_texts, y_train, y_test = hold_out(rows.texts, rows.labels, session.seed)
     model = make_text_classifier(
         **session.vectorizer.get_params(),
@@ -114,48 +116,36 @@ def _suggest(session: Session, model: Pipeline, folder: Path) -> int:
     """Write texts that are worth a label next; return how many."""
     (folder / SUGGESTIONS).unlink(missing_ok=True)
     texts = session.unlabelled()
-    if not texts or session.multi_label:
+    if not texts:
         return 0
     if len(texts) > COMPARED:
         rows = np.random.default_rng(session.seed).choice(len(texts), COMPARED, replace=False)
         texts = [texts[row] for row in np.sort(rows)]
-    probabilities = model.predict_proba(texts)
+    probabilities = np.asarray(model.predict_proba(texts))
     vectors = find_step(model, DistilBertVectorizer).transform(texts)
-    chosen = suggest(vectors, probabilities, SUGGESTED, session.seed)
-    columns = {
-        "text": [texts[row] for row in chosen],
-        **reasons(probabilities[chosen], model.classes_.tolist()),
-    }
+    doubt = least_clear(probabilities) if session.multi_label else probabilities
+    chosen = suggest(vectors, doubt, SUGGESTED, session.seed)
+    names = [str(name) for name in model.classes_]
+    why = _reasons if session.multi_label else reasons
+    columns = {"text": [texts[row] for row in chosen], **why(probabilities[chosen], names)}
     safe = {name: [defused(cell) for cell in cells] for name, cells in columns.items()}
     write_table(safe, folder / SUGGESTIONS)
     return len(chosen)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    texts: list[str]
-    labels: np.ndarray | pd.DataFrame
-    left_out: list[str]
-
-
-def _rows(session: Session) -> _Rows:
-    """Return the labelled texts, without labels that too few of them have."""
-    texts, labels = session.training_rows()
-    if isinstance(labels, pd.DataFrame):
-        counts = labels.sum().to_dict()
-    else:
-        counts = Counter(labels.tolist())
-    enough = [name for name in session.labels if counts.get(name, 0) >= LEAST_TEXTS]
-    if len(enough) < 2:
-        raise InputError(
-            f"too few labelled texts: at least two labels need {LEAST_TEXTS} texts or more each. "
-            f"Label more."
-        )
-    left_out = [name for name in session.labels if name not in enough]
-    if isinstance(labels, pd.DataFrame):
-        return _Rows(texts, labels[enough], left_out)
-    kept = [place for place, label in enumerate(labels) if label in enough]
-    return _Rows([texts[place] for place in kept], np.array(labels[kept].tolist()), left_out)
+def _reasons(probabilities: np.ndarray, names: Sequence[str]) -> dict[str, list[object]]:
+    """Return guesses and reasons, as `reasons` does, where a text may have several labels."""
+    places = np.abs(probabilities - 0.5).argmin(axis=1)
+    return {
+        "guess": [
+            SEPARATOR.join(name for name, p in zip(names, row, strict=True) if p >= 0.5)
+            for row in probabilities
+        ],
+        "reason": [
+            f"least clear: {names[place][:60]!r} {100 * row[place]:.0f} %"
+            for row, place in zip(probabilities, places.tolist(), strict=True)
+        ],
+    }
 
 
 def describe(done: Finished) -> list[tuple[str, str]]:

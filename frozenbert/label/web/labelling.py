@@ -202,6 +202,11 @@ class LabellingService:
                 lease[1].difference_update(one.item for one in answers)
         return {"progress": self.progress(), "problems": problems}
 
+    def release(self, annotator: str | None, tab: str) -> None:
+        """Note that a tab was closed, so that others get its texts."""
+        with self._mutex:
+            self._leases.pop((annotator, tab), None)
+
     def undo(self, annotator: str | None, tab: str) -> Undone:
         """Take back a person's last answer."""
         item = self.session.undo(annotator)

@@ -23,7 +23,7 @@ __all__ = [
     "NextRequest",
     "ShownItem",
     "ShownProgress",
-    "UndoRequest",
+    "TabRequest",
     "shown_item",
     "shown_progress",
 ]
@@ -67,8 +67,8 @@ class AnswersRequest(_Request):
     answers: list[ItemAnswer] = Field(min_length=1, max_length=MOST_ANSWERS)
 
 
-class UndoRequest(_Request):
-    """Take the last answer back."""
+class TabRequest(_Request):
+    """Something that a tab of a browser asks without further details."""
 
     tab: str = Field(min_length=1, max_length=100)
 

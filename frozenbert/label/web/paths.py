@@ -24,7 +24,7 @@ from .messages import (
     KeepRequest,
     NextRequest,
     ShownProgress,
-    UndoRequest,
+    TabRequest,
 )
 
 try:
@@ -109,9 +109,16 @@ def store_answers(asked: AnswersRequest, service: Served, annotator: Annotator) 
 
 
 @router.post("/api/undo", response_model=None)
-def undo(asked: UndoRequest, service: Served, annotator: Annotator) -> Undone:
+def undo(asked: TabRequest, service: Served, annotator: Annotator) -> Undone:
     """Take back the last answer of the person who asks."""
     return service.undo(annotator, asked.tab)
+
+
+@router.post("/api/release", response_model=None)
+def release(asked: TabRequest, service: Served, annotator: Annotator) -> dict[str, bool]:
+    """Note that a tab was closed."""
+    service.release(annotator, asked.tab)
+    return {"released": True}
 
 
 @router.get("/api/progress", response_model=None)

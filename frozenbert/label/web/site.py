@@ -112,19 +112,19 @@ def label_in_browser(
         If a parameter is not valid, or the address is not free.
     """
     hosts = host_names(host, allowed_hosts)
-    known = load_annotators(folder, annotators)
-    if not known.tokens:
-        if not is_loopback(host):
-            raise InputError(
-                "other machines can reach this address: name each person who labels, and each "
-                "gets an address with a token.",
-                parameter="annotators",
-            )
-        known = Annotators.one()
-    name = title or Path(folder).absolute().name
-    service = LabellingService(session, known, title=name, folder=Path(folder))
-    app = make_label_app(service, hosts)
     with closing(bind(host, port)) as listening:
+        known = load_annotators(folder, annotators)  # its file is written once all else is right
+        if not known.tokens:
+            if not is_loopback(host):
+                raise InputError(
+                    "other machines can reach this address: name each person who labels, and "
+                    "each gets an address with a token.",
+                    parameter="annotators",
+                )
+            known = Annotators.one()
+        name = title or Path(folder).absolute().name
+        service = LabellingService(session, known, title=name, folder=Path(folder))
+        app = make_label_app(service, hosts)
         url = f"http://{_reachable_name(host)}:{listening.getsockname()[1]}"
         session.set_address(url)
         if on_ready is not None:

@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
+from frozenbert.label.asking import identify
 from frozenbert.label.items import Advice, Doubt, Group
-from frozenbert.label.queries import identify
 
 from .labelling_server import FILMS, labelling
 
@@ -264,6 +264,35 @@ def test_a_second_tab(browser, served):
         press(other, "1")
         press(page, "2")
         assert stored(served) == {mine: ["positive"], theirs: ["negative"]}
+
+
+def test_texts_of_a_closed_tab_come_to_the_other_one(browser, tmp_path):
+    with labelling(tmp_path / "films", FILMS[:2]) as served, opened(browser, served) as page:
+        other = page.context.new_page()
+        other.goto(served.address())
+        other.get_by_text("The last 2 texts are open in another tab").first.wait_for()
+        page.evaluate("dispatchEvent(new Event('pagehide'))")  # as when it is closed
+        assert text_of(page) in FILMS
+        other.wait_for_function("() => !document.querySelector('#item').hidden")
+        press(other, "2")
+        press(other, "2")
+        assert stored(served) == {text: ["positive"] for text in FILMS[:2]}
+
+
+def test_a_long_text_leaves_its_buttons_in_sight(browser, tmp_path):
+    phone = {"viewport": {"width": 390, "height": 844}}
+    texts, settings = ["word " * 4000], {"labels": MANY, "multi_label": True}
+    with (
+        labelling(tmp_path / "long", texts, **settings) as served,
+        opened(browser, served, **phone) as page,
+    ):
+        page.get_by_role("button", name="economy").click()
+        box = page.get_by_role("button", name="Next Enter").bounding_box()
+        assert box["y"] + box["height"] <= 844
+        assert page.evaluate("scrollY") == 0
+        page.get_by_role("button", name="Next Enter").click()
+        page.locator("#all-done").wait_for()
+        assert stored(served) == {texts[0]: ["economy"]}
 
 
 def test_a_wrong_token_and_a_pasted_address(browser, served):

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback import DEADLINE
 
-from .labelling_server import DEADLINE, FILMS
+from .labelling_server import FILMS
 
 pytestmark = pytest.mark.slow
 

@@ -58,6 +58,12 @@ def test_two_tabs_have_different_texts_and_a_reload_has_the_same(page):
     assert {item["id"] for item in page.next(3, tab="one")["items"]} == first
 
 
+def test_a_closed_tab_gives_its_texts_back(page):
+    first = {item["id"] for item in page.next(3, tab="one")["items"]}
+    assert page.ask("POST", "/api/release", {"tab": "one"}).status == 200
+    assert {item["id"] for item in page.next(3, tab="two")["items"]} == first
+
+
 def test_texts_of_another_tab_are_no_end(tmp_path):
     with labelling(tmp_path / "films", FILMS[:2]) as page:
         assert len(page.next(5, tab="one")["items"]) == 2
@@ -208,7 +214,7 @@ def test_too_few_labels_for_a_final_model_are_said(page):
     page.service.wait()
     final = page.ask("GET", "/api/final").json
     assert (final["status"], final["facts"]) == ("failed", [])
-    assert final["problem"] == "label two texts or more of each of two labels first."
+    assert final["problem"] == "label four texts or more of each of two labels first."
 
 
 @pytest.mark.parametrize("kind", ["csv", "label-studio", "jsonl"])

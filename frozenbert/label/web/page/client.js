@@ -51,10 +51,15 @@ export async function get(path) {
   return (await request(path)).json();
 }
 
-export async function post(path, content, how = (response) => response.json()) {
+export async function post(path, content, how = (response) => response.json(), options = {}) {
   const headers = { "Content-Type": "application/json" };
-  return how(await request(path, { method: "POST", headers, body: JSON.stringify(content) }));
+  return how(await request(path, { ...options, method: "POST", headers, body: JSON.stringify(content) }));
 }
+
+/* A closed tab gives its texts back. */
+addEventListener("pagehide", () => {
+  if (token) post("/api/release", { tab }, () => null, { keepalive: true }).catch(() => {});
+});
 
 /* Answers. One that is not confirmed stays in this browser and is sent again, with the same id, so
    that it is stored once, after a reload too. It consists of hashes and labels, without texts. */

@@ -4,6 +4,7 @@ import { answer, at, count, element, get, percent, post, range, say, showText, t
 import { Choices } from "/label/choices.js";
 
 const AHEAD = 2; // texts that wait in the page
+const AGAIN = 10_000; // milliseconds until texts that are open elsewhere are asked for again
 
 export class Labelling {
   constructor(project, { announce, fail, go }) {
@@ -120,9 +121,7 @@ export class Labelling {
     at("show-guess-row").hidden = !item || this.choices.filtered; // there the guesses are on 1 to 3
     this.#showGuess();
     if (!item) {
-      const rest = this.elsewhere ? `The last ${count(this.elsewhere)} texts are open elsewhere.` : "";
-      say(at("all-done-text"), rest || "Every text is labelled or skipped.");
-      this.announce(at("all-done-text").textContent);
+      this.#showEnd();
       return;
     }
     this.unfold = showText(at("text"), item.text, at("unfold"));
@@ -131,6 +130,21 @@ export class Labelling {
     this.choices.focus();
     scrollTo(0, 0);
     this.announce(spoken + at("text").textContent);
+  }
+
+  #showEnd() {
+    const n = this.elsewhere;
+    const rest = n && `The last ${n === 1 ? "text is" : `${count(n)} texts are`} open in another tab or with somebody else. What is left there appears here.`;
+    const words = rest || "Every text is labelled or skipped.";
+    if (at("all-done-text").textContent !== words) this.announce(words);
+    say(at("all-done-text"), words);
+    clearTimeout(this.later);
+    if (n) this.later = setTimeout(() => this.#lookAgain(), AGAIN);
+  }
+
+  async #lookAgain() {
+    if (this.current || this.busy || at("view-label").hidden) return;
+    await this.#guarded(() => this.#next("Text: "));
   }
 
   #showGuess() {

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
-from ..embed import DistilBertVectorizer
+from ..items import Reason
 from .estimation import expected_gain
-from .items import Reason
-from .queries import by_name, closeness, uncertain
+from .pool_vectors import Scale, Vectors
+from .queries import by_name, closeness, least_clear, uncertain
+from .quick_head import QuickHead, fit_quick
 
-__all__ = ["Learned", "Learner", "QuickHead", "Vectors", "batch_size", "fit_quick"]
+__all__ = ["Learned", "Learner", "batch_size"]
 
-BLOCK = 256  # texts that are embedded between two looks at new labels
-SCALED_BY = 20_000  # vectors that means and deviations are computed of
 CANDIDATES = 4000  # unlabelled texts that are compared after each fit
 NAME_CANDIDATES = 20_000
 FOLDS = 5
@@ -28,9 +24,6 @@ DEEP_SHARE = 0.05  # new labels that start new folds
 LEAST_FOR_GAIN = 100  # labels, before half of them say something
 LAST_GAINS = 3  # of which the largest counts
 NAMED_TEXTS, NAMED_EACH = 20, 2  # labels in all, or of each label, until names have no part
-C = 0.01
-
-Scale = tuple[np.ndarray, np.ndarray]
 
 
 def batch_size(n: int) -> int:
@@ -42,143 +35,6 @@ def batch_size(n: int) -> int:
     (5, 10)
     """
     return max(LEAST_BATCH, int(BATCH_SHARE * n))
-
-
-class Vectors:
-    """Vectors of the pool, filled block by block; rows can be used before all are there.
-
-    Parameters
-    ----------
-    texts : list of str
-    vectorizer : DistilBertVectorizer or None
-        Fitted; None if `rows` are given.
-    order : numpy.ndarray of int
-        Rows, in the order in which they are filled.
-    rows : numpy.ndarray of shape (n_texts, n_features), optional
-        Vectors that are there already.
-    """
-
-    def __init__(
-        self,
-        texts: list[str],
-        vectorizer: DistilBertVectorizer | None,
-        order: np.ndarray,
-        rows: np.ndarray | None = None,
-    ) -> None:
-        self.texts = texts
-        self.vectorizer = vectorizer
-        self._order = order
-        self._blocks: Iterator[np.ndarray] | None = None
-        self._scale: tuple[int, Scale] | None = None
-        self._n_filled = 0
-        if rows is not None:
-            self.rows = np.asarray(rows, dtype=np.float32)
-            self.ready = np.ones(len(texts), dtype=bool)
-            self._n_filled = len(texts)
-        else:
-            assert vectorizer is not None
-            self.rows = np.zeros((len(texts), vectorizer.n_features_out_), dtype=np.float32)
-            self.ready = np.zeros(len(texts), dtype=bool)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether each text has its vector."""
-        return self._n_filled == len(self.rows)
-
-    def fill(self) -> None:
-        """Compute the next block."""
-        assert self.vectorizer is not None
-        if self._blocks is None:
-            ordered = (self.texts[row] for row in self._order)
-            self._blocks = self.vectorizer.transform_iter(ordered, block_size=BLOCK)
-        block = next(self._blocks)
-        rows = self._order[self._n_filled : self._n_filled + len(block)]
-        self.rows[rows] = block
-        self.ready[rows] = True
-        self._n_filled += len(block)
-
-    def ensure(self, rows: Sequence[int]) -> None:
-        """Compute the vectors of these rows now."""
-        missing = [row for row in rows if not self.ready[row]]
-        if missing:
-            assert self.vectorizer is not None
-            self.rows[missing] = self.vectorizer.transform([self.texts[row] for row in missing])
-            self.ready[missing] = True
-
-    def scale(self) -> Scale:
-        """Return means and deviations of the pool, as far as it is filled."""
-        n = min(int(self.ready.sum()), SCALED_BY)
-        if self._scale is None or n > 1.5 * self._scale[0]:
-            known = self.rows[np.flatnonzero(self.ready)[:SCALED_BY]]
-            deviation = known.std(axis=0)
-            self._scale = n, (known.mean(axis=0), np.where(deviation > 0, deviation, 1))
-        return self._scale[1]
-
-
-@dataclass
-class QuickHead:
-    """A logistic regression, or one for each of many labels, over a session's labels.
-
-    Labels that no text has yet have the probability 0.
-
-    Attributes
-    ----------
-    n_labels : int
-    models : list
-        Pairs of a column and what predicts it: a model, or a constant probability. The column
-        -1 is all columns.
-    """
-
-    n_labels: int
-    models: list[tuple[int, LogisticRegression | float]]
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return probabilities, shape (n_rows, n_labels)."""
-        P = np.zeros((len(X), self.n_labels))
-        for column, model in self.models:
-            if isinstance(model, float):
-                P[:, column] = model
-            elif column < 0:
-                P[:, model.classes_] = model.predict_proba(X)
-            else:
-                P[:, column] = model.predict_proba(X)[:, 1]
-        return P
-
-
-def fit_quick(X: np.ndarray, Y: np.ndarray, *, multi_label: bool = False) -> QuickHead:
-    """Fit a head.
-
-    Parameters
-    ----------
-    X : numpy.ndarray of shape (n_rows, n_features)
-        Scaled.
-    Y : numpy.ndarray of int, shape (n_rows, n_labels)
-        0 and 1; a single 1 in each row unless `multi_label`.
-    multi_label : bool, default=False
-
-    Examples
-    --------
-    >>> head = fit_quick(np.array([[0.0], [1.0]]), np.eye(2, dtype=int))
-    >>> int(head.predict_proba(np.array([[2.0]])).argmax())
-    1
-    """
-    if multi_label:
-        columns = [(column, _fit_one(X, Y[:, column])) for column in range(Y.shape[1])]
-        return QuickHead(Y.shape[1], columns)
-    y = Y.argmax(axis=1)
-    if y.min() == y.max():
-        return QuickHead(Y.shape[1], [(int(y[0]), 1.0)])
-    return QuickHead(Y.shape[1], [(-1, _fit_one(X, y))])
-
-
-def _fit_one(X: np.ndarray, y: np.ndarray) -> LogisticRegression | float:
-    if y.min() == y.max():
-        return float(y[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # Labels of texts are classes, also where most have one text so far.
-        warnings.filterwarnings("ignore", message="The number of unique classes is greater")
-        return LogisticRegression(C=C, tol=1e-3, max_iter=200).fit(X, y)
 
 
 @dataclass
@@ -343,10 +199,7 @@ class Learner:
 
     def _doubt(self, P: np.ndarray) -> np.ndarray:
         """Return probabilities of classes; of many labels, with and without the least clear."""
-        if not self._multi_label:
-            return P
-        p = P[np.arange(len(P)), np.abs(P - 0.5).argmin(axis=1)]
-        return np.column_stack([p, 1 - p])
+        return least_clear(P) if self._multi_label else P
 
     def _vectors_of_names(self) -> np.ndarray:
         if self._name_vectors is None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from .items import Advice, CurvePoint, Estimate
+from ..items import Advice, CurvePoint, Estimate
 
 __all__ = ["advise", "estimate_accuracy", "expected_gain", "krippendorff_alpha"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from .items import Doubt
+from ..items import Doubt
 
 __all__ = ["Labelled", "contradictions", "doubtful", "groups_of", "outliers"]
 

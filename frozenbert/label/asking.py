@@ -1,131 +1,25 @@
-"""Which texts to ask next: at random, near the names of rare labels, or uncertain."""
+"""Who is asked which text: the random sample, the model's choices, and a little of each other's."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
+from ..errors import InputError
+from ..utils.texts import check_texts, is_missing
 from .exchange import LabelledText
 from .items import Reason
 from .store import Answer
 
-__all__ = ["TextQueue", "by_name", "closeness", "identify", "uncertain"]
+__all__ = ["TextQueue", "check_pool", "identify"]
 
 SAMPLE_EVERY = 5  # one text in so many is the next of the random sample
 OVERLAP_EVERY = 10  # one text in so many was labelled by somebody else
-
-WIDTH = 2  # uncertain texts that are clustered for each one asked for
-
-
-def closeness(vectors: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return how close texts are to names of labels, compared with the other texts.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (n_texts, n_features)
-        Scaled.
-    names : numpy.ndarray of shape (n_labels, n_features)
-        Vectors of the names, scaled alike.
-
-    Returns
-    -------
-    numpy.ndarray of shape (n_texts, n_labels)
-        Cosines, with mean 0 and deviation 1 for each name.
-
-    Examples
-    --------
-    >>> closeness(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 0]])).ravel().tolist()
-    [1.0, -1.0]
-    """
-    cosine = _unit(vectors) @ _unit(names).T
-    deviation = cosine.std(axis=0)
-    return np.asarray((cosine - cosine.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1))
-
-
-def by_name(close: np.ndarray, wanted: Sequence[int]) -> list[int]:
-    """Return for each wanted label the text that is closest to its name; each text once.
-
-    Parameters
-    ----------
-    close : numpy.ndarray of shape (n_texts, n_labels)
-        From `closeness`.
-    wanted : sequence of int
-        Labels, in the order in which they choose.
-
-    Examples
-    --------
-    >>> by_name(np.array([[2.0, 2.0], [0.0, 1.0]]), [0, 1])
-    [0, 1]
-    """
-    chosen: list[int] = []
-    for label in wanted[: len(close)]:
-        score = close[:, label].copy()
-        score[chosen] = -np.inf
-        chosen.append(int(score.argmax()))
-    return chosen
-
-
-def uncertain(vectors: np.ndarray, probabilities: np.ndarray, n: int, seed: int = 0) -> list[int]:
-    """Return texts whose two best labels are close, and that are unlike one another.
-
-    The texts with the smallest margins, two for each one asked for, are clustered by their
-    vectors; the text nearest to the centre of each cluster is returned.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (n_texts, n_features)
-    probabilities : numpy.ndarray of shape (n_texts, n_labels)
-    n : int
-    seed : int, default=0
-
-    Returns
-    -------
-    list of int
-        Distinct rows, as many as asked for if there are so many; the smallest margin first.
-
-    References
-    ----------
-    F. Zhdanov, "Diverse mini-batch Active Learning", 2019.
-
-    Examples
-    --------
-    >>> vectors = np.array([[0.0], [0.1], [5.0], [5.1]])
-    >>> uncertain(vectors, np.array([[0.5, 0.5], [0.6, 0.4], [0.55, 0.45], [1.0, 0.0]]), 2)
-    [0, 2]
-    """
-    n = min(n, len(vectors))
-    if not n:
-        return []
-    best = np.partition(probabilities, -2, axis=1)[:, -2:]
-    margins = best[:, 1] - best[:, 0]
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(margins))  # ties in random order
-    rows = order[np.argsort(margins[order], kind="stable")]
-    near = rows[: WIDTH * n]
-    with warnings.catch_warnings():
-        # Equal texts make fewer clusters than asked for; the rest is filled up below.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        clusters = KMeans(n, n_init=1, random_state=seed).fit(vectors[near])
-    distances = clusters.transform(vectors[near])
-    found = []
-    for cluster in range(n):
-        of_cluster = np.flatnonzero(clusters.labels_ == cluster)
-        if len(of_cluster):
-            found.append(int(near[of_cluster[distances[of_cluster, cluster].argmin()]]))
-    found.sort(key=lambda row: margins[row])
-    known = set(found)
-    return found + [row for row in rows.tolist() if row not in known][: n - len(found)]
+OPEN_SECONDS = 1800.0  # without a sign of an annotator, until others get the texts shown there
 
 
 def identify(texts: Sequence[str]) -> list[str]:
@@ -146,6 +40,27 @@ def identify(texts: Sequence[str]) -> list[str]:
     return ids
 
 
+def check_pool(texts: Sequence[str]) -> list[str]:
+    """Return the texts to label as a list.
+
+    Raises
+    ------
+    InputError
+        If there are none, or some are missing.
+    """
+    if not isinstance(texts, str) and any(map(is_missing, texts)):
+        rows = [row for row, text in enumerate(texts) if is_missing(text)]
+        raise InputError(
+            f"{len(rows):,} texts are missing, such as texts[{rows[0]}]: drop them, or make them "
+            f"empty strings.",
+            parameter="texts",
+        )
+    checked = check_texts(texts, "error")
+    if not checked:
+        raise InputError("there are no texts to label.", parameter="texts")
+    return checked
+
+
 class TextQueue:
     """The texts of a session: who answered them, who sees them, and which is next.
 
@@ -154,6 +69,8 @@ class TextQueue:
     texts : list of str
     seed : int
         Of the random order.
+    clock : callable
+        Returns seconds, which tell how long an annotator was away.
 
     Attributes
     ----------
@@ -166,7 +83,8 @@ class TextQueue:
     answered : dict
         By id and annotator, the last answer of each.
     pending : dict
-        By annotator, the rows that are shown, with the reason.
+        By annotator, the rows that are shown, with the reason. If there is no sign of the
+        annotator for half an hour, others may get them.
 
     Examples
     --------
@@ -176,7 +94,9 @@ class TextQueue:
     ('sample', 2)
     """
 
-    def __init__(self, texts: list[str], seed: int) -> None:
+    def __init__(
+        self, texts: list[str], seed: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.texts = texts
         self.ids = identify(texts)
         self.rows = {name: row for row, name in enumerate(self.ids)}
@@ -184,6 +104,9 @@ class TextQueue:
         self.order = sorted(range(len(keys)), key=keys.__getitem__)
         self.answered: dict[str, dict[str | None, Answer]] = {}
         self.pending: dict[str | None, list[tuple[int, Reason]]] = {}
+        self._labels: dict[str, list[str] | None] = {}  # what most annotators said
+        self._clock = clock
+        self._seen: dict[str | None, float] = {}
 
     @property
     def n_left(self) -> int:
@@ -193,6 +116,7 @@ class TextQueue:
     def read(self, answers: Iterable[Answer]) -> None:
         """Replace all answers."""
         self.answered.clear()
+        self._labels.clear()
         for answer in answers:
             self.note(answer)
 
@@ -201,6 +125,7 @@ class TextQueue:
         said = self.answered.setdefault(answer.item_id, {})
         said.pop(answer.annotator, None)  # the last one is last
         said[answer.annotator] = answer
+        self._labels[answer.item_id] = _most_said([one.labels for one in said.values()])
 
     def text_of(self, item_id: str) -> str | None:
         """Return a text of the pool, or one that was answered; None if there is none."""
@@ -212,13 +137,7 @@ class TextQueue:
 
     def labels_of(self, item_id: str) -> list[str] | None:
         """Return what most annotators said, the last one of equally many; None is skipped."""
-        said = [one.labels for one in self.answered.get(item_id, {}).values()]
-        given = [labels for labels in said if labels is not None]
-        if len(given) < 2:
-            return given[0] if given else None
-        counts = Counter(tuple(labels) for labels in given)
-        most = max(counts.values())
-        return next(labels for labels in reversed(given) if counts[tuple(labels)] == most)
+        return self._labels.get(item_id)
 
     def labelled(self) -> list[LabelledText]:
         """Return all labelled texts, those that are no longer in the pool included."""
@@ -237,18 +156,35 @@ class TextQueue:
         return np.flatnonzero(is_open)
 
     def sample(self) -> list[int]:
-        """Return the labelled rows of the random sample: those before the first open one."""
-        taken, found = self._taken(), []
+        """Return the labelled rows of the random sample: those before the first open one.
+
+        Rows that are shown to somebody, however long ago, do not end it.
+        """
+        shown, found = {row for rows in self.pending.values() for row, _ in rows}, []
         for row in self.order:
             said = self.answered.get(self.ids[row])
-            if said is None and row not in taken:
+            if said is None and row not in shown:
                 break
             if said and self.labels_of(self.ids[row]) is not None:
                 found.append(row)
         return found
 
+    def touch(self, annotator: str | None) -> None:
+        """Note a sign of an annotator, who loses the texts that others got meanwhile."""
+        was_away = self._is_away(annotator)
+        self._seen[annotator] = self._clock()
+        if was_away:
+            others = self._taken(but=annotator)
+            pending = self.pending.get(annotator, [])
+            pending[:] = [
+                one
+                for one in pending
+                if one[0] not in others and self.ids[one[0]] not in self.answered
+            ]
+
     def shown(self, annotator: str | None) -> list[tuple[int, Reason]]:
         """Return the rows that an annotator sees and has not answered."""
+        self.touch(annotator)
         pending = self.pending.setdefault(annotator, [])
         pending[:] = [
             one for one in pending if annotator not in self.answered.get(self.ids[one[0]], {})
@@ -299,6 +235,24 @@ class TextQueue:
                 return self.rows[name]
         return None
 
-    def _taken(self) -> set[int]:
-        """Return the rows that are shown to somebody."""
-        return {row for rows in self.pending.values() for row, _ in rows}
+    def _taken(self, but: str | None = "") -> set[int]:
+        """Return the rows that are shown to somebody who is not away, nor is `but`."""
+        return {
+            row
+            for annotator, rows in self.pending.items()
+            if annotator != but and not self._is_away(annotator)
+            for row, _ in rows
+        }
+
+    def _is_away(self, annotator: str | None) -> bool:
+        now = self._clock()
+        return now - self._seen.get(annotator, now) >= OPEN_SECONDS
+
+
+def _most_said(labels: list[list[str] | None]) -> list[str] | None:
+    given = [one for one in labels if one is not None]
+    if len(given) < 2:
+        return given[0] if given else None
+    counts = Counter(map(tuple, given))
+    most = max(counts.values())
+    return next(one for one in reversed(given) if counts[tuple(one)] == most)

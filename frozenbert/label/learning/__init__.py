@@ -1,0 +1,1 @@
+"""What is learned from the labels so far: guesses, what to ask, the estimate, audits."""
