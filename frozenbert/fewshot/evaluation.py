@@ -18,7 +18,7 @@ from ..heads.words import make_words_baseline
 from ..reports.metrics import score
 from ..reports.schema import Score
 from ..utils.cleaning import clean_texts
-from ..utils.console import progress_bar
+from ..utils.console import bars, progress_bar
 
 if TYPE_CHECKING:
     from ..reports.schema import Score
@@ -140,15 +140,15 @@ def compare_by_folds(
         model: FewShotClassifier = clone(classifier)
         if model.vectorizer is not None and model.vectorizer.cache_dir is None:
             model.vectorizer.set_params(cache_dir=folder)
-        bar = progress_bar("auto", folds.get_n_splits(), "Comparing models", "folds")
-        for train, test in folds.split(labels, labels):
-            model.fit([texts[i] for i in train], labels[train], pool)
-            asked = [texts[i] for i in test]
-            for name, one in model.models().items():
-                hits = right.setdefault(name, np.zeros(len(labels)))
-                hits[test] = one.predict(asked) == labels[test]
-            bar.update()
-        bar.close()
+        comparing = progress_bar("auto", folds.get_n_splits(), "Comparing models", "folds")
+        with comparing as bar, bars(False):
+            for train, test in folds.split(labels, labels):
+                model.fit([texts[i] for i in train], labels[train], pool)
+                asked = [texts[i] for i in test]
+                for name, one in model.models().items():
+                    hits = right.setdefault(name, np.zeros(len(labels)))
+                    hits[test] = one.predict(asked) == labels[test]
+                bar.update()
     drawn = np.random.default_rng(seed).integers(0, len(labels), (DRAWS, len(labels)))
     return {name: _compared(hits, right["teacher"], drawn) for name, hits in right.items()}
 

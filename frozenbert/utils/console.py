@@ -77,8 +77,11 @@ def progress_bar(
 
 @contextlib.contextmanager
 def bars(show: bool | Literal["auto"]) -> Iterator[None]:
-    """Show the bars that are "auto" always (True), or never (False), in this context."""
-    token = _BARS.set(show)
+    """Show the bars that are "auto" always (True), or never (False), in this context.
+
+    "auto" leaves them as they are in the context around it.
+    """
+    token = _BARS.set(_BARS.get() if show == "auto" else show)
     try:
         yield
     finally:
