@@ -89,9 +89,7 @@ def test_bars_of_a_context(watched, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_no_bar_stays_behind_for_one_text(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(console, "is_watched", lambda: True)
-    monkeypatch.setattr(console, "SHOWN_AFTER", 60.0)
+def test_one_text_has_no_bar_unless_it_is_asked_for(tiny, watched, capsys):
     embed = DistilBertVectorizer(tiny, cache_dir=None).fit([""])
     embed.transform(["a film"])
     assert capsys.readouterr().err == ""
@@ -99,3 +97,11 @@ def test_no_bar_stays_behind_for_one_text(tiny, monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "Vectors" in shown
     assert shown.rsplit("\r", 1)[1].strip() == ""
+
+
+def test_no_bar_stays_behind_for_blocks_that_are_soon_ready(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(console, "is_watched", lambda: True)
+    monkeypatch.setattr(console, "SHOWN_AFTER", 60.0)
+    embed = DistilBertVectorizer(tiny, cache_dir=None).fit([""])
+    assert sum(map(len, embed.transform_iter(["a film", "a plot", "a film"], block_size=2))) == 3
+    assert capsys.readouterr().err == ""
