@@ -168,7 +168,7 @@ def score_folds(
 
 
 def out_of_fold_splits(
-    head: BaseEstimator, X: Any, y: np.ndarray, groups: ArrayLike | None = None
+    head: BaseEstimator, X: object, y: np.ndarray, groups: ArrayLike | None = None
 ) -> Splits:
     """Return the splits of a head's `cv`, after checking that predictions can be made of them.
 
@@ -218,7 +218,7 @@ def _check_class_in_folds(splits: Splits, y: np.ndarray, stratified: bool) -> No
 
 
 def out_of_fold(
-    head: BaseEstimator, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
+    head: BaseEstimator, X: object, y: np.ndarray, method: str, splits: Splits | None = None
 ) -> np.ndarray:
     """Predict each row by a fitted head's best estimator, trained on the other folds.
 
