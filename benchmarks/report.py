@@ -34,6 +34,7 @@ INSTRUCTIONS = (
     "i8mm",
     "sve",
 )
+LONGEST_ROW = 1000  # characters
 COLUMNS = (
     "library",
     "pooling",
@@ -84,11 +85,34 @@ def write_report(report: dict[str, Any], stem: Path) -> str:
 
 
 def write_figures(report: dict[str, Any], path: Path) -> Path:
-    """Write raw figures as JSON, and return the path."""
+    """Write raw figures as JSON with one row a line, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(_json_lines(report) + "\n", encoding="utf-8")
     return path
+
+
+def _json_lines(value: object, indent: str = "") -> str:
+    """Return JSON with a line for each row: what holds no other rows, and is not very long."""
+    if not _holds_rows(value):
+        line = json.dumps(value)
+        if not isinstance(value, dict) or len(line) <= LONGEST_ROW:
+            return line
+    inner = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(str(key))}: {_json_lines(of, inner)}" for key, of in value.items()]
+        opening, closing = "{}"
+    else:
+        assert isinstance(value, list)
+        parts = [_json_lines(one, inner) for one in value]
+        opening, closing = "[]"
+    return f"{opening}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{closing}"
+
+
+def _holds_rows(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_rows, value.values()))
+    return isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
 
 
 def to_markdown(report: dict[str, Any]) -> str:

@@ -412,8 +412,7 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
                 job = self._job(check_texts(block, self.missing, done), cache, bounded=False)
                 vectors, n_tokens = job.run(self._encoder, lambda _: contextlib.nullcontext(bar))
                 done += len(block)
-                bar.n = done  # counts cached and repeated texts too
-                bar.refresh()
+                bar.update(done - bar.n)  # counts cached and repeated texts too
                 reading.add(n_tokens)
                 yield self._finish(vectors), n_tokens
         reading.warn()

@@ -524,3 +524,16 @@ def test_similar_texts_beside_brute_force(tmp_path, packaged):
     assert [row["threshold"] for row in report["checked"]] == [0.95, 0.9, 0.8]
     assert report["checked"][0]["pairs"] > 0
     assert {row["missed"] + row["wrong"] for row in report["checked"]} == {0}
+
+
+def test_raw_figures_have_a_line_for_each_row(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    rows = [{"data": "a", "curve": [0.1, 1 / 3]}, {"data": "b", "curve": []}]
+    long = {"predicted": [0.25] * 400, "alpha": 1.0}
+    figures = {"cpu": {"cores": 2}, "rows": rows, "found": {"text": long}, "none": []}
+    path = importlib.import_module("report").write_figures(figures, tmp_path / "raw.json")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads("\n".join(lines)) == figures
+    assert '  {"data": "a", "curve": [0.1, 0.3333333333333333]},' in lines
+    assert '   "alpha": 1.0' in lines
+    assert len(lines) == 14

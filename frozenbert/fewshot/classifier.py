@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.recipe import Recipe
 from ..utils.cleaning import TextCleaner, clean_texts
+from ..utils.console import bars, progress_bar
 from ..utils.texts import check_texts
 from .averaging import MeanOfProbabilities
 from .cotraining import CoTraining
@@ -216,6 +217,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         base = make_expert_vectorizer(self.model_name) if base is None else clone(base)
         fitted_on = (texts, labels) if pool is None else (pool,)
         embed = base.set_output(transform="pandas").fit(*fitted_on)
+        with bars(embed.progress):
+            self._fit(texts, labels, pool, embed, on_expert)
+        return self
+
+    def _fit(
+        self,
+        texts: list[str],
+        labels: np.ndarray,
+        pool: list[str] | None,
+        embed: DistilBertVectorizer,
+        on_expert: Callable[[str, EpochMetrics], None] | None,
+    ) -> None:
         vectors = embed.transform(texts)
         if self.experts == "finetuned":
             experts = self._finetune(texts, labels, embed, on_expert)
@@ -226,7 +239,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.experts_ = self.teacher_ = self._cleaning(experts)
         if pool is not None:
             self._teach(texts, labels, pool, embed, vectors, experts)
-        return self
 
     def _check_parameters(self, unlabelled: object) -> None:
         for name, value, legal in (
@@ -296,8 +308,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         head = experts[-1] if isinstance(experts, Pipeline) else None
         probabilities = head.predict_proba(pool_vectors) if head else experts.predict_proba(pool)
         training = CoTraining(labels)
-        words, self.pool_probabilities_ = training.teach_words(texts, pool, probabilities)
-        student = training.teach_vectors(embed, vectors, pool_vectors, self.pool_probabilities_)
+        with progress_bar("auto", 2, "Students", "students") as bar:
+            words, self.pool_probabilities_ = training.teach_words(texts, pool, probabilities)
+            bar.update()
+            student = training.teach_vectors(embed, vectors, pool_vectors, self.pool_probabilities_)
+            bar.update()
         self._vectors = student.pool_vectors
         teacher = MeanOfProbabilities.of({"experts": experts, "words": words})
         self.teacher_ = self._cleaning(teacher)

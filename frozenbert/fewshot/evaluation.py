@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.base import clone
@@ -14,21 +14,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 
 from ..errors import FrozenbertWarning, InputError
+from ..heads.scoring import is_unbalanced
 from ..heads.words import make_words_baseline
-from ..reports.metrics import score
-from ..reports.schema import Score
+from ..reports.metrics import intervals, score
+from ..reports.schema import Interval, Score
 from ..utils.cleaning import clean_texts
-from ..utils.console import progress_bar
+from ..utils.console import bars, progress_bar
 
 if TYPE_CHECKING:
-    from ..reports.schema import Score
     from .classifier import FewShotClassifier
 
 __all__ = ["BASELINE", "Compared", "compare_by_folds", "recommended", "score_models"]
 
 BASELINE = "TF-IDF, no pool"
 FOLDS = 5
-DRAWS = 2000  # resamples of the rows for an interval
 
 
 def score_models(
@@ -68,26 +67,35 @@ def score_models(
 
 @dataclass(frozen=True)
 class Compared:
-    """The accuracy of a model on labelled rows that it was not trained on.
+    """The score of a model on labelled rows that it was not trained on.
 
     Attributes
     ----------
-    accuracy : float
-    interval : tuple of float
+    scoring : {"accuracy", "macro_f1"}
+        Macro F1 if the classes are unbalanced.
+    score : float
+    interval : list of float
         95 %, of resampled rows.
     above_teacher : float
-        Difference of the accuracies.
-    above_teacher_interval : tuple of float
+        Difference of the scores.
+    above_teacher_interval : list of float
         95 %, paired: of the same resampled rows.
-    standard_error : float
-        Of the difference.
+    per_class : dict of str to float
+        F1 of each class.
     """
 
-    accuracy: float
-    interval: tuple[float, float]
+    scoring: str
+    score: float
+    interval: Interval
     above_teacher: float
-    above_teacher_interval: tuple[float, float]
-    standard_error: float
+    above_teacher_interval: Interval
+    per_class: dict[str, float]
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference to the teacher, from its interval."""
+        low, high = self.above_teacher_interval
+        return (high - low) / (2 * 1.96)
 
 
 def compare_by_folds(
@@ -99,7 +107,8 @@ def compare_by_folds(
     """Compare a few-shot classifier's models by folds of the labelled rows.
 
     For each of up to 5 folds, all models are trained on the other labelled rows and the whole
-    pool, and predict the rows of the fold.
+    pool, and predict the rows of the fold. They are compared by accuracy, or by macro F1 if the
+    largest class has over five times the rows of the smallest.
 
     Parameters
     ----------
@@ -133,38 +142,42 @@ def compare_by_folds(
     pool = [text for text in dict.fromkeys(unlabelled) if text not in known]
     seed = classifier.random_state
     folds = StratifiedKFold(min(FOLDS, int(counts.min())), shuffle=True, random_state=seed)
-    right: dict[str, np.ndarray] = {}
+    predicted: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         for category in (FrozenbertWarning, ConvergenceWarning):  # those of the fit say enough
             warnings.simplefilter("ignore", category)
         model: FewShotClassifier = clone(classifier)
         if model.vectorizer is not None and model.vectorizer.cache_dir is None:
             model.vectorizer.set_params(cache_dir=folder)
-        bar = progress_bar("auto", folds.get_n_splits(), "Comparing models", "folds")
-        for train, test in folds.split(labels, labels):
-            model.fit([texts[i] for i in train], labels[train], pool)
-            asked = [texts[i] for i in test]
-            for name, one in model.models().items():
-                hits = right.setdefault(name, np.zeros(len(labels)))
-                hits[test] = one.predict(asked) == labels[test]
-            bar.update()
-        bar.close()
-    drawn = np.random.default_rng(seed).integers(0, len(labels), (DRAWS, len(labels)))
-    return {name: _compared(hits, right["teacher"], drawn) for name, hits in right.items()}
+        comparing = progress_bar("auto", folds.get_n_splits(), "Comparing models", "folds")
+        with comparing as bar, bars(False):
+            for train, test in folds.split(labels, labels):
+                model.fit([texts[i] for i in train], labels[train], pool)
+                asked = [texts[i] for i in test]
+                for name, one in model.models().items():
+                    predicted.setdefault(name, np.empty_like(labels))[test] = one.predict(asked)
+                bar.update()
+    scoring: Literal["accuracy", "macro_f1"] = "macro_f1" if is_unbalanced(labels) else "accuracy"
+    return {
+        name: _compared(labels, own, predicted["teacher"], scoring)
+        for name, own in predicted.items()
+    }
 
 
-def _compared(hits: np.ndarray, teacher: np.ndarray, drawn: np.ndarray) -> Compared:
-    def interval(values: np.ndarray) -> tuple[float, float]:
-        low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
-        return float(low), float(high)
-
-    above = hits - teacher
+def _compared(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    teacher: np.ndarray,
+    scoring: Literal["accuracy", "macro_f1"],
+) -> Compared:
+    own, ends = score(labels, predicted), intervals(labels, predicted, teacher)
     return Compared(
-        float(hits.mean()),
-        interval(hits),
-        float(above.mean()),
-        interval(above),
-        float(above.std() / np.sqrt(len(above))),
+        scoring,
+        own[scoring],
+        ends[scoring],
+        own[scoring] - score(labels, teacher)[scoring],
+        ends[f"{scoring}_above_baseline"],
+        {name: figures["f1-score"] for name, figures in own["per_class"].items()},
     )
 
 
@@ -178,8 +191,8 @@ def recommended(compared: dict[str, Compared]) -> str:
 
     Examples
     --------
-    >>> same = Compared(0.7, (0.6, 0.8), 0.0, (0.0, 0.0), 0.0)
-    >>> better = Compared(0.75, (0.65, 0.85), 0.05, (-0.01, 0.11), 0.03)
+    >>> same = Compared("accuracy", 0.7, [0.6, 0.8], 0.0, [0.0, 0.0], {})
+    >>> better = Compared("accuracy", 0.75, [0.65, 0.85], 0.05, [-0.01, 0.11], {})
     >>> recommended({"experts": better, "teacher": same})
     'experts'
     """
@@ -188,4 +201,4 @@ def recommended(compared: dict[str, Compared]) -> str:
         for name, one in compared.items()
         if one.above_teacher > 0 and one.above_teacher >= one.standard_error
     ]
-    return max(better, key=lambda name: compared[name].accuracy, default="teacher")
+    return max(better, key=lambda name: compared[name].score, default="teacher")

@@ -30,6 +30,7 @@ from ..finetune.finetuning import finetune
 from ..finetune.recipe import Recipe
 from ..heads.folds import Folds
 from ..heads.selection import SelectVectors, layout
+from ..utils.console import progress_bar
 from .averaging import MeanOfProbabilities
 
 if TYPE_CHECKING:
@@ -139,10 +140,15 @@ class Experts(ClassifierMixin, BaseEstimator):
         layers, pooling = layout(frame.columns)
         sets: Sequence[View | None] = views(layers, pooling) if layers else [None]
         chosen = itertools.islice(itertools.cycle(sets), self.n_experts)
-        self.experts_ = Parallel(n_jobs=self.n_jobs)(
+        experts = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(self._fit_one)(frame, labels, view, self.random_state + number)
             for number, view in enumerate(chosen)
         )
+        self.experts_ = []
+        with progress_bar("auto", self.n_experts, "Experts", "experts") as bar:
+            for expert in experts:
+                self.experts_.append(expert)
+                bar.update()
         return self
 
     def _validated(self, X: Any, reset: bool, y: Any = "no_validation") -> pd.DataFrame:

@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, RareClassWarning
-from ..utils.console import callers_level
+from ..utils.console import callers_level, progress_bar
 from .folds import Folds
 from .stacking import OutOfFoldHead, calibrated, score_classifier
 from .votes.choice import Choice, Predict
@@ -114,10 +114,11 @@ class MultiLabelClassifier(OutOfFoldHead):
         choice = self._compare(held_out, flags) if self.decides else None
         scores = held_out.of(self.parts_)
         of_label = [scores[:, place :: len(labels)] for place in range(len(labels))]
-        self.estimators_ = [
-            self._fit_label(own, column, label, held_out)
-            for own, column, label in zip(of_label, flags.T, labels, strict=True)
-        ]
+        self.estimators_ = []
+        with progress_bar("auto", len(labels), "Thresholds", "labels") as bar:
+            for own, column, label in zip(of_label, flags.T, labels, strict=True):
+                self.estimators_.append(self._fit_label(own, column, label, held_out))
+                bar.update()
         self.plain_ = self.estimators_
         if self.calibration_ is not None:
             self.plain_ = [
@@ -136,11 +137,12 @@ class MultiLabelClassifier(OutOfFoldHead):
         def predict(
             part: str, *, balanced: bool = False, calibration: str | None = None
         ) -> np.ndarray:
-            scores = held_out.of(part)
-            of_label = [
-                self._proba_out_of_fold(scores[:, place::n_labels], flag, held_out, calibration)
-                for place, flag in enumerate(flags.T)
-            ]
+            scores, of_label = held_out.of(part), []
+            with progress_bar("auto", n_labels, "Out-of-fold scores", "labels") as bar:
+                for place, flag in enumerate(flags.T):
+                    own = scores[:, place::n_labels]
+                    of_label.append(self._proba_out_of_fold(own, flag, held_out, calibration))
+                    bar.update()
             return np.column_stack(of_label)
 
         return predict

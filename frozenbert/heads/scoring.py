@@ -30,7 +30,6 @@ __all__ = [
     "is_auto",
     "is_unbalanced",
     "mean_average_precision",
-    "weight_key",
 ]
 
 ClassWeight: TypeAlias = Mapping[Any, float] | str | None
@@ -185,13 +184,13 @@ def check_class_weight(class_weight: ClassWeight, y: np.ndarray) -> None:
     if not isinstance(class_weight, Mapping):
         return
     classes = [0, 1] if y.ndim == 2 else np.unique(y).tolist()
-    known = [weight_key(label) for label in classes]
+    known = [_weight_key(label) for label in classes]
     for key in class_weight:
         if key in known:
             continue
         if key in classes:
             raise InputError(
-                f"for the class {key!r} scikit-learn expects the key {weight_key(key)!r}.",
+                f"for the class {key!r} scikit-learn expects the key {_weight_key(key)!r}.",
                 parameter="class_weight",
             )
         shown = ", ".join(repr(label) for label in known[:10])
@@ -202,7 +201,7 @@ def check_class_weight(class_weight: ClassWeight, y: np.ndarray) -> None:
         )
 
 
-def weight_key(label: Any) -> int | str:
+def _weight_key(label: Any) -> int | str:
     """Return the key by which scikit-learn finds a class in a dict of weights."""
     try:
         return int(label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import html
 import re
 import warnings
@@ -17,7 +18,15 @@ from ..utils.console import bars
 from ..utils.extras import is_installed, require
 from ..utils.steps import find_steps
 
-__all__ = ["MAX_WORDS", "METHODS", "Explanation", "WordWeight", "explain", "explain_answer"]
+__all__ = [
+    "MAX_WORDS",
+    "METHODS",
+    "Explanation",
+    "WordWeight",
+    "explain",
+    "explain_answer",
+    "prepare",
+]
 
 METHODS = {
     "shapley": "Shapley values: the mean effect of a word, whichever others are left out",
@@ -222,6 +231,16 @@ def explain_answer(
     ]
     shown = found if abs(rest - whole) >= LEAST else []
     return Explanation(text, classes[place], whole, shown, len(words), rest, method)
+
+
+@functools.cache
+def prepare() -> None:
+    """Load shap and let it compile itself, which takes seconds at the first explanation."""
+
+    def ask(texts: list[str]) -> np.ndarray:
+        return np.full((len(texts), 2), 0.5)
+
+    explain_answer(ask, ["no", "yes"], "two words")
 
 
 def _resolve(method: str) -> str:

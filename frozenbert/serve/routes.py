@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from ..errors import InputError
-from ..reports.explanation import METHODS, explain_answer
+from ..reports.explanation import METHODS, explain_answer, prepare
 from ..tables.writing import delimited_rows
 from .guard import HEADERS
 from .monitoring import ServiceCounters
@@ -38,6 +38,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, StreamingResponse
     from pydantic import BaseModel, ValidationError
+    from starlette.background import BackgroundTask
     from starlette.exceptions import HTTPException
     from starlette.middleware.exceptions import ExceptionMiddleware
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -398,7 +399,11 @@ async def metrics(counters: Counters) -> Response:
 @page_router.api_route("/", methods=["GET", "HEAD"], response_model=None)
 async def page(service: ServedModel) -> FileResponse | RedirectResponse:
     """Return the page; an encoder alone has none but the description of its API."""
-    return FileResponse(PAGE / "index.html") if service.predicts else RedirectResponse("/docs")
+    if not service.predicts:
+        return RedirectResponse("/docs")
+    # Its visitors may ask which words matter; whoever only predicts does not pay for it.
+    later = BackgroundTask(prepare) if service.has_probabilities else None
+    return FileResponse(PAGE / "index.html", background=later)
 
 
 @page_router.get("/docs")

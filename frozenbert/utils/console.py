@@ -48,7 +48,8 @@ def progress_bar(
     show : bool or "auto"
         "auto" shows the bar in a terminal or a notebook, once the work has taken a second.
     total : float or None
-        The number of units, if known.
+        The number of units, if known. A bar of one unit is shown if `show` is True only: it
+        would not move before the end.
     what : str, default="Vectors"
         What is in progress.
     unit : str, default="texts"
@@ -69,7 +70,7 @@ def progress_bar(
         desc=what,
         unit=f" {unit}",
         bar_format=None if unit else short,
-        disable=not shows_bar(show),
+        disable=not shows_bar(show) or (total == 1 and show is not True),
         delay=0 if show is True else SHOWN_AFTER,
         leave=False,
     )
@@ -77,8 +78,11 @@ def progress_bar(
 
 @contextlib.contextmanager
 def bars(show: bool | Literal["auto"]) -> Iterator[None]:
-    """Show the bars that are "auto" always (True), or never (False), in this context."""
-    token = _BARS.set(show)
+    """Show the bars that are "auto" always (True), or never (False), in this context.
+
+    "auto" leaves them as they are in the context around it.
+    """
+    token = _BARS.set(_BARS.get() if show == "auto" else show)
     try:
         yield
     finally:

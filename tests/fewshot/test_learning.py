@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -425,6 +426,7 @@ def test_the_model_to_use_is_named_and_lies_in_the_folder(files, tiny, capsys, m
     assert command(files, tiny) == 0
     lines = capsys.readouterr().out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("compared"))
+    assert re.search(r"in \d+\.\d s: accuracy, above the teacher", lines[start])
     rows = {line.split()[0]: line for line in lines[start + 1 : start + 5]}
     assert list(rows) == ["experts", "teacher", "student", "student_words"]
     (chosen,) = [name for name, line in rows.items() if line.endswith("to be used")]
@@ -456,8 +458,22 @@ def test_rows_of_a_fold_teach_nobody(vectorizer, monkeypatch):
     held_out = [text for known, _, _ in seen for text in set(texts) - set(known)]
     assert sorted(held_out) == sorted(set(texts))
     for one in found.values():
-        assert one.interval[0] <= one.accuracy <= one.interval[1]
-        assert one.above_teacher == pytest.approx(one.accuracy - found["teacher"].accuracy)
+        assert one.scoring == "accuracy"
+        assert one.interval[0] <= one.score <= one.interval[1]
+        assert one.above_teacher == pytest.approx(one.score - found["teacher"].score)
+        assert set(one.per_class) == {"bad", "good"}
+
+
+def test_unbalanced_classes_are_compared_by_macro_f1(vectorizer):
+    texts, labels = sentences(60, 0)
+    rows = np.concatenate(
+        [np.flatnonzero(labels == "good")[:20], np.flatnonzero(labels == "bad")[:3]]
+    )
+    few = FewShotClassifier(vectorizer=vectorizer, n_experts=1)
+    found = compare_by_folds(few, [texts[i] for i in rows], labels[rows], sentences(30, 1)[0])
+    for one in found.values():
+        assert one.scoring == "macro_f1"
+        assert one.score == pytest.approx(np.mean(list(one.per_class.values())))
 
 
 def test_models_that_folds_cannot_compare(vectorizer):

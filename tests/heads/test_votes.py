@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, get_scorer
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -21,6 +23,7 @@ from frozenbert.heads.search import fitted_grid
 from frozenbert.heads.selection import MINUTE, feature_sets, plan_rounds
 from frozenbert.heads.votes.decisions import DecisionClassifier, SharedVote, log_odds
 from frozenbert.heads.votes.ladder import Ladder, describe_ladder
+from frozenbert.heads.votes.out_of_fold import out_of_fold
 
 AUTO = dict.fromkeys(("with_words", "calibrate", "class_weight", "cv", "scoring"), "auto")
 VOTE = "vote of vectors and words"
@@ -346,3 +349,18 @@ def test_many_classes_share_the_weights_of_the_vote(n_classes, kind):
     again = pickle.loads(pickle.dumps(head))
     np.testing.assert_allclose(again.predict_proba(X), head.predict_proba(X), atol=1e-9)
     assert head.score(X, y) > 0.5
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame, scipy.sparse.csr_array])
+def test_out_of_fold_is_what_scikit_learn_predicts(kind):
+    rng = np.random.default_rng(1)
+    labels = rng.choice(["no", "so", "yes"], 90)
+    values = rng.normal(size=(90, 4)) + (labels == "yes")[:, None]
+    X = kind(values)
+    head = make_head(C=[0.1, 1.0], cv=3, class_weight={"no": 2.0, "so": 1.0, "yes": 0.5})
+    head.fit(X, labels)
+    p = out_of_fold(head, X, labels, "predict_proba")
+    coded = np.searchsorted(head.classes_, labels)
+    weighted = clone(head.best_estimator_).set_params(class_weight={0: 2.0, 1: 1.0, 2: 0.5})
+    expected = cross_val_predict(weighted, values, coded, cv=head.cv, method="predict_proba")
+    np.testing.assert_allclose(p, expected, atol=1e-6)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import LABELS, WordModel, serving, wait_for, wait_until
+from serving import DEADLINE, LABELS, WordModel, serving, wait_for, wait_until
 
 from frozenbert import make_text_classifier, save_model
 from frozenbert.cli.main import main
 from frozenbert.encoders.encoder import Encoder
 from frozenbert.persistence.models import joblib_hash
 from frozenbert.pipeline import predict
-from frozenbert.reports.explanation import explain_answer
+from frozenbert.reports.explanation import explain_answer, prepare
 from frozenbert.serve.guard import Limits
 from frozenbert.serve.service import WARM_UP
 from frozenbert.tables.reading import read_table
@@ -141,6 +141,32 @@ def test_the_page_has_the_better_method_if_it_is_installed(client, model):
     answer = client("POST", "/explain", {"text": "a good,  bad good"}).json
     assert answer["method"].startswith("Shapley values")
     assert sum(w["weight"] for w in answer["words"]) == pytest.approx(3 / 5 - 1 / 2)
+
+
+def test_the_page_prepares_explanations_and_predictions_do_not(client, monkeypatch):
+    prepared = threading.Event()
+    monkeypatch.setattr("frozenbert.serve.routes.prepare", prepared.set)
+    client("GET", "/readyz")
+    client.predict("a good film")
+    assert not prepared.is_set()
+    assert client("GET", "/").status == 200
+    assert prepared.wait(DEADLINE)
+
+
+def test_preparing_asks_no_model_and_loads_the_library(monkeypatch):
+    shap = pytest.importorskip("shap")
+    explainers = []
+    permutation = shap.explainers.Permutation
+
+    def counted(*arguments, **parameters):
+        explainers.append(permutation(*arguments, **parameters))
+        return explainers[-1]
+
+    monkeypatch.setattr(shap.explainers, "Permutation", counted)
+    prepare.cache_clear()
+    prepare()
+    prepare()
+    assert len(explainers) == 1
 
 
 def test_words_that_do_not_explain_the_answer_are_not_shown(client):

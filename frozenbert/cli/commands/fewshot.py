@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 SUGGESTIONS = "suggest.csv"
+MOST_CLASSES = 20  # whose F1 is printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -239,22 +240,30 @@ def _compare(
     import numpy as np
 
     from ...fewshot.evaluation import compare_by_folds, recommended
+    from ...reports.metrics import short
     from ..output import say
 
+    started = time.perf_counter()
     try:
         found = compare_by_folds(classifier, rows.texts, np.asarray(rows.labels), pool)
     except InputError as error:
         say("compared", f"not by folds: {error.message} The teacher is taken.")
         return "teacher", {}
     chosen = recommended(found)
-    say("compared", "by folds of the labelled rows: accuracy, and above the teacher (95 %)")
+    score = {"accuracy": "accuracy", "macro_f1": "macro F1"}[found[chosen].scoring]
+    took = f"in {time.perf_counter() - started:.1f} s"
+    say("compared", f"by folds of the labelled rows {took}: {score}, above the teacher (95 %)")
     for name, one in found.items():
         (low, high), (worse, better) = one.interval, one.above_teacher_interval
         above = f"{one.above_teacher:+.3f} ({worse:+.3f} to {better:+.3f})"
         above = "" if name == "teacher" else above
         use = "to be used" if name == chosen else ""
-        line = f"{name:14}{one.accuracy:.3f} ({low:.3f} to {high:.3f})  {above:26}{use}"
+        line = f"{name:14}{one.score:.3f} ({low:.3f} to {high:.3f})  {above:26}{use}"
         say("", line.rstrip())
+    say("F1", f"{'':20}" + "".join(f"{name:>14}" for name in found))
+    for label in list(found[chosen].per_class)[:MOST_CLASSES]:
+        cells = "".join(f"{one.per_class.get(label, 0.0):14.3f}" for one in found.values())
+        say("", f"{short(label, 19):20}" + cells)
     return chosen, {name: asdict(one) for name, one in found.items()}
 
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ...errors import InputError
+from ...utils.console import progress_bar
 from ..folds import CV, Folds, Splits, cv_splits, make_folds
 from ..numeric.ordinal import CutPoints, check_grades
 from ..numeric.ridge import NumberStep
@@ -104,10 +105,12 @@ class JointModel(BaseEstimator):
             for part, columns in features.items()
             for name, model in self._models().items()
         }
-        found = {
-            name: np.asarray(cross_val_predict(model, columns, y, cv=splits, method=self._method))
-            for name, (model, columns) in tried.items()
-        }
+        found = {}
+        with progress_bar("auto", len(tried), "Texts and columns", "models") as bar:
+            for name, (model, columns) in tried.items():
+                p = cross_val_predict(model, columns, y, cv=splits, method=self._method)
+                found[name] = np.asarray(p)
+                bar.update()
         losses = {name: self._loss(y, predicted, splits) for name, predicted in found.items()}
         shown = [
             min((name for name in tried if name.startswith(part)), key=losses.__getitem__)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
+from sklearn.utils.parallel import Parallel, delayed
 
 from ...errors import InputError
+from ...utils.console import progress_bar
 from ..folds import (
     Splits,
     check_partition,
@@ -21,7 +23,6 @@ from ..folds import (
     quiet_constant_labels,
     warn_many_classes,
 )
-from ..scoring import weight_key
 from ..search import FeatureSearch, HeadSearch, base_search, fitted_search, tuned_estimator
 from ..selection import SelectVectors, take_columns
 
@@ -114,10 +115,45 @@ def cross_val_proba(
     estimator: BaseEstimator, X: np.ndarray, y: np.ndarray, splits: Splits
 ) -> np.ndarray:
     """Return the probabilities of each row by an estimator that was fitted on the other folds."""
-    estimator = clone(estimator)
-    if y.ndim == 1:
-        _code_class_weight(estimator, y)
-    return np.asarray(cross_val_predict(estimator, X, y, cv=splits, method="predict_proba"))
+    return _cross_predict(estimator, X, y, splits, "predict_proba")
+
+
+def _cross_predict(
+    estimator: BaseEstimator,
+    X: Any,
+    y: np.ndarray,
+    splits: Splits,
+    method: str,
+    n_jobs: int | None = None,
+) -> np.ndarray:
+    """Predict as `cross_val_predict` does, with a bar, and without changing the classes.
+
+    Each row is in one test part, and each training part has all classes.
+    """
+    X = X.tocsr() if scipy.sparse.issparse(X) else X if hasattr(X, "shape") else np.asarray(X)
+    parts = Parallel(n_jobs, return_as="generator")(
+        delayed(_predict_part)(clone(estimator), X, y, *split, method) for split in splits
+    )
+    found: list[np.ndarray] = []
+    with progress_bar("auto", len(splits), "Out-of-fold scores", "folds") as bar:
+        for part in parts:
+            found.append(part)
+            bar.update()
+    rows = np.concatenate([np.arange(len(y))[test] for _, test in splits])
+    return np.asarray(np.concatenate(found)[np.argsort(rows)])
+
+
+def _predict_part(
+    estimator: BaseEstimator,
+    X: Any,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    method: str,
+) -> np.ndarray:
+    rows, others = (X.iloc[of] if hasattr(X, "iloc") else X[of] for of in (train, test))
+    predicted: np.ndarray = getattr(estimator.fit(rows, y[train]), method)(others)
+    return predicted
 
 
 def score_folds(
@@ -132,7 +168,7 @@ def score_folds(
 
 
 def out_of_fold_splits(
-    head: BaseEstimator, X: Any, y: np.ndarray, groups: ArrayLike | None = None
+    head: BaseEstimator, X: object, y: np.ndarray, groups: ArrayLike | None = None
 ) -> Splits:
     """Return the splits of a head's `cv`, after checking that predictions can be made of them.
 
@@ -182,7 +218,7 @@ def _check_class_in_folds(splits: Splits, y: np.ndarray, stratified: bool) -> No
 
 
 def out_of_fold(
-    head: BaseEstimator, X: Any, y: np.ndarray, method: str, splits: Splits | None = None
+    head: BaseEstimator, X: object, y: np.ndarray, method: str, splits: Splits | None = None
 ) -> np.ndarray:
     """Predict each row by a fitted head's best estimator, trained on the other folds.
 
@@ -212,19 +248,5 @@ def out_of_fold(
         decisions = inner.held_out_decisions()
         if decisions is not None:
             return decisions
-    estimator = clone(tuned_estimator(head))
-    if y.ndim == 1:
-        _code_class_weight(estimator, y)
     with warn_many_classes(y, len(splits), warn=False), quiet_constant_labels():
-        return np.asarray(
-            cross_val_predict(estimator, X, y, cv=splits, n_jobs=search.n_jobs, method=method)
-        )
-
-
-def _code_class_weight(estimator: BaseEstimator, y: np.ndarray) -> None:
-    """Give class weights the keys of `cross_val_predict`, which codes classes from 0."""
-    codes = {weight_key(label): code for code, label in enumerate(np.unique(y).tolist())}
-    for name, value in estimator.get_params().items():
-        if name.rpartition("__")[2] == "class_weight" and isinstance(value, Mapping):
-            coded = {codes[key]: weight for key, weight in value.items()}
-            estimator.set_params(**{name: coded})
+        return _cross_predict(tuned_estimator(head), X, y, splits, method, search.n_jobs)
