@@ -86,7 +86,8 @@ class StepProcess:
 
 
 def _begin() -> None:
-    """Prepare the process: no warnings of libraries, and an end when the parent has ended."""
+    """Prepare the process: libraries say nothing, and it ends when the parent has ended."""
+    os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     from tqdm import tqdm
 
     warnings.simplefilter("ignore")

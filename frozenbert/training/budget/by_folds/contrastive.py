@@ -19,7 +19,7 @@ from .cross_fitting import EncoderStep
 __all__ = ["ContrastiveTuning", "draw_pairs"]
 
 LIBRARIES = ("accelerate", "datasets", "sentence_transformers")
-LEAST_PAIRS = 2000  # few rows are drawn more often, as SetFit does
+LEAST_ROWS = 1000  # fewer are drawn more often, as SetFit does
 MOST_PAIRS = 40  # for each row
 LENGTH = 256  # tokens; pairs take twice the memory of texts
 
@@ -53,7 +53,7 @@ class ContrastiveTuning(EncoderStep):
         return 2 * self._n_pairs(n_rows) / n_rows
 
     def _n_pairs(self, n_rows: int) -> int:
-        return min(max(n_rows * self.epochs // 2, LEAST_PAIRS), n_rows * MOST_PAIRS)
+        return min(max(n_rows, LEAST_ROWS) * self.epochs // 2, n_rows * MOST_PAIRS)
 
     def pass_once(self, material: Material, rows: np.ndarray, out: Path) -> None:
         """Train an encoder by reading each row once, to see how long it takes."""
@@ -69,7 +69,6 @@ class ContrastiveTuning(EncoderStep):
         from datasets import Dataset
         from sentence_transformers import (
             SentenceTransformer,
-            SentenceTransformerModelCardData,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
         )
@@ -98,7 +97,6 @@ class ContrastiveTuning(EncoderStep):
             network = SentenceTransformer(
                 modules=[words, Pooling(files.hidden_size, pooling_mode=pooling)],
                 device=embed.device,
-                model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
             )
             arguments = SentenceTransformerTrainingArguments(
                 output_dir=str(fresh),

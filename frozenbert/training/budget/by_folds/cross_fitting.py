@@ -97,15 +97,20 @@ class EncoderStep(ABC):
         """
         n = len(material.y)
         sizes = [n, *(len(train) for train, _ in material.in_folds(self.n_folds).splits)]
-        read = sum(size * (self.passes(size) + PASS) for size in sizes) + n * PASS
-        return MARGIN * (each * read + len(sizes) * start)
+        # What a killed training has left is not trained again.
+        new = [size for i, size in enumerate(sizes) if not self._folder(material, i).exists()]
+        trained = sum(size * self.passes(size) for size in new)
+        return MARGIN * (each * (trained + (sum(sizes) + n) * PASS) + len(new) * start)
+
+    def _folder(self, material: Material, number: int) -> Path:
+        """Return where the encoder of a fold goes; those of other sizes are other encoders."""
+        return material.scratch / f"{self.n_folds}-{self.epochs}-{number}"
 
     def run(self, material: Material) -> Member:
         """Train."""
 
         def fit(number: int, rows: np.ndarray) -> Pipeline:
-            # Of another size, a folder that a kill has left is of no use.
-            out = material.scratch / f"{self.n_folds}-{self.epochs}-{number}"
+            out = self._folder(material, number)
             self.tune(material, rows, out)
             return _classifier_on(out, material).fit(take(material.texts, rows), material.y[rows])
 
