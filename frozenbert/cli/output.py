@@ -176,7 +176,7 @@ def print_added(training: Training) -> None:
     if "both" in added:
         scores += (
             f", {added['columns']:.4f} by the other columns alone, {added['both']:.4f} by both "
-            f"({head.ladder_[-1]['step']})"
+            f"({head.ladder_[-1]['step'].rpartition(', ')[2]})"
         )
     for name, score in added.get("without", {}).items():
         scores += f", {score:.4f} without {name!r}"

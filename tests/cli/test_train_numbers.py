@@ -182,7 +182,7 @@ def test_all_columns_are_found_and_the_report_shows_what_they_add(succeeds, refu
     ("arguments", "message"),
     [
         (["--number-column", "nope"], "--number-column: shop.csv: there is no column 'nope'"),
-        (["--number-column", "shop"], "is no number, as the column was said to be"),
+        (["--number-column", "shop"], "is no number. Mend it, or name the column"),
         (["--number-column", "rating"], "--number-column rating: is the label"),
         (["--category-column", "text"], "'text' is named twice"),
     ],
