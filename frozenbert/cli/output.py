@@ -235,7 +235,7 @@ def print_number_training(training: Training) -> None:
     _print_features(search)
     say(
         "head",
-        f"alpha = {search['best_alpha']:.3g}, the best of {len(search['alpha'])}: "
+        f"alpha = {search['best_alpha']:,.6g}, the best of {len(search['alpha'])}: "
         f"{search['scoring']} {search['best_score']:.4f} ± {search['best_score_std']:.4f} in "
         f"{search['folds']} folds",
     )

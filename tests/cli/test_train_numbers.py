@@ -166,7 +166,10 @@ def test_all_columns_are_found_and_the_report_shows_what_they_add(succeeds, refu
     assert read("both", "model.json")["training"]["columns"] == {
         "text": ["text"], "number": ["price"], "category": ["shop"], "date": ["day"]
     }  # fmt: skip
-    assert "What texts and other columns add" in Path("both/report.html").read_text("utf-8")
+    report = Path("both/report.html").read_text("utf-8")
+    assert "What texts and other columns add" in report
+    # On a narrow screen each cell of an example is a line, and has the name of its column.
+    assert '<td class="n" data-name="rating">' in report
     assert Path("both/model.skops").exists()
     succeeds("classify", "--model", "both/model.skops", "--data", "shop.csv", "--out", "new.csv")
     labelled = pd.read_csv("new.csv")
