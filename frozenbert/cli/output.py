@@ -170,13 +170,17 @@ def print_added(training: Training) -> None:
             f"categories have one of their own",
         )
     added: Mapping[str, Any] = training.metrics["added"]
-    if "both" not in added:
+    if len(added) == 2:  # there is one column of texts, and nothing to compare
         return
-    say(
-        "out of fold",
-        f"{added['scoring']} {added['text']:.4f} by text alone, {added['columns']:.4f} by the "
-        f"other columns alone, {added['both']:.4f} by both ({head.ladder_[-1]['step']})",
-    )
+    scores = f"{added['scoring']} {added['text']:.4f} by text alone"
+    if "both" in added:
+        scores += (
+            f", {added['columns']:.4f} by the other columns alone, {added['both']:.4f} by both "
+            f"({head.ladder_[-1]['step'].rpartition(', ')[2]})"
+        )
+    for name, score in added.get("without", {}).items():
+        scores += f", {score:.4f} without {name!r}"
+    say("out of fold", scores)
 
 
 def print_training(training: Training) -> None:
@@ -231,7 +235,7 @@ def print_number_training(training: Training) -> None:
     _print_features(search)
     say(
         "head",
-        f"alpha = {search['best_alpha']:.3g}, the best of {len(search['alpha'])}: "
+        f"alpha = {search['best_alpha']:,.6g}, the best of {len(search['alpha'])}: "
         f"{search['scoring']} {search['best_score']:.4f} ± {search['best_score_std']:.4f} in "
         f"{search['folds']} folds",
     )

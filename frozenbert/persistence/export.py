@@ -75,8 +75,8 @@ def export_model(
     Raises
     ------
     InputError
-        If the model has no safe form, or several encoders; its encoder cannot be exported; its
-        tokenizer is written in Python; or `out` exists and is no export.
+        If the model has no safe form, or several encoders; it reads other columns; its encoder
+        cannot be exported; its tokenizer is written in Python; or `out` exists and is no export.
     MissingLibraryError
         If OpenVINO or torch is not installed.
 
@@ -104,8 +104,8 @@ def export_model(
     model = load_model(source)
     if joint := find_step(model, JointModel):
         raise InputError(
-            f"{source}: reads the columns {', '.join(joint.reader_.names)}; models of texts alone "
-            f"can be exported."
+            f"{source}: reads the columns {', '.join(joint.reader_.names)}, which takes pandas and "
+            f"skrub; an export needs neither. Use the model itself, with frozenbert[columns]."
         )
     if source.suffix != SAFE:
         raise InputError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..reports.sidecar import read_sidecar
 from ..utils.archives import read_archive
+from ..utils.extras import EXTRAS, require
 from ..utils.files import sha256_of_file, writing
 from .portable import portable_copy, portable_parts
 from .runtime import HEAD, RUNTIME, load_export
@@ -191,6 +192,10 @@ def _load(path: Path) -> Any:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in EARLIER:
             raise InputError(of_earlier_layout(path)) from error
+        if isinstance(error, ModuleNotFoundError):
+            library = str(error.name).partition(".")[0]
+            if library in EXTRAS:
+                require(library, purpose=str(path))
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason})."

@@ -39,10 +39,17 @@ TRUSTED = (
     "frozenbert.fewshot.distillation.DistilledClassifier",
     "frozenbert.fewshot.experts.Experts",
     "frozenbert.finetune.recipe.Recipe",
+    "frozenbert.heads.columns.boosting.BoostedClassifier",
+    "frozenbert.heads.columns.boosting.BoostedRegressor",
+    "frozenbert.heads.columns.joint.JointClassifier",
+    "frozenbert.heads.columns.joint.JointOrdinal",
+    "frozenbert.heads.columns.joint.JointRegressor",
+    "frozenbert.heads.columns.reader.ColumnReader",
     "frozenbert.heads.folds.AutoFolds",
     "frozenbert.heads.folds.Folds",
     "frozenbert.heads.multilabel.MultiLabelClassifier",
     "frozenbert.heads.numeric.ordinal.CumulativeClassifier",
+    "frozenbert.heads.numeric.ordinal.CutPoints",
     "frozenbert.heads.numeric.ordinal.OrdinalHead",
     "frozenbert.heads.numeric.ridge.RidgeHead",
     "frozenbert.heads.numeric.word_regression.WordPredictions",
@@ -67,13 +74,18 @@ TRUSTED = (
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.decomposition._truncated_svd.TruncatedSVD",
     "sklearn.feature_extraction.text.TfidfTransformer",
     "sklearn.frozen._frozen.FrozenEstimator",
+    "sklearn.impute._base.MissingIndicator",
+    "sklearn.impute._base.SimpleImputer",
     "sklearn.isotonic.IsotonicRegression",
     "sklearn.linear_model._base.LinearRegression",
     "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._logistic.LogisticRegressionCV",
     "sklearn.linear_model._ridge.Ridge",
+    "sklearn.linear_model._ridge.RidgeCV",
     # Scorers, by the names that `scoring` takes.
     "sklearn.metrics._classification.accuracy_score",
     "sklearn.metrics._classification.balanced_accuracy_score",
@@ -107,16 +119,27 @@ TRUSTED = (
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.Normalizer",
     "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._encoders.OneHotEncoder",
     "sklearn.preprocessing._function_transformer.FunctionTransformer",
     "sklearn.preprocessing._label.LabelBinarizer",
     "sklearn.preprocessing._label.LabelEncoder",
     "sklearn.utils._bunch.Bunch",
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
+    "skrub._datetime_encoder.DatetimeEncoder",
 )
 # skops' kinds of nodes: those with data only, and those that name a class or a function. No model
 # here needs the others, which call what they name.
-DATA = ("DictNode", "JsonNode", "ListNode", "MaskedArrayNode", "NdArrayNode", "TupleNode")
+DATA = (
+    "DTypeNode",
+    "DictNode",
+    "JsonNode",
+    "ListNode",
+    "MaskedArrayNode",
+    "NdArrayNode",
+    "SliceNode",
+    "TupleNode",
+)
 NAMED = ("FunctionNode", "ObjectNode", "TypeNode")
 
 SCHEMA = "schema.json"  # in the safe form: the tree of objects, as skops writes it

@@ -99,6 +99,15 @@ class _Reader:
         data, mask = self.read(content["data"]), self.read(content["mask"])
         return np.ma.MaskedArray(data, mask)
 
+    def _dtype(self, node: Node) -> object:
+        _check(node, "numpy.dtype")
+        return self.read(node["content"]).dtype  # of an empty array
+
+    def _slice(self, node: Node) -> slice:
+        _check(node, "builtins.slice")
+        content = node["content"]
+        return slice(content["start"], content["stop"], content["step"])
+
     def _named(self, node: Node) -> Any:
         return getattr(importlib.import_module(node["__module__"]), node["__class__"])
 
@@ -121,6 +130,7 @@ def _check(node: Node, name: str) -> None:
 
 
 READERS: dict[str, Callable[[_Reader, Node], object]] = {
+    "DTypeNode": _Reader._dtype,
     "DictNode": _Reader._dict,
     "FunctionNode": _Reader._named,
     "JsonNode": _Reader._json,
@@ -128,6 +138,7 @@ READERS: dict[str, Callable[[_Reader, Node], object]] = {
     "MaskedArrayNode": _Reader._masked_array,
     "NdArrayNode": _Reader._array,
     "ObjectNode": _Reader._object,
+    "SliceNode": _Reader._slice,
     "TupleNode": _Reader._tuple,
     "TypeNode": _Reader._named,
 }

@@ -148,6 +148,7 @@ class Added(TypedDict):
     text: float
     columns: NotRequired[float]  # these two unless there are texts alone
     both: NotRequired[float]
+    without: NotRequired[dict[str, float]]  # each of several columns of texts
 
 
 class Metrics(Score):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import InputError
+from ..tables.writing import delimited_rows
 from .embeddings.endpoints import TOKEN_ERRORS, ApiError, describe_embeddings, embeddings_router
 from .guard import Guard, error_content
 from .monitoring import ServiceCounters
@@ -43,10 +45,6 @@ __all__ = ["add_error_answers", "make_app"]
 
 SWAGGER_UI = Path(fastapi_offline.__file__).parent / "static"
 EMBEDDINGS = "/v1/embeddings"
-BODIES = {
-    "/predict": '{"texts": ["a stirring film"]}, with a list of texts.',
-    "/explain": '{"text": "a stirring film"}, with one text.',
-}
 WITHOUT_TOKEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -94,6 +92,11 @@ def make_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.queue = service, queue
     app.state.counters = counters
+    kind = "texts" if service.form is None else "records"
+    app.state.bodies = {
+        "/predict": f"{json.dumps(service.example)}, with a list of {kind}.",
+        "/explain": '{"text": "a stirring film"}, with one text.',
+    }
     if service.predicts:
         app.state.card = service.card()
     for router, token_errors in _routers(service):
@@ -113,17 +116,26 @@ def make_app(service: Service) -> FastAPI:
     _add_guard(app, service, counters)
     # The description is built once; now it can name this model's labels, and this encoder.
     described = app.openapi()
-    _add_error_examples(described)
-    if service.classes:
-        label = described["components"]["schemas"]["TextRequest"]["properties"]["label"]
-        label["anyOf"][0]["enum"] = [str(name) for name in service.classes]
+    _describe_served(described, service)
     if service.embedder is not None:
         describe_embeddings(described["paths"][EMBEDDINGS]["post"], service.embedder)
     return app
 
 
-def _add_error_examples(described: dict[str, Any]) -> None:
-    """Give each error of the description an example of its answer."""
+def _describe_served(described: dict[str, Any], service: Service) -> None:
+    """Name the model's labels and columns, and give each error an example of its answer."""
+    if service.classes:
+        label = described["components"]["schemas"]["TextRequest"]["properties"]["label"]
+        label["anyOf"][0]["enum"] = [str(name) for name in service.classes]
+    if service.form is not None:
+        paths, form = described["paths"], service.form
+        body = paths["/predict"]["post"]["requestBody"]
+        body["content"] = {"application/json": {"schema": form.schema()}}
+        columns = {name: [cell] for name, cell in form.example().items()}
+        for kind, content in paths["/predict.csv"]["post"]["requestBody"]["content"].items():
+            delimiter = "\t" if "tab" in kind else ","
+            content["example"] = delimited_rows(columns, delimiter, header=True, quote_all=False)
+        del paths["/explain"]
     for path, operations in described["paths"].items():
         for operation in operations.values():
             for status, response in operation["responses"].items():
@@ -137,6 +149,8 @@ def _describe(service: Service) -> str:
     what = "Vectors of texts."
     if service.predicts:
         what = "Labels and their probabilities for texts"
+        if service.form is not None:
+            what += " with other columns"
         what += ", and their vectors." if service.embedder is not None else "."
     below = " (below /v1 in the form of OpenAI's API)" if service.embedder is not None else ""
     return (
@@ -194,7 +208,7 @@ def add_error_answers(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return _error(request, 400, "the body is not valid JSON.")
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        detail = f"{place or 'body'}: {first['msg']}.{_hint(request, first)}"
+        detail = f"{place or 'body'}: {first['msg']}.{_hint(request, first['type'], first['loc'])}"
         return _error(request, 422, detail)
 
     @app.exception_handler(InputError)
@@ -216,14 +230,14 @@ def add_error_answers(app: FastAPI) -> None:
         return _error(request, 504, str(error))
 
 
-def _hint(request: Request, error: Mapping[str, Any]) -> str:
+def _hint(request: Request, error: str, place: Sequence[object]) -> str:
     """Return a sentence that shows what the body is, if that is what a client did not know."""
-    example = BODIES.get(request.url.path)
-    if example is None or "query" in error["loc"]:
+    example = getattr(request.app.state, "bodies", {}).get(request.url.path)
+    if example is None or "query" in place:
         return ""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     # A body of another type is bytes, and no object.
-    if error["type"].startswith("model_") and not kind.lower().endswith("json"):
+    if error.startswith("model_") and not kind.lower().endswith("json"):
         was = f"and not {kind[:60]}" if kind else "which is missing"
         return f" Send JSON with the header Content-Type: application/json, {was}: {example}"
     return f" The body is {example}"

@@ -8,19 +8,21 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import InputError
 
-__all__ = ["BLOCK", "AnswerTimeoutError", "Columns", "QueueFullError", "RequestQueue"]
+__all__ = ["BLOCK", "AnswerTimeoutError", "Columns", "Items", "QueueFullError", "RequestQueue"]
 
 BLOCK = 64  # texts of one request that are in the queue at a time
 LONG_REQUESTS = 8  # requests of more than BLOCK texts at a time
 POLL_SECONDS = 0.01  # between looks at whether there is room, or at whether all are answered
 
 Columns = dict[str, np.ndarray]
-Answer = Callable[[list[str]], Columns]
+Items: TypeAlias = list[Any]  # texts, or whatever the function that is asked takes
+Answer = Callable[[Items], Columns]
 
 
 class QueueFullError(Exception):
@@ -35,7 +37,7 @@ class AnswerTimeoutError(Exception):
 class _Piece:
     """Texts of one request that go into the same batch, and their answer."""
 
-    texts: list[str]
+    texts: Items
     by: Answer
     answer: asyncio.Future[Columns]
 
@@ -139,7 +141,7 @@ class RequestQueue:
         return not self.waiting or self.waiting + n_texts <= self.max_waiting
 
     async def ask(
-        self, texts: list[str], by: Answer | None = None, *, wait_for_room: bool = False
+        self, texts: Items, by: Answer | None = None, *, wait_for_room: bool = False
     ) -> Columns:
         """Return the columns of answers to a few texts.
 
@@ -147,7 +149,7 @@ class RequestQueue:
 
         Parameters
         ----------
-        texts : list of str
+        texts : list of str, or of what else is asked for
             They go into one batch.
         by : callable, optional
             What to ask; by default the queue's `answer`.
@@ -178,9 +180,7 @@ class RequestQueue:
     def _timeout(self) -> AnswerTimeoutError:
         return AnswerTimeoutError(f"no answer within {self.seconds:g} seconds.")
 
-    async def blocks(
-        self, texts: list[str], by: Answer | None = None
-    ) -> AsyncGenerator[Columns, None]:
+    async def blocks(self, texts: Items, by: Answer | None = None) -> AsyncGenerator[Columns, None]:
         """Yield the answers to many texts, at most `BLOCK` at a time.
 
         Other requests get their turn between the blocks. Once the first block is accepted, the
@@ -203,7 +203,7 @@ class RequestQueue:
         finally:
             self._n_long -= is_long
 
-    async def _enqueue(self, texts: list[str], by: Answer, until: float) -> Columns:
+    async def _enqueue(self, texts: Items, by: Answer, until: float) -> Columns:
         if not self.has_room(len(texts)):
             raise QueueFullError(f"{self.waiting:,} texts are waiting already")
         loop = asyncio.get_running_loop()

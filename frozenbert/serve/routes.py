@@ -17,8 +17,9 @@ from ..errors import InputError
 from ..reports.explanation import METHODS, explain_answer, prepare
 from ..tables.writing import delimited_rows
 from .guard import HEADERS
+from .inputs.uploads import UploadedTable, read_upload
 from .monitoring import ServiceCounters
-from .request_queue import BLOCK, Columns, QueueFullError, RequestQueue
+from .request_queue import BLOCK, Columns, Items, QueueFullError, RequestQueue
 from .schemas import (
     Delimiter,
     ErrorAnswer,
@@ -27,11 +28,12 @@ from .schemas import (
     ModelCard,
     PredictionAnswer,
     Readiness,
+    RecordsRequest,
     TextRequest,
     TextsRequest,
     WordWeight,
 )
-from .service import Service, UploadedTable, read_upload
+from .service import Service
 
 try:
     from fastapi import APIRouter, Depends, Query, Request, Response
@@ -148,15 +150,9 @@ page_router = APIRouter(include_in_schema=False)
     responses=_ASKS_THE_MODEL,
 )
 async def predict_texts(request: Request) -> Response:
-    """Return the labels of texts, and their probabilities."""
-    # A body as a parameter would be the same, but FastAPI's way to it costs as much as a text.
+    """Return the labels of texts, or of records, and their probabilities."""
     service, queue = _service_of(request), _queue_of(request)
-    try:
-        texts = TextsRequest.model_validate(await read_json(request)).texts
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from error
-    service.check(texts)
-    columns = await _predict_all(queue, texts)
+    columns = await _predict_all(queue, await _read_items(request, service))
     probabilities = service.probabilities_of(columns)
     answer = {
         "labels": service.classes,
@@ -164,6 +160,22 @@ async def predict_texts(request: Request) -> Response:
         "probabilities": None if probabilities is None else probabilities.tolist(),
     }
     return JSONResponse(answer)
+
+
+async def _read_items(request: Request, service: Service) -> Items:
+    """Return the texts of a request; or its records, if the model reads columns."""
+    # A body as a parameter would be the same, but FastAPI's way to it costs as much as a text.
+    body = await read_json(request)
+    try:
+        if service.form is None:
+            texts = TextsRequest.model_validate(body).texts
+            service.check(texts)
+            return texts
+        records = RecordsRequest.model_validate(body).records
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    await asyncio.to_thread(service.check_records, records)  # it reads dates
+    return records
 
 
 async def read_json(request: Request) -> object:
@@ -180,15 +192,15 @@ async def read_json(request: Request) -> object:
         raise HTTPException(400, "the body is not valid JSON.") from error
 
 
-async def _predict_all(queue: RequestQueue, texts: list[str]) -> Columns:
-    """Return the columns of any number of texts.
+async def _predict_all(queue: RequestQueue, items: Items) -> Columns:
+    """Return the columns of any number of texts or records.
 
     Texts of about one length are asked for together, because they make fuller batches.
     """
-    if len(texts) <= BLOCK:
-        return await queue.ask(texts)
-    order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
-    parts = [part async for part in queue.blocks([texts[i] for i in order.tolist()])]
+    if len(items) <= BLOCK:
+        return await queue.ask(items)
+    order = np.argsort([len(str(item)) for item in items], kind="stable")[::-1]
+    parts = [part async for part in queue.blocks([items[i] for i in order.tolist()])]
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
@@ -237,6 +249,8 @@ class Shortcut:
 async def explain_text(asked: TextRequest, service: ServedModel, queue: Queue) -> Explanation:
     """Return the effect of each word on a label's probability; approximate."""
     service.check([asked.text])
+    if service.form is not None:
+        raise InputError("this model reads other columns too; words alone do not explain it.")
     if not service.has_probabilities:
         raise InputError("this model predicts no probabilities, so there is nothing to explain.")
     loop = asyncio.get_running_loop()
@@ -290,7 +304,11 @@ async def predict_table(
     queue: Queue,
     stack: ExitStack,
     text_column: Annotated[
-        str | None, Query(description="Column of the texts. Default: the only sensible choice.")
+        str | None,
+        Query(
+            description="Column of the texts. Default: the only sensible choice. Not for a model "
+            "that reads columns: it finds them by their names."
+        ),
     ] = None,
     header: Annotated[
         bool | None, Query(description="Whether the first row names the columns. Default: a guess.")
@@ -313,8 +331,12 @@ async def predict_table(
         text_column=text_column,
         header=header,
         delimiter="\t" if delimiter == "tab" else delimiter,
+        form=service.form,
     )
-    service.check(table.texts, "row")
+    if service.form is None:
+        service.check(table.items, "row")
+    else:
+        await asyncio.to_thread(service.check_records, table.items, "row")
     for name in service.column_names:
         if name in table.columns:
             raise InputError(
@@ -322,17 +344,17 @@ async def predict_table(
                 f"rename it."
             )
     # Closed after the answer, so that a client that leaves gives its place in the queue back.
-    blocks = await stack.enter_async_context(contextlib.aclosing(queue.blocks(table.texts)))
+    blocks = await stack.enter_async_context(contextlib.aclosing(queue.blocks(table.items)))
     first = await anext(blocks)  # an error of the queue is answered before an answer begins
 
     async def rows() -> AsyncIterator[str]:
         yield _rows_of(table, 0, first)
-        for start in range(BLOCK, len(table.texts), BLOCK):
+        for start in range(BLOCK, len(table.items), BLOCK):
             yield _rows_of(table, start, await anext(blocks))
 
     kind = "text/tab-separated-values" if table.delimiter == "\t" else "text/csv"
     return StreamingResponse(
-        rows(), media_type=f"{kind}; charset=utf-8", headers={"X-Rows": str(len(table.texts))}
+        rows(), media_type=f"{kind}; charset=utf-8", headers={"X-Rows": str(len(table.items))}
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "ModelCard",
     "PredictionAnswer",
     "Readiness",
+    "RecordsRequest",
     "RequestLimits",
     "TextRequest",
     "TextsRequest",
@@ -67,6 +68,14 @@ class TextsRequest(BaseModel):
 
     # fail_fast: an error for each of a million wrong texts would fill the memory.
     texts: Annotated[list[str], Field(min_length=1, fail_fast=True, examples=[["a stirring film"]])]
+
+
+class RecordsRequest(BaseModel):
+    """The body of /predict for a model that reads columns."""
+
+    records: Annotated[
+        list[dict[str, str | int | float | bool | None]], Field(min_length=1, fail_fast=True)
+    ]
 
 
 class TextRequest(BaseModel):
@@ -154,6 +163,7 @@ class ModelCard(BaseModel):
         labels=["bad", "good"],
         many_labels=False,
         task="classification",
+        columns={},
         probabilities=True,
         encoder={"name": "all-MiniLM-L6-v2", "pooling": ["mean"], "layers": [6]},
         data="train.tsv",
@@ -176,6 +186,10 @@ class ModelCard(BaseModel):
     labels: list[Label] = Field(description="All labels or grades; none of a regression.")
     many_labels: bool = Field(description="Whether a text may have any number of labels.")
     task: str = Field(description="classification, regression or ordinal.")
+    columns: dict[str, str] = Field(
+        description="The columns of a record, and their kinds: text, number, category or date. "
+        "Empty if the model reads texts alone."
+    )
     probabilities: bool = Field(description="Whether the model predicts probabilities.")
     encoder: dict[str, JsonValue] | None
     data: str | None = Field(description="File of the training rows.")

@@ -18,36 +18,30 @@ from sklearn.pipeline import Pipeline
 from .. import __version__
 from ..embed import DistilBertVectorizer
 from ..errors import InputError, TruncationWarning
+from ..heads.columns.joint import JointModel, JointOrdinal
 from ..heads.multilabel import MultiLabelClassifier
 from ..heads.numeric.ordinal import OrdinalHead
 from ..heads.numeric.ridge import RidgeHead
 from ..persistence.models import joblib_hash, load_model, safest
-from ..pipeline import column_names, predict, read_columns
+from ..pipeline import column_names, predict
 from ..reports.sidecar import read_sidecar
-from ..tables.cells import texts_of
-from ..tables.columns import find_columns
-from ..tables.delimiters import CANDIDATES, is_declaration
-from ..tables.reading import read_blocks
-from ..tables.table import Upload
 from ..utils.steps import find_step, find_steps
 from ..vectors.results import cut_and_normalize
 from .guard import Limits
-from .request_queue import Columns
+from .inputs.record_form import Cell, Record, find_form
+from .request_queue import Columns, Items
 from .schemas import EXPLAINED_WORDS, Label, ModelCard, RequestLimits
 
 __all__ = [
     "LOCAL_HOSTS",
     "Embedder",
     "Service",
-    "UploadedTable",
     "find_embedder",
     "load_encoder_service",
     "load_service",
-    "read_upload",
 ]
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-MAX_COLUMNS = 1000
 FIRST_TEXT = "This first text loads the encoder."
 # Words of a text, and texts: the engines prepare themselves for each size when they first meet it.
 WARM_UP = ((4, 1), (10, 1), (24, 1), (60, 1), (150, 1), (12, 64))
@@ -162,6 +156,8 @@ def find_embedder(model: BaseEstimator, name: str) -> Embedder | None:
     vectorizers = list(find_steps(model, DistilBertVectorizer))
     if len(vectorizers) != 1:
         return None
+    if joint := find_step(model, JointModel):
+        (model,) = joint.estimators_
     before = []
     for _, step in model.steps if isinstance(model, Pipeline) else ():
         if any(find_steps(step, DistilBertVectorizer)):
@@ -200,6 +196,8 @@ class Service:
         Whether a text may have any number of labels.
     name : str
         The model's folder, or the encoder.
+    form : RecordForm or None
+        Of a model that reads columns: what its records contain.
     embedder : Embedder or None
         Of a vectorizer, or of a model with exactly one.
     started : int
@@ -224,6 +222,7 @@ class Service:
         if self.title is None:
             named = self._sidecar().get("name")
             self.title = named if isinstance(named, str) and named.strip() else self.name
+        self.form = find_form(self.model)
         self.embedder = find_embedder(self.model, self.name)
         self.started = int(time.time())
 
@@ -242,13 +241,28 @@ class Service:
         """Names of the columns that the model adds to a table."""
         return column_names(self.model)
 
-    def predict(self, texts: list[str]) -> Columns:
-        """Return the model's answers as columns with one value per text."""
-        return predict(self.model, texts)
+    @property
+    def example(self) -> dict[str, list[str] | list[dict[str, Cell]]]:
+        """A body of /predict."""
+        if self.form is None:
+            return {"texts": ["a stirring film"]}
+        return {"records": [self.form.example()]}
+
+    def predict(self, items: Items) -> Columns:
+        """Return the model's answers as columns with one value per text or record."""
+        return predict(self.model, items if self.form is None else self.form.frame(items))
+
+    def _answer(self, texts: list[str]) -> None:
+        """Compute what is asked for texts, whatever it is."""
+        if self.form is not None:
+            self.predict([self.form.example(text) for text in texts])
+        elif self.predicts or self.embedder is None:
+            self.predict(texts)
+        else:
+            self.embedder.embed(texts)
 
     def warm_up(self) -> None:
         """Answer texts of several sizes without the cache, so that the next answers are fast."""
-        answer = self.predict if self.predicts or self.embedder is None else self.embedder.embed
         vectorizers = list(find_steps(self.model, DistilBertVectorizer))
         # A remote encoder is warm, and every text has its price there.
         if not vectorizers or any(v.encoder_source_ == "remote" for v in vectorizers):
@@ -260,7 +274,7 @@ class Service:
                 for vectorizer in vectorizers:
                     vectorizer.set_params(cache_dir=None)
                 for n_words, n_texts in WARM_UP:
-                    answer([f"{number} {'film ' * n_words}" for number in range(n_texts)])
+                    self._answer([f"{number} {'film ' * n_words}" for number in range(n_texts)])
             finally:
                 for vectorizer, cache_dir in zip(vectorizers, caches, strict=True):
                     vectorizer.set_params(cache_dir=cache_dir)
@@ -294,6 +308,7 @@ class Service:
                 "labels": self.classes,
                 "many_labels": self.multi_label,
                 "task": self._task(),
+                "columns": self.form.kinds if self.form is not None else {},
                 "probabilities": self.has_probabilities,
                 "encoder": _mapping(sidecar.get("encoder")) or None,
                 "data": _mapping(sidecar.get("training")).get("file"),
@@ -306,7 +321,7 @@ class Service:
         )
 
     def _task(self) -> str:
-        if find_step(self.model, OrdinalHead) is not None:
+        if find_step(self.model, OrdinalHead) or find_step(self.model, JointOrdinal):
             return "ordinal"
         is_regression = find_step(self.model, RidgeHead) is not None
         return "regression" if is_regression else "classification"
@@ -320,22 +335,39 @@ class Service:
         kind : str, default="text"
             What the message calls one of them.
         """
-        limits = self.limits
-        if len(texts) > limits.texts:
-            raise InputError(
-                f"{len(texts):,} {kind}s; the limit is {limits.texts:,}: send them in parts."
-            )
+        self._check_count(len(texts), kind)
         for number, text in enumerate(texts):
-            if len(text) > limits.characters:
-                raise InputError(
-                    f"{kind} {number} (counted from 0) has {len(text):,} characters; the limit "
-                    f"is {limits.characters:,}."
-                )
-            if _SURROGATE.search(text):
-                raise InputError(
-                    f"{kind} {number} (counted from 0) contains a lone surrogate, which is not "
-                    f"valid Unicode."
-                )
+            self._check_text(text, f"{kind} {number} (counted from 0)")
+
+    def check_records(self, records: Sequence[Record], kind: str = "record") -> None:
+        """Raise `InputError` if there are too many records, or one is not as the model needs it.
+
+        Parameters
+        ----------
+        records : sequence of mapping
+        kind : str, default="record"
+            What the message calls one of them.
+        """
+        assert self.form is not None  # or it reads texts
+        self._check_count(len(records), kind)
+        for number, record in enumerate(records):
+            for name, cell in record.items():
+                if isinstance(cell, str) and name in self.form.kinds:
+                    self._check_text(cell, f"{kind} {number} (counted from 0), column {name!r},")
+        self.form.check(records)
+
+    def _check_count(self, n_texts: int, kind: str) -> None:
+        if n_texts > self.limits.texts:
+            raise InputError(
+                f"{n_texts:,} {kind}s; the limit is {self.limits.texts:,}: send them in parts."
+            )
+
+    def _check_text(self, text: str, name: str) -> None:
+        limit = self.limits.characters
+        if len(text) > limit:
+            raise InputError(f"{name} has {len(text):,} characters; the limit is {limit:,}.")
+        if _SURROGATE.search(text):
+            raise InputError(f"{name} contains a lone surrogate, which is not valid Unicode.")
 
     def labels_of(self, columns: Columns) -> list[Label | list[Label]]:
         """Return the label of each text, or its list of labels."""
@@ -405,11 +437,6 @@ def load_service(
     file = safest(path)
     model = load_model(file)
     model = getattr(model, "best_estimator_", model)  # of a search over the whole Pipeline
-    if columns := read_columns(model):
-        raise InputError(
-            f"{path}: reads the columns {', '.join(columns)}, and texts alone can be served; label "
-            f"tables with `classify`."
-        )
     vectorizers = list(find_steps(model, DistilBertVectorizer))
     if encoder_path is not None and len({step.encoder_hash_ for step in vectorizers}) > 1:
         raise InputError(
@@ -430,7 +457,7 @@ def load_service(
         if device is not None:
             vectorizer.set_params(device=device)
     service = Service(model, file, limits or Limits(), max_waiting, token, hosts, title)
-    service.predict([FIRST_TEXT])
+    service._answer([FIRST_TEXT])
     return service
 
 
@@ -471,72 +498,6 @@ def load_encoder_service(
     embed = clone(vectorizer).set_params(cache_dir=cache_dir, progress=False)
     embed.fit_transform([FIRST_TEXT])
     return Service(embed, None, limits or Limits(), max_waiting, token, hosts, title)
-
-
-@dataclass(frozen=True, eq=False)
-class UploadedTable:
-    """A table of a request.
-
-    Attributes
-    ----------
-    columns : mapping of str to list of str
-        The cells of each column.
-    texts : list of str
-        The texts of the rows.
-    delimiter : str
-        Of the table, and of the answer.
-    """
-
-    columns: Mapping[str, Sequence[str]]
-    texts: list[str]
-    delimiter: str
-
-
-def read_upload(
-    content: bytes,
-    kind: str,
-    max_rows: int,
-    *,
-    text_column: str | None = None,
-    header: bool | None = None,
-    delimiter: str | None = None,
-) -> UploadedTable:
-    """Read a delimited table and find its column of texts.
-
-    Parameters
-    ----------
-    content : bytes
-    kind : {"csv", "tsv"}
-    max_rows : int
-        The limit.
-    text_column, header, delimiter : optional
-        As for `frozenbert.tables.reading.read_blocks` and `find_columns`.
-
-    Raises
-    ------
-    frozenbert.InputError
-        If it is not such a table, has too many rows or columns, or no such column.
-    """
-    upload = Upload(f"table.{kind}", content)
-    # Before anything makes a column object for each of millions of delimiters. The first record
-    # may come after a line `sep=;`.
-    first_lines = re.split(rb"[\r\n]+", content.strip(b"\r\n"), maxsplit=3)[:3]
-    declaration = first_lines[0].decode("utf-8-sig", errors="replace")
-    possible = (delimiter,) if delimiter else ("\t",) if kind == "tsv" else CANDIDATES
-    if is_declaration(declaration):
-        possible = (*possible, declaration[-1])
-    if max(line.count(d.encode()) for line in first_lines for d in possible) >= MAX_COLUMNS:
-        raise InputError(f"{upload}: has more than {MAX_COLUMNS:,} columns.")
-    expected = [text_column] if text_column else []
-    blocks = read_blocks(upload, max_rows, header=header, columns=expected, delimiter=delimiter)
-    table = next(blocks)
-    if len(table.lines) == max_rows and next(blocks, None) is not None:
-        raise InputError(
-            f"{upload}: has more than {max_rows:,} rows, which is the limit: send it in parts."
-        )
-    text_column, _ = find_columns(table, text_column, None, need_label=False)
-    columns = {name: table.cells(name) for name in table.columns}
-    return UploadedTable(columns, texts_of(table, text_column), table.delimiter or ",")
 
 
 def _mapping(value: object) -> Mapping[str, object]:

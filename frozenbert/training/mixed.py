@@ -50,7 +50,8 @@ def train_columns(
     -------
     Training
         Its `metrics` are those of `train` or `train_numbers`, and `added`: the out-of-fold
-        scores of texts alone, of the other columns alone, and of both.
+        scores of texts alone, of the other columns alone, and of both; with several columns of
+        texts also `without`, the score without each of them.
 
     Warns
     -----
@@ -94,6 +95,8 @@ def train_columns(
             add_examples(outcome, rows, head.held_out())
     metrics["data"]["n_trained_on"] = n_leaked
     metrics["added"] = cast(Added, {"scoring": head.scoring_, **head.added()})
+    if without := head.without():
+        metrics["added"]["without"] = without
     return Training(model, metrics, cast(Outcome, outcome), clock.seconds)
 
 

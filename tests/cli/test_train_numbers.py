@@ -166,23 +166,26 @@ def test_all_columns_are_found_and_the_report_shows_what_they_add(succeeds, refu
     assert read("both", "model.json")["training"]["columns"] == {
         "text": ["text"], "number": ["price"], "category": ["shop"], "date": ["day"]
     }  # fmt: skip
-    assert "What texts and other columns add" in Path("both/report.html").read_text("utf-8")
-    assert not Path("both/model.skops").exists()
-    succeeds("classify", "--model", "both", "--data", "shop.csv", "--out", "new.csv")
+    report = Path("both/report.html").read_text("utf-8")
+    assert "What texts and other columns add" in report
+    # On a narrow screen each cell of an example is a line, and has the name of its column.
+    assert '<td class="n" data-name="rating">' in report
+    assert Path("both/model.skops").exists()
+    succeeds("classify", "--model", "both/model.skops", "--data", "shop.csv", "--out", "new.csv")
     labelled = pd.read_csv("new.csv")
     assert np.corrcoef(labelled["rating"], labelled["prediction"])[0, 1] > 0.7
     put("less.csv", shop().drop(columns="day"), header=True)
     less = ["--data", "less.csv", "--out", "other.csv"]
     refuses("there is no column 'day'", "classify", "--model", "both", *less)
     refuses("label a table", "classify", "--model", "both", "--text", "a film")
-    refuses("models of texts alone", "export", "--model", "both", "--out", "exported")
+    refuses("which takes pandas and skrub", "export", "--model", "both", "--out", "exported")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--number-column", "nope"], "--number-column: shop.csv: there is no column 'nope'"),
-        (["--number-column", "shop"], "is no number, as the column was said to be"),
+        (["--number-column", "shop"], "is no number. Mend it, or name the column"),
         (["--number-column", "rating"], "--number-column rating: is the label"),
         (["--category-column", "text"], "'text' is named twice"),
     ],

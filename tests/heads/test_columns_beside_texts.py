@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from frozenbert import InputError, load_model, make_text_classifier, make_text_regressor, save_model
+from frozenbert.heads.columns.boosting import SETTINGS, BoostedClassifier, BoostedRegressor
 from frozenbert.heads.columns.kinds import as_dates, find_kinds, parse_columns
 from frozenbert.heads.columns.reader import ColumnReader
 from frozenbert.pipeline import predict, read_columns
@@ -145,6 +150,8 @@ def test_grades_and_several_columns_of_texts(tiny, tmp_path):
     columns = {**KINDS, "text": ["review", "title"]}
     model = make_text_regressor(**settings(tiny), task="ordinal", columns=columns).fit(X, grades)
     assert len(model[-1].estimators_) == 2
+    assert list(model[-1].added()) == ["text", "columns", "both"]
+    assert list(model[-1].without()) == ["review", "title"]
     assert set(model.predict(X)) <= {1, 2, 3}
     assert model.predict_proba(X).sum(axis=1) == pytest.approx(1)
     save_model(model, tmp_path / "model.joblib")
@@ -160,4 +167,114 @@ def test_texts_alone_need_no_other_columns(tiny):
     columns = {"text": ["review", "title"]}
     model = make_text_regressor(**settings(tiny), columns=columns).fit(X, y)
     assert list(model[-1].added()) == ["text"]
+    assert list(model[-1].without()) == ["review", "title"]
     assert model.predict(X[["review", "title"]]).shape == (N,)
+
+
+def test_a_date_is_read_as_those_of_the_training_rows():
+    days = [f"{1 + i % 28}/{1 + i % 12}/2024" for i in range(N)]
+    days[7] = "31/1/2024"
+    X = pd.DataFrame({"review": ["a b"] * N, "day": days})
+    reader = ColumnReader({"text": "review", "date": "day"}).fit(X)
+    assert reader.date_formats_ == {"day": "%d/%m/%Y"}
+    new = pd.DataFrame({"review": ["a"] * 3, "day": ["2/3/2024", "2024-03-02", None]})
+    found = reader.transform(new)
+    assert found[0, 1] == 3  # the month, though nothing in the date tells
+    assert found[1] == pytest.approx(found[0])
+    assert found[:1] == pytest.approx(reader.transform(new[:1]))
+
+
+def test_categories_that_look_like_numbers_stay_categories():
+    X = pd.DataFrame({"review": ["a b"] * N, "size": [str(n % 3) for n in range(N)]})
+    reader = ColumnReader({"text": "review", "category": "size"}).fit(X)
+    assert reader.transform(X[:3]).tolist() == np.eye(3).tolist()
+
+
+def test_many_categories_are_encoded_by_their_characters():
+    X = pd.DataFrame({"review": ["a b"] * N, "city": [f"city {n}" for n in range(N)]})
+    reader = ColumnReader({"text": "review", "category": "city"}).fit(X)
+    missing = X.assign(city=None)
+    assert reader.transform(X).shape == (N, 20)
+    assert np.ptp(reader.transform(missing), axis=0).max() == 0
+    near, far = reader.transform(X.assign(city=["cities"] + ["quux"] * (N - 1)))[:2]
+    assert np.linalg.norm(near) > 0.1 > np.linalg.norm(far)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_trees_as_arrays_predict_what_scikit_learn_predicts(n_classes):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3))
+    y = X[:, 0] * X[:, 1]
+    library = HistGradientBoostingRegressor(**SETTINGS, random_state=0).fit(X, y)
+    assert BoostedRegressor().fit(X, y).predict(X) == pytest.approx(library.predict(X), abs=1e-9)
+    classes = np.digitize(y, [-0.2, 0.2][: n_classes - 1])
+    expected = HistGradientBoostingClassifier(**SETTINGS, random_state=0).fit(X, classes)
+    found = BoostedClassifier().fit(X, classes)
+    assert found.predict_proba(X) == pytest.approx(expected.predict_proba(X), abs=1e-9)
+    assert (found.predict(X) == expected.predict(X)).all()
+
+
+def test_trees_of_a_stranger_end_and_read_no_other_memory():
+    X = np.arange(100.0)[:, np.newaxis]
+    model = BoostedRegressor().fit(X, X[:, 0])
+    model.left_[:] = model.right_[:] = 0  # in a circle
+    assert np.isfinite(model.predict(X)).all()
+    model.left_[:] = 10**12
+    with pytest.raises(IndexError, match="out of bounds"):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("last", ["linear", "boosting"])
+@pytest.mark.parametrize("task", ["classification", "regression", "ordinal"])
+def test_the_safe_form_predicts_what_the_joblib_file_predicts(
+    task, last, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FROZENBERT_ENCODERS", str(Path(tiny).parent))
+    X, y = target()
+    X["city"] = [f"city {n % 45}" for n in range(N)]
+    X.loc[3, ["price", "shop", "day"]] = None
+    y = np.nan_to_num(y)
+    columns = {**KINDS, "category": ["shop", "city"]}
+    if task == "classification":
+        model = make_text_classifier(**settings(tiny), columns=columns)
+        y = np.digitize(y, [-2, 2])
+    else:
+        model = make_text_regressor(**settings(tiny), columns=columns, task=task)
+        y = y if task == "regression" else np.digitize(y, [-2, 2])
+    head = model.fit(X, y)[-1]
+    head.model_ = head._models()[last].fit(head._features(X), y)
+    save_model(model, tmp_path / "model.joblib")
+    assert (tmp_path / "model.skops").is_file()
+    new = X.assign(shop="east")
+    found = [predict(load_model(tmp_path / f"model.{form}"), new) for form in ("joblib", "skops")]
+    expected = predict(model, new)
+    assert list(found[1]) == list(expected)
+    for one in found:
+        for name, cells in one.items():
+            if cells.dtype.kind == "f":
+                assert cells == pytest.approx(expected[name], abs=1e-5)
+            else:
+                assert (cells == expected[name]).all()
+
+
+def test_a_model_with_dates_names_the_extra_that_it_lacks(tiny, tmp_path, monkeypatch):
+    X, y = target()
+    model = make_text_regressor(**settings(tiny), columns=KINDS).fit(X, y)
+    save_model(model, tmp_path / "model.joblib")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "skrub"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "skrub", None)
+    for form in ("joblib", "skops"):
+        with pytest.raises(InputError, match=r'needs skrub.*: pip install "frozenbert\[columns\]"'):
+            load_model(tmp_path / f"model.{form}")
+
+
+def test_what_each_of_several_columns_of_texts_adds(tiny):
+    X, codes = table()
+    X["title"] = [f"number {n % 7}" for n in range(N)]
+    labels = np.where(codes < 2, "good", "bad")
+    model = make_text_classifier(**settings(tiny), columns={"text": ["review", "title"]})
+    head = model.fit(X, labels)[-1]
+    without = head.without()
+    assert without["review"] < without["title"]  # the review tells
+    assert head.added()["text"] == next(step["score"] for step in head.ladder_ if step["kept"])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import check_cv, cross_val_predict
@@ -25,6 +24,7 @@ from ..numeric.tasks import check_target, score_function, split_rows
 from ..scoring import as_labels, auto_scoring
 from ..stacking import OutOfFoldHead
 from ..votes.out_of_fold import out_of_fold
+from .boosting import BoostedClassifier, BoostedRegressor
 from .kinds import ColumnSpec
 from .reader import ColumnReader
 
@@ -66,8 +66,8 @@ class JointModel(BaseEstimator):
     model_ : estimator
         Of scores and columns.
     ladder_ : list of dict
-        Out-of-fold scores of texts alone, columns alone, and both, each by the model that is
-        best for it: `step`, `score`, `kept`.
+        Out-of-fold scores of texts alone, columns alone, both, and of several columns of texts
+        without each; all by the model that is best for it: `step`, `score`, `kept`.
     """
 
     def __init__(
@@ -96,10 +96,7 @@ class JointModel(BaseEstimator):
             model[-1].fit(features, y)
             self.estimators_.append(model)
             scores.append(self._held_out_scores(model[-1], features, y, splits))
-        parts = np.hstack(scores)
-        features = {"text alone": parts}
-        if encoded.shape[1]:
-            features |= {"other columns alone": encoded, "both": np.hstack([parts, encoded])}
+        features = self._feature_sets(scores, encoded)
         tried = {
             f"{part}, {name}": (model, columns)
             for part, columns in features.items()
@@ -113,7 +110,7 @@ class JointModel(BaseEstimator):
                 bar.update()
         losses = {name: self._loss(y, predicted, splits) for name, predicted in found.items()}
         shown = [
-            min((name for name in tried if name.startswith(part)), key=losses.__getitem__)
+            min((name for name in tried if name.startswith(f"{part}, ")), key=losses.__getitem__)
             for part in features
         ]
         kept = shown[-1]
@@ -128,6 +125,26 @@ class JointModel(BaseEstimator):
             for name in shown
         ]
         return found[kept]
+
+    def _feature_sets(self, scores: list[np.ndarray], encoded: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features of the models that are compared by their names; the last has all."""
+        parts = np.hstack(scores)
+        if not encoded.shape[1]:
+            return {**self._without_each(scores, encoded), "text alone": parts}
+        return {
+            "text alone": parts,
+            "other columns alone": encoded,
+            **self._without_each(scores, encoded),
+            "both": np.hstack([parts, encoded]),
+        }
+
+    def _without_each(self, scores: list[np.ndarray], encoded: np.ndarray) -> dict[str, np.ndarray]:
+        if len(scores) == 1:
+            return {}
+        return {
+            f"without {name!r}": np.hstack([*scores[:i], *scores[i + 1 :], encoded])
+            for i, name in enumerate(self.text_columns)
+        }
 
     _method = "predict"
 
@@ -151,11 +168,19 @@ class JointModel(BaseEstimator):
 
     def added(self) -> dict[str, float]:
         """Return the out-of-fold scores of text alone, of columns alone, and of both."""
+        steps = {"text": "text alone", "columns": "other columns alone", "both": "both"}
+        scores = self._scores_of_steps()
+        return {part: scores[step] for part, step in steps.items() if step in scores}
+
+    def without(self) -> dict[str, float]:
+        """Return the out-of-fold score without each column of texts, if there are several."""
+        scores = self._scores_of_steps()
+        steps = {name: f"without {name!r}" for name in self.text_columns}
+        return {name: scores[step] for name, step in steps.items() if step in scores}
+
+    def _scores_of_steps(self) -> dict[str, float]:
         sign = -1 if self.scoring_ == "mae" else 1
-        return {
-            part: sign * step["score"]
-            for part, step in zip(("text", "columns", "both"), self.ladder_, strict=False)
-        }
+        return {step["step"].rpartition(", ")[0]: sign * step["score"] for step in self.ladder_}
 
     def __getstate__(self) -> dict[str, object]:
         state = {**super().__getstate__()}
@@ -214,10 +239,10 @@ class JointClassifier(ClassifierMixin, JointModel):
             l1_ratios=(0,),
             use_legacy_attributes=False,
         )
-        boosting = HistGradientBoostingClassifier(
-            learning_rate=0.05, max_leaf_nodes=8, max_iter=100, random_state=0
-        )
-        models = {"linear": make_pipeline(StandardScaler(), search), "boosting": boosting}
+        models: dict[str, BaseEstimator] = {
+            "linear": make_pipeline(StandardScaler(), search),
+            "boosting": BoostedClassifier(),
+        }
         if self.scoring_ == "f1_macro":
             balanced = clone(search).set_params(class_weight="balanced")
             models["balanced"] = make_pipeline(StandardScaler(), balanced)
@@ -301,10 +326,10 @@ class JointRegressor(RegressorMixin, JointModel):
         return self
 
     def _models(self) -> dict[str, BaseEstimator]:
-        boosting = HistGradientBoostingRegressor(
-            learning_rate=0.05, max_leaf_nodes=8, max_iter=100, random_state=0
-        )
-        return {"linear": make_pipeline(StandardScaler(), RidgeCV(ALPHAS)), "boosting": boosting}
+        return {
+            "linear": make_pipeline(StandardScaler(), RidgeCV(ALPHAS)),
+            "boosting": BoostedRegressor(),
+        }
 
     def _held_out_scores(
         self, head: RidgeHead, features: ArrayLike, y: np.ndarray, splits: Splits

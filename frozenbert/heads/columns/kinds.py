@@ -22,6 +22,7 @@ __all__ = [
     "as_dates",
     "as_frame",
     "as_numbers",
+    "date_format",
     "find_kinds",
     "parse_columns",
 ]
@@ -31,6 +32,7 @@ ColumnSpec: TypeAlias = Mapping[str, str | Sequence[str]] | str
 
 _DATE = re.compile(r"\d.*[-/. :T].*\d|\d.*[A-Za-z]{3}.*\d|[A-Za-z]{3}.*\d")
 _ID = re.compile(r"(.*[ _-])?(id|uuid|key|nr|index)", re.IGNORECASE)
+_DATES = "datetime64[us]"
 PROSE_WORDS = 3  # more on average
 
 
@@ -204,10 +206,17 @@ def as_numbers(cells: Iterable[object]) -> np.ndarray | None:
     return None if np.isinf(found).any() else found
 
 
-def as_dates(cells: Iterable[object]) -> pd.Series | None:
+def as_dates(cells: Iterable[object], form: str | None = None) -> pd.Series | None:
     """Return cells as dates, NaT for missing ones; None if one is no date.
 
     Strings of digits alone are no dates.
+
+    Parameters
+    ----------
+    cells : iterable
+        Dates, or strings.
+    form : str, optional
+        As from `date_format`. Strings in another format are read each for itself.
 
     Examples
     --------
@@ -222,15 +231,47 @@ def as_dates(cells: Iterable[object]) -> pd.Series | None:
             return None
         if isinstance(value, bool | int | float | np.number):
             return None
+    series = pd.Series(values, dtype=object)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # formats that differ from row to row
+            if form is not None:
+                found = pd.to_datetime(series, format=form, errors="coerce").astype(_DATES)
+                others = found.isna() & series.notna()
+                each = pd.to_datetime(series[others], format="mixed", utc=True)
+                found[others] = each.dt.tz_convert(None)
+                return found
             try:
-                found = pd.to_datetime(pd.Series(values, dtype=object))
+                found = pd.to_datetime(series)
             except (ValueError, TypeError):
-                found = pd.to_datetime(pd.Series(values, dtype=object), format="mixed")
+                found = pd.to_datetime(series, format="mixed")
     except (ValueError, TypeError, OverflowError):
         return None
     if not pd.api.types.is_datetime64_any_dtype(found):
         return None
     return found if found.dt.tz is None else found.dt.tz_convert("UTC").dt.tz_localize(None)
+
+
+def date_format(cells: Iterable[object]) -> str:
+    """Return the format that all strings among some dates have; if there is none, ISO 8601.
+
+    Whether the day or the month comes first cannot be told from one date, so that a model keeps
+    the format of its training rows.
+
+    Examples
+    --------
+    >>> date_format(["2/1/2024", None, "31/1/2024"]), date_format(["1/31/2024", "2/1/2024"])
+    ('%d/%m/%Y', '%m/%d/%Y')
+    """
+    import pandas as pd
+    from pandas.tseries.api import guess_datetime_format
+
+    strings = [cell for cell in cells if isinstance(cell, str) and not _is_empty(cell)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the day is first, though the month was assumed to be
+        for text in strings[:1]:
+            for dayfirst in (False, True):
+                form = guess_datetime_format(text, dayfirst=dayfirst)
+                if form and pd.to_datetime(strings, format=form, errors="coerce").notna().all():
+                    return str(form)
+    return "ISO8601"

@@ -82,7 +82,7 @@ def plot_alpha(search: NumberSearch, path: str | Path) -> None:
     axes.plot(alpha, mean, "o-", color=INK, markersize=4)
     axes.axvline(search["best_alpha"], color=ACCENT, linestyle="--", linewidth=1)
     axes.annotate(
-        f"alpha = {search['best_alpha']:.3g}",
+        f"alpha = {search['best_alpha']:,.6g}",
         (search["best_alpha"], 0.03),
         xycoords=("data", "axes fraction"),
         xytext=(5, 0),

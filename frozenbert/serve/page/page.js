@@ -51,16 +51,43 @@ function say(where, text, wrong = false) {
   where.classList.toggle("wrong", wrong);
 }
 
-/* One text */
+/* One text, or one record of a model that reads columns */
 
 let timer = null;
-at("text").addEventListener("input", () => {
+at("fields").addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(answer, PAUSE);
 });
 
+const hasColumns = () => Object.keys(card.columns).length > 0;
+const HINTS = { number: "a number", category: "a category", date: "a date, such as 2026-01-31" };
+
+/* Show a field for each column in place of the one for the text. */
+function addFields() {
+  if (!hasColumns() || at("fields").querySelector("[name]")) return;
+  at("fields").replaceChildren();
+  Object.entries(card.columns).forEach(([name, kind], i) => {
+    const field = document.createElement(kind === "text" ? "textarea" : "input");
+    field.id = `field-${i}`;
+    field.name = name;
+    if (kind === "text") field.rows = 4;
+    else field.autocomplete = "off";
+    field.placeholder = HINTS[kind] ?? "Type or paste a text; the answer appears when you pause.";
+    const label = element("label", name);
+    label.htmlFor = field.id;
+    at("fields").append(label, field);
+  });
+  at("try").textContent = "Try a row";
+  at("fields").append(element("p", "An empty field is a missing value.", "soft"));
+  at("choice").hidden = at("explain").hidden = true;
+  at("rows").placeholder = Object.keys(card.columns).join(",");
+}
+
+const cells = () => Object.fromEntries([...at("fields").querySelectorAll("[name]")].map((field) => [field.name, field.value.trim() ? field.value : null]));
+
 async function answer() {
-  const text = at("text").value;
+  const record = hasColumns() ? cells() : null;
+  const text = record ? Object.values(record).join("") : at("text").value;
   asked?.abort();
   explaining?.abort();
   shown = null;
@@ -73,7 +100,7 @@ async function answer() {
   }
   const mine = (asked = new AbortController());
   try {
-    show(text, await post("/predict", { texts: [text] }, mine.signal));
+    show(text, await post("/predict", record ? { records: [record] } : { texts: [text] }, mine.signal));
   } catch (error) {
     if (mine.signal.aborted) return;
     at("why").hidden = true;
@@ -329,7 +356,8 @@ async function start() {
   fact("created", card.created?.slice(0, 10));
   fact("file", card.file + (card.file.endsWith(".skops") ? " (safe form)" : ""));
   if (!card.probabilities) at("explain").hidden = true;
-  if (at("text").value) answer();
+  addFields();
+  if (hasColumns() || at("text").value) answer();
 }
 
 start();
