@@ -194,7 +194,7 @@ def test_a_model_without_a_safe_form(tiny, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_with_several_encoders(tiny, tmp_path):
+def test_a_model_with_several_graphs(tiny, tmp_path):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_union
 
@@ -203,7 +203,31 @@ def test_a_model_with_several_encoders(tiny, tmp_path):
     )
     model = make_pipeline(union, LogisticRegression()).fit(TEXTS, LABELS)
     path = save_model(model, tmp_path / "model.joblib")
-    with pytest.raises(InputError, match="has 2 encoders, or one with several settings"):
+    out = export_model(path, tmp_path / "out", encoder_path=tiny)
+    more = ["graph-2.bin", "graph-2.xml", "tokenizer-2.json"]
+    assert sorted(file.name for file in out.iterdir()) == sorted([*FILES, *more])
+    exported = load_model(out)
+    assert exported.predict_proba(TEXTS) == pytest.approx(model.predict_proba(TEXTS), abs=1e-5)
+    (out / "graph-2.bin").rename(out / "graph-3.bin")
+    with pytest.raises(InputError, match=r"graph-2\.bin is missing"):
+        load_model(out)
+    (out / "graph-3.bin").rename(out / "graph-2.bin")
+    (out / "graph-4.xml").touch()
+    with pytest.raises(InputError, match=r"'graph-4\.xml' does not belong to an export"):
+        load_model(out)
+
+
+def test_a_model_with_too_many_graphs(tiny, tmp_path, monkeypatch):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_union
+
+    monkeypatch.setattr("frozenbert.persistence.export.MOST_ENCODERS", 1)
+    union = make_union(
+        *(DistilBertVectorizer(tiny, pooling=how, cache_dir=None) for how in ("cls", "max"))
+    )
+    model = make_pipeline(union, LogisticRegression()).fit(TEXTS, LABELS)
+    path = save_model(model, tmp_path / "model.joblib")
+    with pytest.raises(InputError, match="has 2 encoders, and an export holds at most 1"):
         export_model(path, tmp_path / "out")
 
 

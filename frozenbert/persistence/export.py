@@ -30,9 +30,11 @@ from .runtime import (
     FORMAT,
     GRAPH,
     HEAD,
+    MOST_ENCODERS,
     RUNTIME,
-    TOKENIZER,
     WEIGHTS,
+    encoder_kind,
+    encoder_names,
     is_export,
     load_export,
     vectorizers_in,
@@ -52,7 +54,8 @@ def export_model(
     """Export a saved model with its encoder: one folder that needs neither torch nor transformers.
 
     The folder contains the model's safe form, the tokenizer, the encoder as a graph of
-    OpenVINO in the model's precision, and `runtime.json` with sizes and hashes of these.
+    OpenVINO in the model's precision, and `runtime.json` with sizes and hashes of these. Of a
+    model with several encoders, or settings of one, it contains a graph for each.
     It contains no texts, vectors, report or absolute path; but a model with words contains the
     vocabulary of its training texts. `load_model` loads it, with `frozenbert[runtime]` alone.
 
@@ -75,8 +78,9 @@ def export_model(
     Raises
     ------
     InputError
-        If the model has no safe form, or several encoders; it reads other columns; its encoder
-        cannot be exported; its tokenizer is written in Python; or `out` exists and is no export.
+        If the model has no safe form, or more than nine encoders; it reads other columns; an
+        encoder cannot be exported; its tokenizer is written in Python; or `out` exists and is
+        no export.
     MissingLibraryError
         If OpenVINO or torch is not installed.
 
@@ -115,15 +119,13 @@ def export_model(
         )
     _check_target(out)
     require("openvino", "torch", "transformers", purpose="an export")
-    embed = _only_vectorizer(source, vectorizers_in(model), encoder_path, local_files_only)
-    encoder = embed._encoder()
-    assert isinstance(encoder, Encoder)  # the model is no export
-    _write_export(out, source, model, embed, encoder)
+    embeds = _one_of_each_kind(source, vectorizers_in(model), encoder_path, local_files_only)
+    _write_export(out, source, model, embeds)
     return out
 
 
 def _write_export(
-    out: Path, source: Path, model: BaseEstimator, embed: DistilBertVectorizer, encoder: Encoder
+    out: Path, source: Path, model: BaseEstimator, embeds: list[DistilBertVectorizer]
 ) -> None:
     """Write the folder under another name, load it as a check, and rename it."""
     head = portable_copy(model)
@@ -136,12 +138,13 @@ def _write_export(
         fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
         fresh.mkdir()
         try:
-            _write_encoder(fresh, embed, encoder)
+            for i, embed in enumerate(embeds):
+                _write_encoder(fresh, encoder_names(i), embed)
             safe = safe_form(head, joblib_hash(source) or "")
             if safe is None:
                 raise InputError(f"{source}: its safe form cannot be written again.")
             (fresh / HEAD).write_bytes(safe)
-            write_json(_facts(fresh, source, model, embed, encoder), fresh / RUNTIME)
+            write_json(_facts(fresh, source, model, embeds), fresh / RUNTIME)
             _flush(fresh)
             load_export(fresh)
             _replace(out, fresh)
@@ -173,41 +176,56 @@ def _check_target(out: Path) -> None:
         )
 
 
-def _only_vectorizer(
+def _one_of_each_kind(
     source: Path,
     vectorizers: list[DistilBertVectorizer],
     encoder_path: str | os.PathLike[str] | None,
     local_files_only: bool,
-) -> DistilBertVectorizer:
-    """Return the vectorizer of a model; those of one encoder and settings count as one."""
-    kinds = {(e.encoder_hash_, e.pooling_, e.layers_, e.precision_) for e in vectorizers}
-    if not kinds:
+) -> list[DistilBertVectorizer]:
+    """Return a model's vectorizers; of those of one encoder and settings, the first."""
+    embeds = list({encoder_kind(embed): embed for embed in reversed(vectorizers)}.values())[::-1]
+    if not embeds:
         raise InputError(f"{source}: has no encoder, so there is nothing to export.")
-    if len(kinds) > 1:
+    if len(embeds) > MOST_ENCODERS:
         raise InputError(
-            f"{source}: has {len(kinds)} encoders, or one with several settings; an export holds "
-            f"one graph. Distil the model into one first."
+            f"{source}: has {len(embeds)} encoders, and an export holds at most {MOST_ENCODERS}. "
+            f"Distil the model into one first."
         )
-    embed = vectorizers[0]
-    if embed.encoder_source_ == "remote":
+    if encoder_path is not None and len({embed.encoder_hash_ for embed in embeds}) > 1:
         raise InputError(
-            f"{source}: its encoder {embed.encoder_name_!r} computes on another machine; there is "
-            f"nothing to export."
+            "this model has several encoders; put their folders beside the model, or into "
+            "$FROZENBERT_ENCODERS.",
+            parameter="encoder_path",
+            value=str(encoder_path),
         )
-    embed.set_params(local_files_only=local_files_only, device="cpu")
-    if encoder_path is not None:
-        embed.set_params(model_name=str(encoder_path))
-    return embed
+    for embed in embeds:
+        if embed.encoder_source_ == "remote":
+            raise InputError(
+                f"{source}: its encoder {embed.encoder_name_!r} computes on another machine; "
+                f"there is nothing to export."
+            )
+        embed.set_params(local_files_only=local_files_only, device="cpu")
+        if encoder_path is not None:
+            embed.set_params(model_name=str(encoder_path))
+    return embeds
 
 
-def _write_encoder(folder: Path, embed: DistilBertVectorizer, encoder: Encoder) -> None:
+def _torch_encoder(embed: DistilBertVectorizer) -> Encoder:
+    encoder = embed._encoder()
+    assert isinstance(encoder, Encoder)  # the model is no export
+    return encoder
+
+
+def _write_encoder(folder: Path, names: tuple[str, str, str], embed: DistilBertVectorizer) -> None:
+    graph, _, tokens = names
+    encoder = _torch_encoder(embed)
     tokenizer = encoder.tokenizer
     if not tokenizer.is_data:
         raise InputError(
             f"the tokenizer of encoder {embed.encoder_name_!r} is written in Python; only those "
             f"with a tokenizer.json can be exported."
         )
-    (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+    (folder / tokens).write_text(tokenizer.to_json(), encoding="utf-8")
     openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         cache = Path(temporary)
@@ -223,8 +241,8 @@ def _write_encoder(folder: Path, embed: DistilBertVectorizer, encoder: Encoder) 
         (stored,) = (cache / "exports").iterdir()
         model = openvino.Core().read_model(stored / GRAPH, stored / WEIGHTS)
         model.set_rt_info(embed.encoder_hash_, ENCODER_KEY)
-        model.set_rt_info(sha256_of_file(folder / TOKENIZER), TOKENIZER_KEY)
-        openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+        model.set_rt_info(sha256_of_file(folder / tokens), TOKENIZER_KEY)
+        openvino.save_model(model, folder / graph, compress_to_fp16=False)
         del model  # it maps the file that is removed now
 
 
@@ -232,24 +250,29 @@ def _facts(
     folder: Path,
     source: Path,
     model: BaseEstimator,
-    embed: DistilBertVectorizer,
-    encoder: Encoder,
+    embeds: list[DistilBertVectorizer],
 ) -> dict[str, object]:
     """Return the content of `runtime.json`; its keys are those of a model's `model.json`."""
     sha256 = joblib_hash(source)
     training = read_sidecar(source, sha256 or "").get("training")
     column = training.get("text_column") if isinstance(training, dict) else None
     labels = getattr(model, "classes_", None)
+    names = [HEAD, *(name for i in range(len(embeds)) for name in encoder_names(i))]
+    first, *others = (
+        {
+            **describe_encoder(embed),
+            "pad_token_id": _torch_encoder(embed).tokenizer.pad_token_id,
+        }
+        for embed in embeds
+    )
     return {
         "format": FORMAT,
         "files": {
             name: {"size": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
-            for name in (HEAD, TOKENIZER, GRAPH, WEIGHTS)
+            for name in names
         },
-        "encoder": {
-            **describe_encoder(embed),
-            "pad_token_id": encoder.tokenizer.pad_token_id,
-        },
+        "encoder": first,
+        "more_encoders": others,
         "labels": None if labels is None else [*labels.tolist()],
         "training": {"text_column": column},
         "model_sha256": sha256,

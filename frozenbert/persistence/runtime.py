@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,9 +39,12 @@ __all__ = [
     "GRAPH",
     "HEAD",
     "LIMITS",
+    "MOST_ENCODERS",
     "RUNTIME",
     "TOKENIZER",
     "WEIGHTS",
+    "encoder_kind",
+    "encoder_names",
     "is_export",
     "load_export",
     "vectorizers_in",
@@ -52,6 +56,7 @@ HEAD = "head.skops"
 TOKENIZER = "tokenizer.json"
 GRAPH = "graph.xml"
 WEIGHTS = "graph.bin"
+MOST_ENCODERS = 9
 # The largest size of each file, in bytes.
 LIMITS = {
     RUNTIME: 16 * 2**20,
@@ -60,6 +65,28 @@ LIMITS = {
     GRAPH: 256 * 2**20,
     WEIGHTS: 64 * 2**30,
 }
+
+_NUMBER = re.compile(r"-[2-9](?=\.(?:xml|bin|json)$)")  # in the names of a further encoder
+
+
+def encoder_names(index: int) -> tuple[str, str, str]:
+    """Return the names of an encoder's graph, weights and tokenizer in an export.
+
+    Parameters
+    ----------
+    index : int
+        From 0; the first encoder's names have no number.
+
+    Examples
+    --------
+    >>> encoder_names(0), encoder_names(1)[2]
+    (('graph.xml', 'graph.bin', 'tokenizer.json'), 'tokenizer-2.json')
+    """
+    first = (GRAPH, WEIGHTS, TOKENIZER)
+    if index == 0:
+        return first
+    graph, weights, tokenizer = (name.replace(".", f"-{index + 1}.") for name in first)
+    return graph, weights, tokenizer
 
 
 def load_export(folder: Path) -> BaseEstimator:
@@ -81,23 +108,27 @@ def load_export(folder: Path) -> BaseEstimator:
         If OpenVINO is not installed.
     """
     facts = _read_facts(folder)
-    files = _encoder_files(folder, facts)
+    encoders = _encoder_files(folder, facts)
     require("openvino", purpose="an export")
     with ThreadPoolExecutor(1) as beside:
         checked = beside.submit(_check_hashes, folder, facts)
-        compiled = beside.submit(_compile, files, checked)
+        compiled = beside.submit(_compile, encoders, checked)
         _import_estimators()
         checked.result()  # raises an error
         model = _load_head(folder / HEAD)
         compiled.result()
+    by_kind = {(e.content_hash, e.pooling, e.layers, e.precision): e for e in encoders}
     vectorizers = vectorizers_in(model)
+    if any(encoder_kind(embed) not in by_kind for embed in vectorizers):
+        raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
     for embed in vectorizers:
-        found = (embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision_)
-        if found != (files.content_hash, files.pooling, files.layers, files.precision):
-            raise _damaged(folder, f"{HEAD} is of another encoder than {RUNTIME}")
-    for embed in vectorizers:
-        embed._use_exported(files)
+        embed._use_exported(by_kind[encoder_kind(embed)])
     return model
+
+
+def encoder_kind(embed: DistilBertVectorizer) -> tuple[str, tuple[str, ...], tuple[int, ...], str]:
+    """Return what a graph is made for: vectorizers of one kind share it."""
+    return embed.encoder_hash_, embed.pooling_, embed.layers_, embed.precision_
 
 
 def _check_hashes(folder: Path, facts: _Facts) -> None:
@@ -109,9 +140,9 @@ def _check_hashes(folder: Path, facts: _Facts) -> None:
                 )
 
 
-def _compile(files: ExportedFiles, checked: Future[None]) -> None:
-    """Compile the graph, for the number of cores that a vectorizer uses by default."""
-    if checked.exception() is None:
+def _compile(encoders: list[ExportedFiles], checked: Future[None]) -> None:
+    """Compile the graphs, for the number of cores that a vectorizer uses by default."""
+    for files in encoders if checked.exception() is None else ():
         encoder = load_exported(files)
         graph = encoder.graph(files.pooling, files.layers, files.precision, usable_cores())
         # The first prediction is mostly of one text.
@@ -159,7 +190,7 @@ class _Facts:
     """Checked content of a `runtime.json`."""
 
     files: dict[str, _Content]
-    encoder: dict[str, Any]
+    encoders: list[dict[str, Any]]
 
 
 def _read_facts(folder: Path, *, any_format: bool = False) -> _Facts:
@@ -167,13 +198,14 @@ def _read_facts(folder: Path, *, any_format: bool = False) -> _Facts:
     try:
         names = set(os.listdir(folder))
         for name in sorted(names):
-            if name not in LIMITS:
+            kind = _NUMBER.sub("", name)
+            if kind not in LIMITS:
                 raise _damaged(folder, f"{name!r} does not belong to an export")
             status = os.lstat(folder / name)
             if not stat.S_ISREG(status.st_mode):
                 raise _damaged(folder, f"{name} is a link, or no file")
-            if status.st_size > LIMITS[name]:
-                raise _damaged(folder, f"{name} is larger than {LIMITS[name]:,} bytes")
+            if status.st_size > LIMITS[kind]:
+                raise _damaged(folder, f"{name} is larger than {LIMITS[kind]:,} bytes")
         if RUNTIME not in names:
             raise InputError(f"{folder}: is no export: it contains no {RUNTIME}.")
         content = json.loads((folder / RUNTIME).read_text(encoding="utf-8"))
@@ -187,16 +219,19 @@ def _read_facts(folder: Path, *, any_format: bool = False) -> _Facts:
         _check_format(folder, content)
     with _damage(folder):
         listed = content["files"]
-        if set(listed) != LIMITS.keys() - {RUNTIME}:
+        encoders = [dict(one) for one in (content["encoder"], *content.get("more_encoders", ()))]
+        expected = {name for i in range(len(encoders)) for name in encoder_names(i)}
+        if set(listed) != expected | {HEAD}:
             raise ValueError("other files than those of an export")
         files = {name: _Content(int(f["size"]), str(f["sha256"])) for name, f in listed.items()}
-        encoder = dict(content["encoder"])
     for name, file in files.items():
         if name not in names:
             raise _damaged(folder, f"{name} is missing")
         if (folder / name).stat().st_size != file.size:
             raise _damaged(folder, f"{name} does not have the size that {RUNTIME} lists")
-    return _Facts(files, encoder)
+    if foreign := names - files.keys() - {RUNTIME}:
+        raise _damaged(folder, f"{min(foreign)!r} does not belong to an export")
+    return _Facts(files, encoders)
 
 
 def _check_format(folder: Path, content: object) -> None:
@@ -225,21 +260,26 @@ def _damaged(folder: Path, problem: str) -> InputError:
     )
 
 
-def _encoder_files(folder: Path, facts: _Facts) -> ExportedFiles:
+def _encoder_files(folder: Path, facts: _Facts) -> list[ExportedFiles]:
+    found = []
     with _damage(folder):
-        encoder = facts.encoder
-        return ExportedFiles(
-            folder.absolute() / GRAPH,
-            folder.absolute() / WEIGHTS,
-            folder.absolute() / TOKENIZER,
-            facts.files[TOKENIZER].sha256,
-            str(encoder["content_hash"]),
-            tuple(map(str, encoder["pooling"])),
-            tuple(map(int, encoder["layers"])),
-            str(encoder["precision"]),
-            int(encoder["n_features"]),
-            int(encoder["pad_token_id"]),
-        )
+        for i, encoder in enumerate(facts.encoders):
+            graph, weights, tokenizer = encoder_names(i)
+            found.append(
+                ExportedFiles(
+                    folder.absolute() / graph,
+                    folder.absolute() / weights,
+                    folder.absolute() / tokenizer,
+                    facts.files[tokenizer].sha256,
+                    str(encoder["content_hash"]),
+                    tuple(map(str, encoder["pooling"])),
+                    tuple(map(int, encoder["layers"])),
+                    str(encoder["precision"]),
+                    int(encoder["n_features"]),
+                    int(encoder["pad_token_id"]),
+                )
+            )
+    return found
 
 
 def _load_head(path: Path) -> BaseEstimator:

@@ -128,8 +128,10 @@ def test_tuned_encoders_are_beside_the_model(tiny, tmp_path, monkeypatch):
     for name in ("model.joblib", "model.skops"):
         assert str(tmp_path).encode() not in (moved / name).read_bytes()
         assert load_model(moved / name).predict_proba(texts) == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(InputError, match="has 3 encoders"):
-        export_model(moved, tmp_path / "runtime")
+    exported = load_model(export_model(moved, tmp_path / "runtime"))
+    assert exported.predict_proba(texts) == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InputError, match="this model has several encoders; put their folders"):
+        export_model(moved, tmp_path / "other", encoder_path=tiny)
     shutil.rmtree(moved / "encoders" / names[0])
     with pytest.raises(InputError, match=names[0]):
         load_model(moved).predict_proba(texts)
