@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from types import TracebackType
 from typing import TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor
@@ -34,15 +35,25 @@ class StepProcess:
 
     def __init__(self) -> None:
         self._executor: ProcessPoolExecutor | None = None
+        self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> StepProcess:
+        self._warnings.__enter__()
+        # A process whose memory has grown, as it does in a training, is replaced by a new one.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None and self._executor is not None:  # it has nothing to do
             self._executor.shutdown(wait=True)
             self._executor = None
         self.stop()
+        self._warnings.__exit__(kind, error, trace)
 
     def call(self, function: Callable[..., Result], *arguments: object, limit: float) -> Result:
         """Return what a function returns.
