@@ -52,10 +52,13 @@ def warn(message: str) -> None:
 
 
 def describe_files(folder: Path) -> str:
-    """Return the name of a folder and of the files in it."""
-    return (
-        f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir() if path.is_file()))}"
+    """Return the name of a folder, and of the files and folders in it."""
+    names = sorted(
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
     )
+    return f"{folder}: {', '.join(names)}"
 
 
 def describe_speed(n_texts: int, seconds: float) -> str:
