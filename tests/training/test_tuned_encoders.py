@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from budgets import FACTS, spelled
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.model_selection import PredefinedSplit
 
 from frozenbert import load_model, make_text_classifier
@@ -22,7 +24,7 @@ from frozenbert.training.budget.by_folds import contrastive, cross_fitting
 from frozenbert.training.budget.by_folds.contrastive import ContrastiveTuning, draw_pairs
 from frozenbert.training.budget.by_folds.cross_fitting import _classifier_on as classifier_on
 from frozenbert.training.budget.by_folds.tuning import FineTuning
-from frozenbert.training.budget.candidates import Material
+from frozenbert.training.budget.candidates import Material, held_out_part
 from frozenbert.training.budget.gains import Gain
 from frozenbert.utils.steps import find_steps
 
@@ -137,3 +139,16 @@ def test_tuned_encoders_are_beside_the_model(tiny, tmp_path, monkeypatch):
         load_model(moved).predict_proba(texts)
     with pytest.raises(InputError, match=r"fit\(\) does not train the steps of a budget"):
         training.model.fit(texts, labels)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 5), min_size=3, max_size=60).filter(lambda y: len(set(y)) < len(y)),
+    st.sampled_from([0.01, 0.1, 0.3]),
+)
+def test_no_class_is_in_the_validation_rows_alone(y, share):
+    labels = np.array(y)
+    train, valid = held_out_part(labels, share, seed=0)
+    assert len(valid) >= 1
+    assert sorted([*train, *valid]) == list(range(len(y)))
+    assert set(labels[valid]) <= set(labels[train])

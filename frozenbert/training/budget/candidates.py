@@ -178,16 +178,27 @@ class Characters(FromWords):
 
 
 def held_out_part(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return training and validation rows; stratified where each class has two rows."""
-    rows = np.arange(len(y))
-    stratify = None
+    """Return training and validation rows; each class keeps a training row.
+
+    Examples
+    --------
+    >>> y = np.array(["a", "b", "b", "b", "c", "c"])
+    >>> train, valid = held_out_part(y, 0.1, seed=0)
+    >>> sorted(set(y[train].tolist())), sorted(y[valid].tolist())
+    (['a', 'b', 'c'], ['b', 'c'])
+    """
+    rows, stratify = np.arange(len(y)), None
+    n_valid = max(1, round(share * len(y)))
     if y.ndim == 1:
-        classes, counts = np.unique(y, return_counts=True)
-        n_valid = max(round(share * len(y)), len(classes))
-        stratify = y if counts.min() >= 2 and n_valid <= len(y) - len(classes) else None
-        share = n_valid / len(y) if stratify is not None else share
-    train, valid = train_test_split(rows, test_size=share, stratify=stratify, random_state=seed)
-    return np.sort(train), np.sort(valid)
+        _, coded, counts = np.unique(y, return_inverse=True, return_counts=True)
+        several = rows[counts[coded] >= 2]
+        n_classes = int((counts >= 2).sum())
+        if n_classes:
+            n_valid = min(max(n_valid, n_classes), len(several) - n_classes)
+            rows, stratify = several, coded[several]
+    _, valid = train_test_split(rows, test_size=n_valid, stratify=stratify, random_state=seed)
+    valid = np.sort(valid)
+    return np.setdiff1d(np.arange(len(y)), valid), valid
 
 
 def take(texts: Sequence[str], rows: np.ndarray) -> list[str]:
