@@ -34,6 +34,7 @@ from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import TextTokenizer, load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
 from .utils.console import callers_level, progress_bar, shows_bar
+from .utils.documentation import LinkedToDocs
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions
@@ -65,7 +66,7 @@ ADDED_LATER = {"prompt": None, "normalize": False, "truncate_dim": None, "allow_
 TRIAL_TEXTS = 256  # on which `precision="auto"` compares precisions
 
 
-class DistilBertVectorizer(TransformerMixin, BaseEstimator):
+class DistilBertVectorizer(LinkedToDocs, TransformerMixin, BaseEstimator):
     """Turn texts into vectors with a frozen DistilBERT or any other encoder.
 
     Vectors of texts that were seen before are read from the cache on disk; the encoder is
@@ -196,6 +197,8 @@ class DistilBertVectorizer(TransformerMixin, BaseEstimator):
     >>> vectors.shape, vectors.dtype, embed.pooling_
     ((2, 384), dtype('float32'), ('mean',))
     """
+
+    _doc_page = "frozenbert.DistilBertVectorizer"
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
 from .utils.console import bars
+from .utils.documentation import LinkedToDocs
 from .utils.steps import find_step, find_steps, shorten_numbers
 from .utils.texts import check_texts
 
@@ -64,7 +65,7 @@ class Summary(str):
         return str(self)
 
 
-class TextPipeline(Pipeline):
+class TextPipeline(LinkedToDocs, Pipeline):
     """`Pipeline` of texts that checks labels before it encodes, and sums up what it chose.
 
     Its parameters and attributes are those of `sklearn.pipeline.Pipeline`.
@@ -76,6 +77,8 @@ class TextPipeline(Pipeline):
     Traceback (most recent call last):
     frozenbert.errors.InputError: y: there is only one class ('good'), and a classifier needs two.
     """
+
+    _doc_page = "frozenbert.make_text_classifier"
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> TextPipeline:
         """Check the labels, and fit all steps.
@@ -439,7 +442,7 @@ def column_names(model: BaseEstimator) -> list[str]:
     return [*answers, *(f"proba_{label}" for label in probabilities)]
 
 
-class FineTunedClassifier(ClassifierMixin, BaseEstimator):
+class FineTunedClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
     """Classifier that fine-tunes an encoder, and fits a head on its vectors.
 
     The fine-tuned encoder is written to `folder`. The head is a logistic regression on the
@@ -498,6 +501,8 @@ gradient_accumulation_steps, early_stopping, max_length, pooling, freeze_layers,
     >>> tuned.fit(texts, labels).predict(["a delight", "a bore"]).tolist()
     ['good', 'bad']
     """
+
+    _doc_page = "frozenbert.FineTunedClassifier"
 
     def __init__(
         self,

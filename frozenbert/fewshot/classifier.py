@@ -22,6 +22,7 @@ from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.recipe import Recipe
 from ..utils.cleaning import TextCleaner, clean_texts
 from ..utils.console import bars, progress_bar
+from ..utils.documentation import LinkedToDocs
 from ..utils.texts import check_texts
 from .averaging import MeanOfProbabilities
 from .cotraining import CoTraining
@@ -81,7 +82,7 @@ def make_expert_vectorizer(
     return DistilBertVectorizer(model_name, **{**defaults, **settings})
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
     """Classifier for few labelled texts and many unlabelled ones of the same kind.
 
     Experts learn from the labels. Their mean teaches a student of words on the unlabelled
@@ -143,6 +144,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     >>> len(few.suggest(2))
     2
     """
+
+    _doc_page = "frozenbert.FewShotClassifier"
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from ..utils.console import progress_bar
+from ..utils.documentation import LinkedToDocs
 from .folds import (
     AutoFolds,
     FoldPath,
@@ -80,7 +81,7 @@ class FeatureScore(TypedDict):
     train_rows: int
 
 
-class HeadSearch(GridSearchCV):
+class HeadSearch(LinkedToDocs, GridSearchCV):
     """`GridSearchCV` that fits all values of C on a fold in turn, each from the last.
 
     For a `LogisticRegression` and a grid of C alone, each fold's rows are copied once, and each
@@ -297,7 +298,7 @@ def resolve_search(search: BaseEstimator, y: np.ndarray) -> BaseEstimator:
     return resolved
 
 
-class FeatureSearch(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class FeatureSearch(LinkedToDocs, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Choose layers and pooling together with C, then C once more for the best features.
 
     Parameters

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import NeverAnsweredWarning, RareClassWarning
 from ..utils.console import callers_level
+from ..utils.documentation import LinkedToDocs
 from .folds import (
     AutoFolds,
     Folds,
@@ -66,7 +67,7 @@ MANY_CLASSES = 20  # above, the vote has too few rows to learn weights for each 
 MIN_FOR_ISOTONIC = 1000  # rows; with fewer, isotonic regression overfits
 
 
-class OutOfFoldHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class OutOfFoldHead(LinkedToDocs, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Base of heads that fit a search, then a classifier of its out-of-fold scores.
 
     Parameters
