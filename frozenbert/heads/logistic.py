@@ -281,7 +281,8 @@ def _check_no_measurements(classes: np.ndarray, n_rows: int) -> None:
         raise InputError(
             f"holds numbers ({len(classes):,} distinct ones in {n_rows:,} rows, such as "
             f"{classes[len(classes) // 2]:.4g}), and a classifier takes classes. "
-            f"make_text_regressor predicts numbers; if each is a class, make them strings.",
+            f"Predict numbers instead, with task regression (make_text_regressor); if each number "
+            f"is a class, make it a string.",
             parameter="y",
         )
     start = int(classes[0])
@@ -289,7 +290,7 @@ def _check_no_measurements(classes: np.ndarray, n_rows: int) -> None:
     if len(classes) > MANY_NUMBERS and not codes:
         warnings.warn(
             f"the labels are {len(classes):,} distinct whole numbers in {n_rows:,} rows, and each "
-            f"is a class. make_text_regressor predicts numbers.",
+            f"is a class. Task regression (make_text_regressor) predicts numbers.",
             LabelWarning,
             stacklevel=callers_level(),
         )

@@ -211,8 +211,10 @@ def measure_numbers(
 def add_examples(outcome: NumberOutcome, rows: Rows, held_out: np.ndarray | None) -> None:
     """Set the outcome's `mistakes` and `doubtful`."""
     assert held_out is not None  # the model was fitted here
-    outcome.mistakes = largest_errors(rows.test_texts, rows.test_truth, outcome.y_pred)
-    outcome.doubtful = largest_errors(rows.texts, rows.truth, held_out)
+    outcome.mistakes = largest_errors(
+        rows.test_texts, rows.test_truth, outcome.y_pred, numbers=rows.test_numbers
+    )
+    outcome.doubtful = largest_errors(rows.texts, rows.truth, held_out, numbers=rows.numbers)
 
 
 def text_model(model: Pipeline) -> Pipeline:

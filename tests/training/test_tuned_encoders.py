@@ -21,7 +21,7 @@ from frozenbert.persistence import export_model
 from frozenbert.training import save_training, train
 from frozenbert.training.budget import spending
 from frozenbert.training.budget.by_folds import contrastive, cross_fitting
-from frozenbert.training.budget.by_folds.contrastive import ContrastiveTuning, draw_pairs
+from frozenbert.training.budget.by_folds.contrastive import ContrastiveTuning
 from frozenbert.training.budget.by_folds.cross_fitting import _classifier_on as classifier_on
 from frozenbert.training.budget.by_folds.tuning import FineTuning
 from frozenbert.training.budget.candidates import Material, held_out_part
@@ -34,20 +34,6 @@ def material(tiny: str, folder: Path, y: np.ndarray | None = None) -> Material:
     embed = DistilBertVectorizer(tiny, cache_dir=None, progress=False).fit(texts)
     y = labels if y is None else y
     return Material(texts, y, Folds(2), "accuracy", embed, True, [], folder)
-
-
-def test_pairs_are_of_one_class_and_of_two():
-    y = np.array(["a", "b", "b", "c", "c", "c"])
-    first, second, same = draw_pairs(y, 600)
-    assert (first != second).all()
-    assert ((y[first] == y[second]) == same.astype(bool)).all()
-    pairs = set(zip(first.tolist(), second.tolist(), strict=True))
-    assert len(pairs) == 6 * 5  # all that exist; the only "a" has none of its own class
-    assert (same == 1).sum() == (same == 0).sum() == 300
-    assert np.bincount(first[same == 0]).tolist() == [50] * 6
-    assert np.bincount(first[same == 1], minlength=6).tolist() == [0, *[60] * 5]
-    alone = draw_pairs(np.array(["a", "b", "c"]), 30)[2]
-    assert alone.tolist() == [0.0] * 30
 
 
 def test_contrastive_tuning_says_what_it_needs(tiny, tmp_path, monkeypatch):

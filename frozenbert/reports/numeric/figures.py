@@ -102,6 +102,7 @@ class NumberExample(TypedDict):
     label: float
     predicted: float
     error: float
+    number: NotRequired[int]
 
 
 @dataclass
@@ -226,9 +227,27 @@ def number_intervals(
 
 
 def largest_errors(
-    texts: Sequence[str], y_true: np.ndarray, y_pred: np.ndarray, most: int = EXAMPLES
+    texts: Sequence[str],
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    most: int = EXAMPLES,
+    numbers: Sequence[int] | None = None,
 ) -> list[NumberExample]:
     """Return the rows with the largest differences, the largest first.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    y_true, y_pred : numpy.ndarray of shape (n_texts,)
+    most : int, default=20
+    numbers : sequence of int, optional
+        Where each text is: its line, or its number in the table.
+
+    Returns
+    -------
+    list of dict
+        `number` (if known), `text`, `label` (the true value), `predicted`, and `error`, the
+        difference of the two.
 
     Examples
     --------
@@ -237,13 +256,17 @@ def largest_errors(
     """
     differences = np.asarray(y_pred, dtype=float) - np.asarray(y_true, dtype=float)
     order = np.argsort(-np.abs(differences), kind="stable")[:most]
-    return [
+    rows = [row for row in order.tolist() if differences[row]]
+    examples: list[NumberExample] = [
         {
             "text": texts[row],
             "label": float(y_true[row]),
             "predicted": float(y_pred[row]),
             "error": float(differences[row]),
         }
-        for row in order.tolist()
-        if differences[row]
+        for row in rows
     ]
+    if numbers is not None:
+        for example, row in zip(examples, rows, strict=True):
+            example["number"] = numbers[row]
+    return examples
