@@ -17,9 +17,11 @@ import pandas as pd
 import pytest
 from budgets import FACTS, spelled
 from sklearn.metrics import get_scorer
+from sklearn.model_selection import PredefinedSplit
 
 from frozenbert import load_model, make_text_classifier
 from frozenbert.cli.main import main
+from frozenbert.embed import DistilBertVectorizer
 from frozenbert.errors import BudgetWarning, InputError, PoolWarning
 from frozenbert.heads.folds import Folds
 from frozenbert.persistence import export_model
@@ -470,3 +472,28 @@ def test_folds_of_a_sample_are_those_of_the_rows():
     assert len(part.texts) == len(part.y) == 20
     assert set(part.texts) < set(texts)
     assert sorted(np.unique(part.y, return_counts=True)[1].tolist()) == [10, 10]
+
+
+@pytest.mark.parametrize("step", [Characters(), Documents()])
+def test_time_is_estimated_with_many_classes(step):
+    """A sample that lacks a class in one of its folds cannot be trained on."""
+    labels = np.arange(260) % 26
+    texts = [f"{chr(ord('a') + label) * 3} is a word" for label in labels]
+    embed = DistilBertVectorizer()
+    groups = PredefinedSplit(np.arange(260) // 52)
+    for folds in (Folds(5), groups):
+        rows = Material(texts, labels, folds, None, embed, True, [], Path())
+        part = rows.sample(40)
+        assert np.unique(part.y, return_counts=True)[1].min() == 5
+        assert len(part.texts) < 200
+        assert step.run(part).scores.shape == (len(part.texts), 26)
+
+
+def test_a_class_that_a_fold_lacks_has_no_chance_there():
+    texts = ["one", "two", "one", "two", "six", "six"]
+    labels = np.array(["x", "y", "x", "y", "z", "z"])
+    groups = PredefinedSplit(np.array([0, 0, 1, 1, 1, 1]))
+    rows = Material(texts, labels, groups, None, DistilBertVectorizer(), True, [], Path())
+    member = Documents().run(rows)
+    assert member.scores.shape == (6, 3)
+    assert (member.scores[4:, 2] < -20).all()

@@ -76,16 +76,17 @@ class Material:
         return replace(self, folds=Folds(n_folds, shuffle=True, random_state=self.seed))
 
     def sample(self, n_rows: int) -> Material:
-        """Return a part of the rows, in fewer folds of its own if a class is rare."""
-        if len(self.texts) <= n_rows:
+        """Return about so many rows, and enough of each class that no fold lacks one."""
+        n, n_folds = len(self.y), self.folds.get_n_splits()
+        if n <= n_rows:
             return self
-        n = len(self.y)
-        everything = [(np.arange(n), np.arange(0))]
-        ((rows, _),) = limit_train_rows(everything, self.y, n_rows, self.seed)
-        folds = self.folds
-        if isinstance(folds, PredefinedSplit):
-            folds = PredefinedSplit(np.asarray(folds.test_fold)[rows])
-        return replace(self, texts=[self.texts[i] for i in rows], y=self.y[rows], folds=folds)
+        ((rows, _),) = limit_train_rows([(np.arange(n), np.arange(0))], self.y, n_rows, self.seed)
+        if not self.many:
+            order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
+            some = [order[self.y[order] == label][:n_folds] for label in np.unique(self.y)]
+            rows = np.union1d(rows, np.concatenate(some))
+        folds = Folds(n_folds, shuffle=True, random_state=self.seed)
+        return replace(self, texts=take(self.texts, rows), y=self.y[rows], folds=folds)
 
 
 @dataclass

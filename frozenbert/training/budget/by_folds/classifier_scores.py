@@ -132,12 +132,12 @@ def cross_fit(fit: Callable[[int, np.ndarray], Pipeline], material: Material) ->
         number is 0 for all rows.
     material : Material
     """
-    p = None
-    for number, (train, test) in enumerate(material.splits, 1):
-        of_test = fit(number, train).predict_proba(take(material.texts, test))
-        p = np.zeros((len(material.y), of_test.shape[1])) if p is None else p
-        p[test] = of_test
-    assert p is not None
     last = fit(0, np.arange(len(material.y)))
+    p = np.zeros((len(material.y), len(last.classes_)))
+    for number, (train, test) in enumerate(material.splits, 1):
+        one = fit(number, train)
+        # A fold may lack a class of few rows.
+        columns = np.searchsorted(last.classes_, one.classes_)
+        p[np.ix_(test, columns)] = one.predict_proba(take(material.texts, test))
     scores = ClassifierScores.of(last, multi_label=material.many, missing=material.embed.missing)
     return Member(scores, _as_scores(p, multi_label=material.many))
