@@ -25,7 +25,7 @@ __all__ = ["PASS", "EncoderStep"]
 SAMPLES = (32, 160)  # training rows by which the time of one is estimated
 PASS = 0.4  # time that the vector of a text takes, in times of training on it once
 C = 0.01  # of the logistic regression on the vectors of an encoder
-SIZES = ((3, 4), (3, 2), (2, 1))  # folds and epochs, the most thorough first
+SIZES = ((3, 4), (3, 2), (2, 2), (2, 1))  # folds and epochs, the most thorough first
 
 
 @dataclass(frozen=True)
