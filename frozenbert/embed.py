@@ -34,7 +34,7 @@ from .encoders.sources import EncoderFiles, find_encoder
 from .encoders.tokenizing import TextTokenizer, load_tokenizer
 from .errors import EncoderMismatchError, EncoderNotFoundError, InputError, PrecisionWarning
 from .utils.console import callers_level, progress_bar, shows_bar
-from .utils.documentation import LinkedToDocs
+from .utils.steps import LinkedToDocs
 from .utils.texts import check_texts, is_stream
 from .vectors.cache import VectorCache, cache_root
 from .vectors.engines import EngineOptions

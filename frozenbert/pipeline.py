@@ -39,8 +39,7 @@ from .heads.votes.summary import describe_head
 from .heads.words import WordScores
 from .utils.cleaning import TextCleaner
 from .utils.console import bars
-from .utils.documentation import LinkedToDocs
-from .utils.steps import find_step, find_steps, shorten_numbers
+from .utils.steps import LinkedToDocs, find_step, find_steps, shorten_numbers
 from .utils.texts import check_texts
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ..finetune.encoder_folder import EpochMetrics
 from ..finetune.recipe import Recipe
 from ..utils.cleaning import TextCleaner, clean_texts
 from ..utils.console import bars, progress_bar
-from ..utils.documentation import LinkedToDocs
+from ..utils.steps import LinkedToDocs
 from ..utils.texts import check_texts
 from .averaging import MeanOfProbabilities
 from .cotraining import CoTraining

@@ -28,8 +28,18 @@ from .checkpoints import TrainingFolder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["EpochMetrics", "Facts", "check_free", "n_trained_on", "read_facts", "write_result"]
+__all__ = [
+    "EpochMetrics",
+    "Facts",
+    "check_free",
+    "hash_of",
+    "n_trained_on",
+    "name_training",
+    "read_facts",
+    "write_result",
+]
 
+FORMAT = 1  # of the training: with another one it starts anew instead of resuming
 FACTS = "finetune.json"
 LOSSES = "losses.png"
 TRAINED_ON = "trained_on.npy"
@@ -63,10 +73,37 @@ class Facts(TypedDict, total=False):
     n_train: int
     n_valid: int
     texts_sha256: str
-    metrics: EpochMetrics
+    metrics: EpochMetrics  # none of a contrastive tuning, whose history is empty
     history: list[EpochMetrics]
     versions: dict[str, str]
     seconds: float
+
+
+def name_training(facts: Facts, files: EncoderFiles) -> Facts:
+    """Return what names a training, with its hash as `key`.
+
+    Parameters
+    ----------
+    facts : Facts
+        Settings, and hashes of texts and labels.
+    files : EncoderFiles
+        The encoder to start from.
+    """
+    facts = {"format": FORMAT, **facts}
+    named = {**facts, "base": files.content_hash}  # by content: the same under another name
+    facts["key"] = hash_of(json.loads(json.dumps(named, default=str)))
+    facts["base"] = {
+        "name": files.name,
+        "source": files.source,
+        "revision": files.revision,
+        "content_hash": files.content_hash,
+    }
+    return facts
+
+
+def hash_of(*parts: object) -> str:
+    """Return the SHA-256 hash of what JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def read_facts(folder: Path) -> Facts | None:
@@ -75,7 +112,7 @@ def read_facts(folder: Path) -> Facts | None:
         content = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or not {"key", "metrics", "history"} <= set(content):
+    if not isinstance(content, dict) or not {"key", "history"} <= set(content):
         return None
     facts: Facts = content  # type: ignore[assignment]
     return facts
@@ -132,7 +169,8 @@ def write_result(
     declared = {f"pooling_mode_{how}_token{'' if how == 'cls' else 's'}": True for how in pooling}
     (fresh / POOLING_FILE).parent.mkdir()
     write_json(declared, fresh / POOLING_FILE)
-    plot_losses(cast("list[Mapping[str, float]]", facts["history"]), fresh / LOSSES)
+    if facts["history"]:
+        plot_losses(cast("list[Mapping[str, float]]", facts["history"]), fresh / LOSSES)
     np.save(fresh / TRAINED_ON, np.unique(_digests(texts)))
     write_json({**facts}, fresh / FACTS)
     replaced = folder.path / "replaced"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +21,15 @@ from ..utils.cleaning import clean_texts
 from ..utils.texts import check_texts
 from ..vectors.settings import resolve_max_length, resolve_pooling
 from .checkpoints import TrainingFolder
-from .encoder_folder import EpochMetrics, Facts, check_free, read_facts, write_result
+from .encoder_folder import (
+    EpochMetrics,
+    Facts,
+    check_free,
+    hash_of,
+    name_training,
+    read_facts,
+    write_result,
+)
 from .network import Row
 from .recipe import Recipe
 from .targets import Targets
@@ -33,8 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FineTuned", "finetune"]
-
-FORMAT = 1  # of the training: with another one it starts anew instead of resuming
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def finetune(
     _check_lengths(texts, valid_texts, targets)
     facts = _facts(files, recipe, clean, targets, texts, valid_texts)
     earlier = read_facts(out)
-    if earlier is not None and earlier["key"] == facts["key"]:
+    if earlier is not None and earlier["key"] == facts["key"] and earlier["history"]:
         return FineTuned(out, earlier["metrics"], earlier["history"], skipped=True)
     check_free(out)
     started = time.perf_counter()
@@ -184,28 +188,15 @@ def _facts(
 ) -> Facts:
     """Return what names a training; its hash is the `key`."""
     facts: Facts = {
-        "format": FORMAT,
         "recipe": {k: v for k, v in asdict(recipe).items() if k != "device"},
         "clean": clean,
         "labels": targets.names,
         "kind": targets.kind,
         "n_train": len(texts),
         "n_valid": len(valid_texts),
-        "texts_sha256": _hash(texts, valid_texts, targets.train.tolist(), targets.valid.tolist()),
+        "texts_sha256": hash_of(texts, valid_texts, targets.train.tolist(), targets.valid.tolist()),
     }
-    named = {**facts, "base": files.content_hash}  # by content: the same under another name
-    facts["key"] = _hash(json.loads(json.dumps(named, default=str)))
-    facts["base"] = {
-        "name": files.name,
-        "source": files.source,
-        "revision": files.revision,
-        "content_hash": files.content_hash,
-    }
-    return facts
-
-
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return name_training(facts, files)
 
 
 def _require_accelerate() -> None:

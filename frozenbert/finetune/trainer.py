@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-__all__ = ["Data", "Trained", "takes_bfloat16", "train_network"]
+__all__ = ["Data", "Trained", "show_steps", "takes_bfloat16", "train_network"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def train_network(
     arguments = _arguments(recipe, folder, quality, encoder.device == "cpu")
     trainer = _trainer(network, arguments, data, recipe, encoder.tokenizer.pad_token_id)
     trainer.add_callback(_epoch_callback(on_epoch))
-    trainer.add_callback(_progress_callback(progress))
+    trainer.add_callback(show_steps(progress, "Fine-tuning"))
     checkpoint = last_checkpoint(folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torch|accelerate|transformers")
@@ -204,13 +204,14 @@ def _epoch_callback(on_epoch: Callable[[EpochMetrics], None] | None) -> TrainerC
     return EpochCallback()
 
 
-def _progress_callback(show: bool | Literal["auto"]) -> TrainerCallback:
+def show_steps(show: bool | Literal["auto"], what: str) -> TrainerCallback:
+    """Return a callback that shows a training's steps as a progress bar."""
     from transformers import TrainerCallback
 
     class StepCallback(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:
             total, done = state.max_steps, state.global_step
-            self.bar = progress_bar(show, total, "Fine-tuning", "steps", done=done)
+            self.bar = progress_bar(show, total, what, "steps", done=done)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: object) -> None:
             self.bar.update(state.global_step - self.bar.n)

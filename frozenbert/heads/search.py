@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from ..utils.console import progress_bar
-from ..utils.documentation import LinkedToDocs
+from ..utils.steps import LinkedToDocs
 from .folds import (
     AutoFolds,
     FoldPath,

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import NeverAnsweredWarning, RareClassWarning
 from ..utils.console import callers_level
-from ..utils.documentation import LinkedToDocs
+from ..utils.steps import LinkedToDocs
 from .folds import (
     AutoFolds,
     Folds,

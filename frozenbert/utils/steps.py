@@ -1,14 +1,15 @@
-"""Find the steps of a Pipeline, at any depth, and show them on few lines."""
+"""Find the steps of a Pipeline, at any depth, and what notebooks show of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
-__all__ = ["find_step", "find_steps", "shorten_numbers"]
+__all__ = ["LinkedToDocs", "docs_address", "find_step", "find_steps", "shorten_numbers"]
 
 _Step = TypeVar("_Step")
 
@@ -76,3 +77,35 @@ def _steps(model: object) -> Iterator[object]:
         yield from _steps(model.estimator_)
     if isinstance(model, FrozenEstimator):
         yield from _steps(model.estimator)
+
+
+def docs_address() -> str:
+    """Return the address that the installed package names for its documentation.
+
+    It is `Documentation` under `[project.urls]` in `pyproject.toml`.
+
+    Returns
+    -------
+    str
+        Without a slash at the end; empty if the package names none.
+    """
+    try:
+        named = metadata("frozenbert").get_all("Project-URL") or ()
+    except PackageNotFoundError:  # a folder that was only put on the path
+        return ""
+    addresses = dict(entry.split(", ", 1) for entry in named)
+    return addresses.get("Documentation", "").rstrip("/")
+
+
+class LinkedToDocs:
+    """Mixin of estimators that have a page in the API reference.
+
+    scikit-learn shows the link in an estimator's HTML. Without an address there is none.
+    """
+
+    _doc_page: str | None = None  # None is the page of the class in its module
+
+    def _get_doc_link(self) -> str:
+        kind, address = type(self), docs_address()
+        page = self._doc_page or f"{kind.__module__}.{kind.__qualname__}"
+        return f"{address}/api/generated/{page}.html" if address else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ....finetune.contrastive import LIBRARIES, PairRecipe, tune_on_pairs
+from ....finetune.pairs import LIBRARIES, PairRecipe, tune_on_pairs
 from ....utils.extras import is_installed
 from ..candidates import Material, take
 from .cross_fitting import EncoderStep

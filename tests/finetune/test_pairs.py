@@ -7,8 +7,9 @@ from sklearn.metrics.pairwise import cosine_similarity
 from frozenbert import DistilBertVectorizer
 from frozenbert.encoders.sources import find_encoder
 from frozenbert.errors import InputError, MissingLibraryError
-from frozenbert.finetune import contrastive
-from frozenbert.finetune.contrastive import LIBRARIES, PairRecipe, draw_pairs, tune_on_pairs
+from frozenbert.finetune import pairs
+from frozenbert.finetune.encoder_folder import n_trained_on
+from frozenbert.finetune.pairs import LIBRARIES, PairRecipe, draw_pairs, tune_on_pairs
 
 TEXTS = ["a b c", "b c a", "c a b", "d e f", "e f d", "f d e"]
 LABELS = np.array(["x", "x", "x", "y", "y", "y"])
@@ -43,9 +44,19 @@ def test_texts_of_one_class_come_together(tiny, tmp_path):
 
     assert gap(str(out)) > gap(tiny) + 0.2
     assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    tune_on_pairs(find_encoder(tiny), TEXTS, LABELS, out, PairRecipe(200))
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    tune_on_pairs(find_encoder(tiny), TEXTS, LABELS, out, PairRecipe(200, lr=1e-3))
+    assert (out / "model.safetensors").stat().st_mtime_ns == before  # the same training
+    tune_on_pairs(find_encoder(tiny), TEXTS, LABELS[::-1], out, PairRecipe(16))
+    assert (out / "model.safetensors").stat().st_mtime_ns > before
+    assert n_trained_on(out, [*TEXTS, "g"]) == len(TEXTS)
+
+
+def test_what_is_no_encoder_of_ours_stays(tiny, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"contains 'notes.txt' and is not an encoder"):
+        tune_on_pairs(find_encoder(tiny), TEXTS, LABELS, tmp_path, PairRecipe(10))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_length_that_the_encoder_cannot_read(tiny, tmp_path):
@@ -59,6 +70,6 @@ def test_without_its_libraries(tiny, tmp_path, monkeypatch):
     def missing(*libraries, purpose):
         raise MissingLibraryError(f"{purpose} needs {libraries[-1]}")
 
-    monkeypatch.setattr(contrastive, "require", missing)
+    monkeypatch.setattr(pairs, "require", missing)
     with pytest.raises(MissingLibraryError, match="contrastive tuning needs sentence_transformers"):
         tune_on_pairs(find_encoder(tiny), TEXTS, LABELS, tmp_path / "tuned", PairRecipe(10))

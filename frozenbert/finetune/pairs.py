@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import secrets
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ..encoders.sources import EncoderFiles, quiet_transformers
+from ..reports.sidecar import versions
 from ..utils.extras import require
 from ..vectors.settings import resolve_max_length, resolve_pooling
-from .trainer import takes_bfloat16
+from .checkpoints import TrainingFolder
+from .encoder_folder import (
+    Facts,
+    check_free,
+    hash_of,
+    name_training,
+    read_facts,
+    write_result,
+)
+from .trainer import show_steps, takes_bfloat16
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["LIBRARIES", "PairRecipe", "draw_pairs", "tune_on_pairs"]
 
@@ -63,11 +76,14 @@ def tune_on_pairs(
     labels: np.ndarray,
     out: Path,
     recipe: PairRecipe,
+    *,
+    progress: bool | Literal["auto"] = "auto",
 ) -> None:
     """Tune a copy of an encoder on pairs of texts, by a loss of sentence-transformers.
 
     The cosine of two texts' vectors is brought to 1 for two texts of one class, and to 0 for
-    texts of two classes.
+    texts of two classes. A call with the same texts, labels, encoder and recipe as those that
+    made `out` does nothing.
 
     Parameters
     ----------
@@ -76,28 +92,63 @@ def tune_on_pairs(
     texts : sequence of str
     labels : numpy.ndarray of shape (n_texts,)
     out : pathlib.Path
-        The folder to write. It appears when it is complete; an earlier one stays as it is.
+        The folder for the encoder. It appears whole. Another encoder that was trained into it
+        is replaced; a folder with anything else is an error.
     recipe : PairRecipe
+    progress : {"auto", True, False}, default="auto"
+        Whether to show a progress bar.
 
     Raises
     ------
     MissingLibraryError
         Without sentence-transformers.
     InputError
-        If `recipe.max_length` is above the encoder's limit.
+        If `recipe.max_length` is above the encoder's limit, or `out` is in use.
 
     References
     ----------
     L. Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022 (SetFit).
     """
     require(*LIBRARIES, purpose="contrastive tuning")
-    if out.exists():
-        return
     length = min(resolve_max_length(recipe.max_length, files), LENGTH)
+    settings = {k: v for k, v in asdict(recipe).items() if k != "device"}
+    facts: Facts = {
+        "recipe": {**settings, "loss": "cosine similarity of pairs"},
+        "labels": np.unique(labels).astype(str).tolist(),
+        "kind": "pairs",
+        "n_train": len(texts),
+        "texts_sha256": hash_of(list(texts), labels.tolist()),
+    }
+    facts = name_training(facts, files)
+    earlier = read_facts(out)
+    if earlier is not None and earlier["key"] == facts["key"]:
+        return
+    check_free(out)
+    started, folder = time.perf_counter(), TrainingFolder(out)
+    with folder.locked(), quiet_transformers():
+        folder.claim(facts["key"])
+        pooling = resolve_pooling("auto", files)
+        encoder = _train(files, texts, labels, pooling, length, recipe, folder.path, progress)
+        facts |= {"history": [], "versions": versions()}
+        facts |= {"seconds": time.perf_counter() - started}
+        write_result(encoder, files, pooling, facts, texts, folder)
+
+
+def _train(
+    files: EncoderFiles,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    pooling: tuple[str, ...],
+    length: int,
+    recipe: PairRecipe,
+    folder: Path,
+    progress: bool | Literal["auto"],
+) -> PreTrainedModel:
     import torch
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
+        SentenceTransformerModelCardData,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
@@ -109,35 +160,36 @@ def tune_on_pairs(
     columns = {"first": [texts[i] for i in first], "second": [texts[i] for i in second]}
     pairs = Dataset.from_dict({**columns, "score": same.tolist()})
     torch.manual_seed(recipe.seed)
-    fresh = out.with_name(f".{out.name}.{secrets.token_hex(6)}.tmp")
-    with quiet_transformers():
-        words: Any = Transformer(str(files.folder), max_seq_length=length)
-        pooling = Pooling(files.hidden_size, pooling_mode=resolve_pooling("auto", files))
-        network = SentenceTransformer(modules=[words, pooling], device=recipe.device)
-        on_cpu = network.device.type == "cpu"
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=str(fresh),
-            num_train_epochs=1,
-            per_device_train_batch_size=recipe.batch_size,
-            learning_rate=recipe.lr,
-            warmup_steps=0.1,
-            save_strategy="no",
-            logging_strategy="no",
-            eval_strategy="no",
-            dataloader_pin_memory=False,
-            seed=recipe.seed,
-            bf16=takes_bfloat16(recipe.precision, use_cpu=on_cpu),
-            use_cpu=on_cpu,
-            disable_tqdm=True,
-            report_to="none",
-        )
-        trainer = SentenceTransformerTrainer(
-            network, arguments, train_dataset=pairs, loss=CosineSimilarityLoss(network)
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        network.save_pretrained(str(fresh), create_model_card=False)
-    fresh.rename(out)
+    words: Any = Transformer(str(files.folder), max_seq_length=length)
+    network = SentenceTransformer(
+        modules=[words, Pooling(files.hidden_size, pooling_mode=pooling)],
+        device=recipe.device,
+        model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
+    )
+    on_cpu = network.device.type == "cpu"
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.lr,
+        warmup_steps=0.1,
+        save_strategy="no",
+        logging_strategy="no",
+        eval_strategy="no",
+        dataloader_pin_memory=False,
+        seed=recipe.seed,
+        bf16=takes_bfloat16(recipe.precision, use_cpu=on_cpu),
+        use_cpu=on_cpu,
+        disable_tqdm=True,  # the bars here are ours
+        report_to="none",
+    )
+    trainer = SentenceTransformerTrainer(
+        network, arguments, train_dataset=pairs, loss=CosineSimilarityLoss(network)
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(show_steps(progress, "Contrastive tuning"))
+    trainer.train()
+    return cast("PreTrainedModel", words.auto_model)
 
 
 def draw_pairs(

@@ -11,7 +11,7 @@ from frozenbert.heads.multilabel import MultiLabelClassifier
 from frozenbert.heads.search import FeatureSearch, HeadSearch
 from frozenbert.heads.stacking import StackedSearch
 from frozenbert.pipeline import TextPipeline
-from frozenbert.utils import documentation
+from frozenbert.utils import steps
 
 INDEX = Path(__file__).parents[2] / "docs" / "api" / "index.md"
 
@@ -23,7 +23,7 @@ def address(monkeypatch):
         package["Project-URL"] = "Source, https://code.example/frozenbert"
         if entry:
             package["Project-URL"] = entry
-        monkeypatch.setattr(documentation, "metadata", lambda _: package)
+        monkeypatch.setattr(steps, "metadata", lambda _: package)
 
     return name
 
