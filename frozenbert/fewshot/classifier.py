@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..embed import DistilBertVectorizer
 from ..encoders.remote.remote_encoder import is_remote
-from ..encoders.sources import find_encoder
+from ..encoders.sources import EncoderFiles, find_encoder
 from ..errors import InputError
 from ..finetune.encoder_folder import EpochMetrics
+from ..finetune.pairs import PairRecipe, tune_on_pairs
 from ..finetune.recipe import Recipe
 from ..utils.cleaning import TextCleaner, clean_texts
 from ..utils.console import bars, progress_bar
@@ -35,6 +36,10 @@ __all__ = ["EXPERT_RECIPE", "MODELS", "FewShotClassifier", "make_expert_vectoriz
 MODELS = ("experts", "teacher", "student", "student_words")
 # Few texts need more passes, in small batches.
 EXPERT_RECIPE = Recipe(epochs=8, batch_size=8)
+EXPERTS = ("frozen", "contrastive", "finetuned")
+TUNED = "tuned"  # the folder of the encoder that all experts share
+PAIRS_OF_A_ROW = 40  # contrastive tuning
+MOST_PAIRS = 2000
 # Settings of the vectorizer that fine-tuned experts share.
 SHARED = (
     *("precision", "backend", "device", "num_threads", "max_batch_tokens"),
@@ -96,14 +101,17 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
     vectorizer : DistilBertVectorizer or None, default=None
         Computes the vectors, in place of `model_name`. None is `make_expert_vectorizer`: the
         upper half of the layers, with the poolings "cls" and "mean".
-    experts : {"frozen", "finetuned"}, default="frozen"
-        Heads on the frozen encoder's vectors, or a fine-tuned encoder for each expert.
+    experts : {"frozen", "contrastive", "finetuned"}, default="frozen"
+        Heads on the frozen encoder's vectors, heads on those of one encoder that is tuned on
+        pairs of the labelled texts (`frozenbert.finetune.pairs`), or a fine-tuned encoder for
+        each expert. Pairs help most where texts are single sentences, and take minutes.
     n_experts : int, default=8
         The number of experts.
     folder : path-like or None, default=None
-        Where the fine-tuned encoders go; needed for `experts="finetuned"`.
+        Where trained encoders go; needed unless experts are frozen.
     recipe : Recipe or None, default=None
-        How encoders are fine-tuned; None is 8 epochs with batches of 8 texts.
+        How encoders are fine-tuned; None is 8 epochs with batches of 8 texts. Of contrastive
+        tuning only `max_length`, `precision`, `seed` and `device` count.
     predict_with : {"teacher", "student", "student_words", "experts"}, default="teacher"
         The model that predicts. Without unlabelled texts it is the experts.
     clean : bool, default=False
@@ -218,6 +226,8 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
         pool = None if unlabelled is None else self._pool(texts, unlabelled)
         base = self.vectorizer
         base = make_expert_vectorizer(self.model_name) if base is None else clone(base)
+        if self.experts == "contrastive":
+            base = self._tune(texts, labels, base)
         fitted_on = (texts, labels) if pool is None else (pool,)
         embed = base.set_output(transform="pandas").fit(*fitted_on)
         with bars(embed.progress):
@@ -245,7 +255,7 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self, unlabelled: object) -> None:
         for name, value, legal in (
-            ("experts", self.experts, ("frozen", "finetuned")),
+            ("experts", self.experts, EXPERTS),
             ("predict_with", self.predict_with, MODELS),
         ):
             if value not in legal:
@@ -253,9 +263,9 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
                 raise InputError(f"one of {allowed}.", parameter=name, value=value)
         if self.n_experts < 1:
             raise InputError("at least 1.", parameter="n_experts", value=self.n_experts)
-        if self.experts == "finetuned" and self.folder is None:
+        if self.experts != "frozen" and self.folder is None:
             raise InputError(
-                "name a folder for the fine-tuned encoders.", parameter="folder", value=None
+                "name a folder for the trained encoders.", parameter="folder", value=None
             )
         if unlabelled is None and self.predict_with.startswith("student"):
             raise InputError(
@@ -279,6 +289,25 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
         self.pool_rows_ = np.array([places[text] for text in kept])
         return self._texts(kept)
 
+    def _tune(
+        self, texts: list[str], labels: np.ndarray, embed: DistilBertVectorizer
+    ) -> DistilBertVectorizer:
+        """Tune an encoder on pairs; return its vectorizer, with the settings of the given one."""
+        assert self.folder is not None  # was checked
+        recipe = self._recipe(embed)
+        pairs = PairRecipe(
+            min(PAIRS_OF_A_ROW * len(texts), MOST_PAIRS),
+            max_length=recipe.max_length,
+            precision=recipe.precision,
+            seed=recipe.seed + self.random_state,
+            device=recipe.device or embed.device,
+        )
+        out = Path(self.folder) / TUNED
+        files = _find_encoder(embed)
+        tune_on_pairs(files, texts, labels, out, pairs, progress=embed.progress)
+        # What was tuned has no prompt, and no revision.
+        return clone(embed).set_params(model_name=str(out), prompt="", revision=None)
+
     def _finetune(
         self,
         texts: list[str],
@@ -287,15 +316,15 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
         on_expert: Callable[[str, EpochMetrics], None] | None,
     ) -> MeanOfProbabilities:
         assert self.folder is not None  # was checked
-        recipe = self.recipe or replace(EXPERT_RECIPE, max_length=embed.max_length)
-        files = find_encoder(
-            embed.model_name, embed.revision, local_files_only=embed.local_files_only
-        )
         shared = {name: value for name, value in embed.get_params().items() if name in SHARED}
+        recipe, files = self._recipe(embed), _find_encoder(embed)
         how = FineTuning(files, Path(self.folder), recipe, shared, on_expert)
         return finetune_experts(
             texts, labels, how, n_experts=self.n_experts, random_state=self.random_state
         )
+
+    def _recipe(self, embed: DistilBertVectorizer) -> Recipe:
+        return self.recipe or replace(EXPERT_RECIPE, max_length=embed.max_length)
 
     def _teach(
         self,
@@ -398,3 +427,7 @@ class FewShotClassifier(LinkedToDocs, ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _find_encoder(embed: DistilBertVectorizer) -> EncoderFiles:
+    return find_encoder(embed.model_name, embed.revision, local_files_only=embed.local_files_only)

@@ -128,10 +128,10 @@ def compare_by_folds(
     Raises
     ------
     InputError
-        If a class has fewer than three texts, or experts are fine-tuned, which takes too long.
+        If a class has fewer than three texts, or encoders are trained, which takes too long.
     """
-    if classifier.experts == "finetuned":
-        raise InputError("fine-tuned experts are not compared by folds: it would take too long.")
+    if classifier.experts != "frozen":
+        raise InputError("experts that train encoders are not compared by folds: that takes long.")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 3:
         raise InputError(

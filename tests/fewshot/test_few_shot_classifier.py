@@ -21,6 +21,8 @@ from frozenbert.fewshot.classifier import FewShotClassifier, make_expert_vectori
 from frozenbert.fewshot.evaluation import score_models
 from frozenbert.fewshot.experts import Experts
 from frozenbert.fewshot.pool import remove_known, warn_of_overlap
+from frozenbert.finetune.encoder_folder import n_trained_on
+from frozenbert.finetune.pairs import LIBRARIES
 from frozenbert.pipeline import predict
 from frozenbert.utils.steps import find_step
 
@@ -99,10 +101,11 @@ def test_a_saved_classifier_holds_no_pool_and_no_path(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "y", "message"),
     [
-        ({"experts": "none"}, LABELS, "experts='none': one of 'frozen', 'finetuned'"),
+        ({"experts": "none"}, LABELS, "experts='none': one of 'frozen', 'contrastive'"),
         ({"predict_with": "all"}, LABELS, "predict_with='all': one of 'experts', 'teacher'"),
         ({"n_experts": 0}, LABELS, "n_experts=0: at least 1"),
-        ({"experts": "finetuned"}, LABELS, "folder=None: name a folder for the fine-tuned"),
+        ({"experts": "finetuned"}, LABELS, "folder=None: name a folder for the trained"),
+        ({"experts": "contrastive"}, LABELS, "folder=None: name a folder for the trained"),
         ({}, LABELS[:-1], "y: 9 labels for 10 texts"),
         ({}, ["yes"] * 10, "y: at least two classes"),
         ({}, ["other", *LABELS[1:]], "y: the class 'other' has one row: label another text"),
@@ -137,6 +140,23 @@ def test_finetuned_experts_report_and_predict(few, tmp_path):
     assert seen["expert-2"] == facts["metrics"]
     assert isinstance(few.experts_, MeanOfProbabilities)
     assert predict(few, NEW)["proba_yes"].shape == (3,)
+
+
+def test_experts_on_an_encoder_that_is_tuned_on_pairs(few, tmp_path):
+    for library in LIBRARIES:
+        pytest.importorskip(library)
+    frozen = clone(few).fit(TEXTS, LABELS, POOL)
+    few.set_params(experts="contrastive", folder=tmp_path).fit(TEXTS, LABELS, POOL)
+    before, after = (find_step(each.experts_, DistilBertVectorizer) for each in (frozen, few))
+    assert after.model_name == str(tmp_path / "tuned")
+    assert after.encoder_hash_ != before.encoder_hash_
+    assert (after.layers_, after.pooling_) == (before.layers_, before.pooling_)
+    assert n_trained_on(tmp_path / "tuned", TEXTS) == len(TEXTS)
+    expected = few.predict_proba(NEW)
+    save_model(few, tmp_path / "model.joblib")
+    np.testing.assert_allclose(
+        load_model(tmp_path / "model.skops").predict_proba(NEW), expected, atol=1e-5
+    )
 
 
 # ------------------------------------------------------------------------------- the pool

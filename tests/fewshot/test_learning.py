@@ -482,7 +482,7 @@ def test_models_that_folds_cannot_compare(vectorizer):
     with pytest.raises(InputError, match="the class '1' has 2 rows, and folds need three"):
         compare_by_folds(few, texts, labels, ["a film"])
     few.set_params(experts="finetuned")
-    with pytest.raises(InputError, match="fine-tuned experts are not compared by folds"):
+    with pytest.raises(InputError, match="experts that train encoders are not compared by folds"):
         compare_by_folds(few, texts, labels, ["a film"])
 
 

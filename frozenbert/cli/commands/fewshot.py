@@ -70,9 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     experts = parser.add_argument_group("experts")
     experts.add_argument(
         "--experts",
-        choices=("frozen", "finetuned"),
+        choices=("frozen", "contrastive", "finetuned"),
         default="frozen",
-        help="classifiers on vectors of a frozen encoder (default), or a fine-tuned encoder each",
+        help="classifiers on vectors of a frozen encoder (default), of one encoder that is tuned "
+        "on pairs of the labelled texts, or a fine-tuned encoder each",
     )
     experts.add_argument(
         "--n-experts", type=positive, default=8, metavar="N", help="number of experts; default: 8"
