@@ -293,14 +293,20 @@ def with_budget(job: Job, *, budget: str) -> Answer:
     return Answer([trained.predict(split.test_texts)], {"ladder": ladder})
 
 
-def experts(job: Job, *, per_class: int, pool: bool = False) -> Answer:
+def experts(job: Job, *, per_class: int, kind: str = "frozen", pool: bool = False) -> Answer:
     """Fit frozenbert's experts for few labels; with `pool`, the other rows are unlabelled texts."""
     predictions = []
     for seed, rows in _draws(job, per_class):
         # A folder of its own, so that each draw computes all its vectors, as SetFit does.
         cache = job.cache or job.scratch / str(seed)
         vectorizer = make_expert_vectorizer(PACKAGED_ENCODER, cache_dir=cache, progress=False)
-        model = FewShotClassifier(vectorizer=vectorizer, random_state=seed, n_jobs=-1)
+        model = FewShotClassifier(
+            vectorizer=vectorizer,
+            experts=kind,
+            folder=job.scratch / f"encoders-{seed}",
+            random_state=seed,
+            n_jobs=-1,
+        )
         texts = [job.split.texts[i] for i in rows]
         unlabelled = remove_known(job.split.texts, [*texts, *job.split.test_texts])
         model.fit(texts, job.split.y[rows], unlabelled if pool else None)
@@ -357,6 +363,20 @@ WAYS: dict[str, Way] = {
     ),
     **_few("SetFit", setfit, "setfit"),
     **_few("frozenbert, experts", experts, "experts", ours=True, many_labels=False),
+    **_few(
+        "frozenbert, `--experts contrastive`",
+        partial(experts, kind="contrastive"),
+        "contrastive",
+        ours=True,
+        many_labels=False,
+    ),
+    **_few(
+        "frozenbert, `--experts contrastive` and the pool",
+        partial(experts, kind="contrastive", pool=True),
+        "contrastive-pool",
+        ours=True,
+        many_labels=False,
+    ),
     **_few(
         "frozenbert, experts and the pool",
         partial(experts, pool=True),
