@@ -148,7 +148,6 @@ def _train(
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
-        SentenceTransformerModelCardData,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
@@ -164,8 +163,9 @@ def _train(
     network = SentenceTransformer(
         modules=[words, Pooling(files.hidden_size, pooling_mode=pooling)],
         device=recipe.device,
-        model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
     )
+    # With an example for its card, the trainer computes none, behind a bar of its own.
+    network.model_card_data.widget = [{"source_sentence": ""}]
     on_cpu = network.device.type == "cpu"
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),

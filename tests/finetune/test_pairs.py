@@ -30,7 +30,7 @@ def test_pairs_are_of_one_class_and_of_two():
 
 
 @pytest.mark.slow
-def test_texts_of_one_class_come_together(tiny, tmp_path):
+def test_texts_of_one_class_come_together(tiny, tmp_path, capfd):
     for library in LIBRARIES:
         pytest.importorskip(library)
     out = tmp_path / "tuned"
@@ -44,6 +44,7 @@ def test_texts_of_one_class_come_together(tiny, tmp_path):
 
     assert gap(str(out)) > gap(tiny) + 0.2
     assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
+    assert capfd.readouterr() == ("", "")
     before = (out / "model.safetensors").stat().st_mtime_ns
     tune_on_pairs(find_encoder(tiny), TEXTS, LABELS, out, PairRecipe(200, lr=1e-3))
     assert (out / "model.safetensors").stat().st_mtime_ns == before  # the same training
