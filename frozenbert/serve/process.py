@@ -289,8 +289,10 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
+        # socket adds the address to the reason, which the message names already.
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise InputError(
-            f"cannot listen on {_in_url(host)}:{port} ({error}); choose another port.",
+            f"cannot listen on {_in_url(host)}:{port} ({reason}); choose another port.",
             parameter="port",
             value=port,
         ) from error
@@ -329,7 +331,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, and answer the accepted requests before the end.
 
-    A second Ctrl-C ends it at once.
+    A closed terminal (SIGHUP) ends it in the same way, unless `nohup` ignores that. A second
+    Ctrl-C ends it at once.
 
     Parameters
     ----------
@@ -350,19 +353,27 @@ def run(
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
-    # uvicorn raises the signal that stopped it again at its end, which would end this process.
-    handlers = {
-        number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    server = make_server(app, seconds)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn does not know SIGHUP. It raises the others again at its end, which would end this
+    # process.
+    handlers = {number: signal.signal(number, stop) for number in _stop_signals()}
     try:
-        asyncio.run(make_server(app, seconds).serve([listening]))
+        asyncio.run(server.serve([listening]))
     finally:
         for number, action in handlers.items():
             signal.signal(number, action)
 
 
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: the service has stopped already."""
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop the service; Windows has no SIGHUP, and `nohup` ignores it."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 # Connections

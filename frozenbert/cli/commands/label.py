@@ -287,10 +287,12 @@ def _say_what_is_there(session: Session, arguments: argparse.Namespace) -> None:
     from ..output import say
 
     out, progress = Path(arguments.out), session.progress()
+    has_labels = progress.n_labelled + progress.n_removed > 0
+    if has_labels:  # before the first line, because the terminal may be closed
+        session.export(out / LABELLED, raw=arguments.raw)
     skipped = f", {progress.n_skipped:,} skipped" if progress.n_skipped else ""
     say("stopped", f"{progress.n_labelled:,} of {progress.n_texts:,} texts labelled{skipped}")
-    if progress.n_labelled + progress.n_removed:
-        session.export(out / LABELLED, raw=arguments.raw)
+    if has_labels:
         say("labels", str(out / LABELLED))
     for name, file in (("model", "model.skops"), ("report", "report.html")):
         if (out / file).exists():

@@ -174,3 +174,15 @@ def test_a_second_process_and_the_way_to_a_model(browser, start, tmp_path, tiny)
             [INSTALLED, *command], cwd=tmp_path, capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_a_closed_terminal_ends_it_with_the_labels_written(browser, start, tmp_path):
+    with start() as (process, address, _), contextlib.closing(browser.new_page()) as page:
+        page.set_default_timeout(1000 * DEADLINE)
+        page.goto(address)
+        expected = [answer(page, "1") for _ in range(3)]
+        process.stdout.close()
+        process.send_signal(signal.SIGHUP)
+        process.wait(DEADLINE)
+    with (tmp_path / "films" / "labelled.csv").open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == expected
