@@ -24,6 +24,8 @@ class FineTuning(EncoderStep):
 
     name: str = "fine-tuning"
     lr: float = 1e-4
+    # Of the layer on top: in few epochs, with many classes, it must learn quickly.
+    head_lr: float = 1e-2
 
     def why_not(self, material: Material) -> str | None:
         """Return why the step cannot be taken, or None if it can."""
@@ -47,6 +49,7 @@ class FineTuning(EncoderStep):
             epochs=self.epochs,
             keep_epoch="last",  # so few rows could not tell which one is best
             lr=self.lr,
+            head_lr=self.head_lr,
             seed=seed,
             max_length=embed.max_length,
             device=embed.device,
