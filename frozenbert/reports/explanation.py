@@ -166,9 +166,9 @@ def explain(
     """
     if not isinstance(text, str):
         raise InputError("one text, as a string.", parameter="text")
-    if isinstance(model, BaseEstimator):
-        check_is_fitted(model)
     if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
+        if isinstance(model, BaseEstimator):
+            check_is_fitted(model)
         raise InputError("this model predicts no probabilities, so there is nothing to explain.")
     classes = np.asarray(model.classes_).tolist()
     with _without_cache(model), warnings.catch_warnings(), bars(False):
