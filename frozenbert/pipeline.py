@@ -151,7 +151,9 @@ class TextPipeline(LinkedToDocs, Pipeline):
         bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
             shown = hasattr(self[-1], "ladder_") or hasattr(self[-1], "classes_")
-            summary = f"<pre>{html.escape(self.summary())}</pre>" if shown else ""
+            # Not every page with a notebook's outputs has a style for `pre`.
+            style = ' style="font-family: monospace"'
+            summary = f"<pre{style}>{html.escape(self.summary())}</pre>" if shown else ""
             bundle["text/html"] = summary + shorten_numbers(bundle["text/html"])
         return bundle
 

@@ -159,6 +159,6 @@ def test_values_of_c_are_abridged(fitted):
     assert "[1e-05, ..., 10.0]" in shown
     assert len(shown.splitlines()) < 30
     page = fitted._repr_mimebundle_()["text/html"]
-    assert page.startswith("<pre>encoder")
+    assert page.startswith('<pre style="font-family: monospace">encoder')
     assert "[1e-05, ..., 10.0]" in page
-    assert not clone(fitted)._repr_mimebundle_()["text/html"].startswith("<pre>")
+    assert not clone(fitted)._repr_mimebundle_()["text/html"].startswith("<pre")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..embed import DistilBertVectorizer
 from ..heads.columns.joint import JointModel
-from ..reports.metrics import score_as_text, short
+from ..reports.metrics import name_missed, score_as_text, short
 from ..reports.numeric.figures import NUMBER_TITLES
 from ..tables.table import table_format
 from ..utils.steps import find_step
@@ -39,6 +39,8 @@ __all__ = [
     "say_encoder",
     "warn",
 ]
+
+REMEDY = "label more such rows, join the class with another, or use --class-weight balanced"
 
 
 def say(what: str, value: str) -> None:
@@ -224,6 +226,8 @@ def print_training(training: Training) -> None:
     _print_intervals(metrics["intervals"])
     outcome = training.outcome
     print(f"\n{score_as_text(outcome.y_true, outcome.y_pred, outcome.classes)}")
+    if named := name_missed(metrics["per_class"]):
+        say("missed", f"no test row is recognised of {named}: {REMEDY}")
     say("time", ", ".join(f"{name} {s:.2f} s" for name, s in training.seconds.items()))
 
 

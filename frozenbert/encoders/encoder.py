@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
-from ..utils.console import first_line
+from ..utils.console import first_line, hide_widget_hint
 from ..utils.extras import require
 from .batching import PADDING, of_one_length
 from .packed import (
@@ -246,6 +246,7 @@ def choose_device(device: str | None) -> str:
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles, device: str) -> Encoder:
     require("torch", "transformers", purpose="an encoder")
+    hide_widget_hint()
     import torch
     from transformers import AutoModel
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EncoderNotFoundError, HubUnreachableError, InputError
-from ..utils.console import first_line
+from ..utils.console import first_line, hide_widget_hint
 from ..utils.extras import require
 from ..utils.files import sha256_of_file
 from .hub import KNOWN_ENCODERS, HubFiles, download, ensure_cached, is_legal_name, on_hub
@@ -354,6 +354,7 @@ def find_encoder(
         raise _not_found(name, f"did you mean {meant!r}? Upper and lower case count.")
     if hub:
         require("huggingface_hub", purpose="an encoder from the hub")
+        hide_widget_hint()
     if not hub or not is_legal_name(name):
         raise _not_found(
             name,

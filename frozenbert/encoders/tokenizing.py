@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import EncoderNotFoundError, InputError
-from ..utils.console import first_line
+from ..utils.console import first_line, hide_widget_hint
 from ..utils.extras import require
 from .batching import fit_in
 from .sources import EncoderFiles, quiet_transformers
@@ -144,6 +144,7 @@ _loading = threading.Lock()  # `lru_cache` alone lets two threads load the same 
 @functools.lru_cache(maxsize=2)
 def _load_once(content_hash: str, files: EncoderFiles) -> TextTokenizer:
     require("transformers", purpose="an encoder")
+    hide_widget_hint()
     from transformers import AutoTokenizer
 
     try:

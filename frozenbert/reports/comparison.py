@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .metrics import short
+from .metrics import name_missed, short
 from .numeric.contrast import check_number_metrics, compare_numbers
 from .schema import Baseline, ClassScore, Metrics, Sidecar
 from .sidecar import load_sidecar
@@ -30,6 +30,7 @@ class _Row:
     intervals: Mapping[str, Sequence[float]]
     per_class: Mapping[str, ClassScore]
     seconds: float | None = None
+    baseline: _Row | None = None  # of a model; a baseline has none
 
 
 def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None) -> list[str]:
@@ -68,20 +69,37 @@ def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None)
             for name, sidecar in sidecars.items()
         }
         return compare_numbers(models, scoring)
-    rows = [
-        _row(folder, sidecar["metrics"], sum(sidecar["seconds"].values()))
-        for folder, sidecar in sidecars.items()
-    ]
-    baseline = next(iter(sidecars.values()))["metrics"]["baseline"]
-    rows.append(_row(baseline["name"], baseline))
+    models = _rows_of_models(sidecars)
+    baselines = list({id(model.baseline): model.baseline for model in models}.values())
+    rows = [*models, *(row for row in baselines if row is not None)]
     key, reason = _choose(rows, scoring)
     return [
         *_table(rows, key),
         *_table_of_classes(rows),
         "",
         f"by       {TITLES[key]}{reason}",
-        *_missed(rows[:-1]),
+        *_missed(models),
         _verdict(rows, key),
+    ]
+
+
+def _rows_of_models(sidecars: Mapping[str, Sidecar]) -> list[_Row]:
+    """Return a row for each model, with its baseline's; baselines of equal scores share one.
+
+    Balanced class weights hold for the baseline, too, so that models may have different ones:
+    those after the first are named for their model.
+    """
+    distinct: dict[tuple[object, ...], _Row] = {}
+    rows = {}
+    for folder, sidecar in sidecars.items():
+        row = _row(sidecar["metrics"]["baseline"]["name"], sidecar["metrics"]["baseline"])
+        shown = (row.name, *(round(score, 4) for score in row.scores.values()))
+        if distinct:
+            row.name += f" (of {folder})"
+        rows[folder] = distinct.setdefault(shown, row)
+    return [
+        _row(folder, sidecar["metrics"], sum(sidecar["seconds"].values()), rows[folder])
+        for folder, sidecar in sidecars.items()
     ]
 
 
@@ -155,28 +173,22 @@ def _table_of_classes(rows: Sequence[_Row]) -> list[str]:
 
 def _missed(models: Sequence[_Row]) -> list[str]:
     """Return a line for each model that recognises no row of some class."""
-    lines = []
-    for row in models:
-        missed = [
-            (score["support"], name)
-            for name, score in row.per_class.items()
-            if score["support"] and not score["recall"]
-        ]
-        if not missed:
-            continue
-        missed.sort(key=lambda one: -one[0])
-        named = ", ".join(f"{short(name)!r} ({count:,})" for count, name in missed[:5])
-        more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
-        lines.append(
-            f"missed   {row.name} recognises none of the test rows of {named}{more}: label more "
-            f"of them, or train with balanced class weights"
-        )
-    return lines
+    return [
+        f"missed   {row.name} recognises none of the test rows of {named}: label more of them, or "
+        f"train with balanced class weights"
+        for row in models
+        if (named := name_missed(row.per_class))
+    ]
 
 
-def _row(name: str, metrics: Metrics | Baseline, seconds: float | None = None) -> _Row:
+def _row(
+    name: str,
+    metrics: Metrics | Baseline,
+    seconds: float | None = None,
+    baseline: _Row | None = None,
+) -> _Row:
     scores = {key: float(value) for key, value in metrics.items() if key in TITLES}  # type: ignore[arg-type]
-    return _Row(name, scores, metrics["intervals"], metrics.get("per_class", {}), seconds)
+    return _Row(name, scores, metrics["intervals"], metrics.get("per_class", {}), seconds, baseline)
 
 
 def _check_same_rows(sidecars: Mapping[str, Sidecar]) -> None:
@@ -209,13 +221,12 @@ def _rows_of(sidecar: Sidecar, part: str) -> tuple[object, ...]:
 
 def _verdict(rows: Sequence[_Row], key: str) -> str:
     """Name the best model, and those that may be as good."""
-    baseline = rows[-1]
     best = max(rows, key=lambda row: row.scores[key])
 
     def may_be_as_good(row: _Row) -> bool:
-        if row is baseline:  # paired, row by row
+        if row is best.baseline:  # paired, row by row
             return best.intervals.get(f"{key}_above_baseline", [0])[0] <= 0
-        if best is baseline:
+        if best is row.baseline:
             return row.intervals.get(f"{key}_above_baseline", [0, 0])[1] >= 0
         ends = [one.intervals.get(key, [0, 1]) for one in (row, best)]
         return ends[0][1] > ends[1][0]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError, TruncationWarning
 from ..utils.console import bars
@@ -140,6 +141,8 @@ def explain(
     ------
     InputError
         If the text is no string, the model has no such label, or it predicts no probabilities.
+    sklearn.exceptions.NotFittedError
+        If the model is not fitted.
     MissingLibraryError
         If the method is "shapley", and shap is not installed.
 
@@ -164,6 +167,8 @@ def explain(
     if not isinstance(text, str):
         raise InputError("one text, as a string.", parameter="text")
     if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
+        if isinstance(model, BaseEstimator):
+            check_is_fitted(model)
         raise InputError("this model predicts no probabilities, so there is nothing to explain.")
     classes = np.asarray(model.classes_).tolist()
     with _without_cache(model), warnings.catch_warnings(), bars(False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,7 @@ __all__ = [
     "intervals",
     "labels_in",
     "mistakes",
+    "name_missed",
     "score",
     "score_as_text",
     "short",
@@ -117,6 +118,36 @@ def _per_class(names: Sequence[object], columns: Sequence[np.ndarray]) -> dict[s
         str(name): {"precision": precision, "recall": recall, "f1-score": f1, "support": support}
         for name, precision, recall, f1, support in rows
     }
+
+
+def name_missed(per_class: Mapping[str, ClassScore], most: int = 5) -> str:
+    """Name the classes that have test rows of which a model recognises none.
+
+    Parameters
+    ----------
+    per_class : dict
+        Of `score`.
+    most : int, default=5
+        How many classes to name, those with the most rows first.
+
+    Returns
+    -------
+    str
+        Each with its number of test rows; empty if there is no such class.
+
+    Examples
+    --------
+    >>> name_missed(score(["calm", "rude", "calm"], ["calm", "calm", "calm"])["per_class"])
+    "'rude' (1)"
+    """
+    missed = [
+        (one["support"], name)
+        for name, one in per_class.items()
+        if one["support"] and not one["recall"]
+    ]
+    missed.sort(key=lambda one: -one[0])
+    named = ", ".join(f"{short(name)!r} ({count:,})" for count, name in missed[:most])
+    return named + (f" and {len(missed) - most} more" if len(missed) > most else "")
 
 
 @contextlib.contextmanager

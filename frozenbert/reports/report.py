@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from .metrics import name_missed
 from .numeric.drawing import draw_numbers
 from .numeric.figures import NumberMetrics, NumberOutcome
 from .plots import (
@@ -115,7 +116,7 @@ def render_page(template: str, **content: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["passage"] = _passage
+    environment.filters |= {"passage": _passage, "missed": name_missed}
     return environment.get_template(template).render(**content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ def train_columns(
     y_test: ArrayLike,
     *,
     examples: bool = True,
+    numbers: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Training:
     """Fit a model of texts and other columns, and compare it with a baseline of words.
 
@@ -45,6 +47,9 @@ def train_columns(
     y, y_test : array-like of shape (n_samples,)
     examples : bool, default=True
         Whether to collect texts with wrong predictions and with doubtful labels.
+    numbers : (sequence of int, sequence of int), optional
+        Of the training and the test rows, such as their lines in a file: for the report's
+        examples.
 
     Returns
     -------
@@ -77,6 +82,7 @@ def train_columns(
     of_text = text_model(model)
     texts, test_texts = head.joined_texts(frame), head.joined_texts(test_frame)
     rows = Rows.of(of_text, texts, truth, test_texts, np.asarray(y_test), None)
+    rows.numbers, rows.test_numbers = numbers or (None, None)
     check_texts_of(rows)
     n_leaked = warn_of_leakage(model, rows)
     outcome: Outcome | NumberOutcome
@@ -102,8 +108,15 @@ def train_columns(
 
 def _add_examples(head: JointClassifier, rows: Rows, outcome: Outcome) -> None:
     outcome.mistakes = mistakes(
-        rows.test_texts, rows.test_truth, outcome.y_pred, outcome.probabilities, outcome.classes
+        rows.test_texts,
+        rows.test_truth,
+        outcome.y_pred,
+        outcome.probabilities,
+        outcome.classes,
+        numbers=rows.test_numbers,
     )
     held_out = head.held_out_proba()
     assert held_out is not None  # it was fitted here
-    outcome.doubtful = doubtful_labels(rows.texts, rows.truth, held_out, outcome.classes)
+    outcome.doubtful = doubtful_labels(
+        rows.texts, rows.truth, held_out, outcome.classes, numbers=rows.numbers
+    )

@@ -120,6 +120,7 @@ def train_numbers(
     *,
     examples: bool = True,
     groups: ArrayLike | None = None,
+    numbers: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Training:
     """Fit a model of numbers or grades, and compare it with a regression on words.
 
@@ -133,6 +134,9 @@ def train_numbers(
         Whether to collect texts with large errors.
     groups : array-like of shape (n_samples,), optional
         Groups of the training rows, for a model whose `cv` is a splitter such as `GroupKFold`.
+    numbers : (sequence of int, sequence of int), optional
+        Of the training and the test rows, such as their lines in a file: for the report's
+        examples.
 
     Returns
     -------
@@ -157,6 +161,7 @@ def train_numbers(
     task = task_of(head)
     y, y_test = check_target(target, task), _check_test(test_target, task)
     rows = Rows.of(model, texts, y, test_texts, y_test, groups)
+    rows.numbers, rows.test_numbers = numbers or (None, None)
     check_texts_of(rows)
     n_leaked = warn_of_leakage(model, rows)
     clock = Clock()

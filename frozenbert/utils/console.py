@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["bars", "callers_level", "first_line", "is_watched", "progress_bar", "shows_bar"]
+__all__ = [
+    "bars",
+    "callers_level",
+    "first_line",
+    "hide_widget_hint",
+    "is_watched",
+    "progress_bar",
+    "shows_bar",
+]
 
 SHOWN_AFTER = 1.0  # seconds
 
@@ -87,6 +96,17 @@ def bars(show: bool | Literal["auto"]) -> Iterator[None]:
         yield
     finally:
         _BARS.reset(token)
+
+
+def hide_widget_hint() -> None:
+    """Import tqdm's bars of notebooks without their hint at ipywidgets.
+
+    Other libraries import them. Our own bars are drawn as text, and need no widgets. Call it
+    before such a library is imported.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import tqdm.auto  # noqa: F401  # the hint comes with the first import
 
 
 def shows_bar(show: bool | Literal["auto"]) -> bool:

@@ -306,6 +306,20 @@ def test_hard_labels(succeeds, tiny):
     assert found["prediction"].tolist() == load_model("hard").predict(frame["text"]).tolist()
 
 
+def test_a_class_that_is_never_recognised_is_pointed_out(succeeds, tiny):
+    calm = rows(44, ("calm",))
+    write_table(pd.concat([calm, rows(4, ("rude",), start=100)]), "train.csv")
+    options = ["--data", "train.csv", "--encoder", tiny, "--C", 1e-5, "--cv", 3, "--limit", 48]
+    out = succeeds("train", *options, "--out", "deaf")
+    assert "missed  no test row is recognised of 'rude' (1): label more such rows, " in out
+    assert "--class-weight balanced\n" in out
+    says = "recognises no test row of &#39;rude&#39; (1). Label more"
+    assert says in Path("deaf/report.html").read_text("utf-8")
+    out = succeeds("train", "--data", "train.tsv", "--encoder", tiny, "--C", 1, "--cv", 2)
+    assert "missed" not in out
+    assert "no test row" not in Path("artifacts/train/report.html").read_text("utf-8")
+
+
 def test_many_classes(succeeds, tiny):
     put("train.tsv", rows(176, tuple(f"class {i}" for i in range(22))))
     options = ["--encoder", tiny, "--C", 0.01, "--cv", 2]

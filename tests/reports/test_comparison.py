@@ -23,7 +23,8 @@ def sidecar(accuracy: float, low: float, high: float, **changes) -> dict:
     baseline["intervals"] = {"accuracy": [0.68, 0.72], "macro_f1": [0.68, 0.72]}
     score = {"precision": 0.8, "recall": 0.8, "f1-score": accuracy, "support": 5}
     per_class = {"calm": dict(score), "hate": dict(score)}
-    baseline["per_class"] = {"calm": dict(score), "hate": dict(score)}
+    of_words = score | {"f1-score": 0.7}
+    baseline["per_class"] = {"calm": dict(of_words), "hate": dict(of_words)}
     metrics = {**figures, "intervals": ends, "baseline": baseline, "n_train": 9, "n_test": 5}
     metrics |= {"per_class": per_class, "task": "classification"}
     columns = {"text_column": "text", "label_column": "label"}
@@ -88,7 +89,7 @@ def test_unbalanced_classes_are_compared_by_macro_f1(models, capsys):
     assert out.endswith("use      fair: clearly the best macro F1 (95 % intervals)\n")
     lines = [line.split() for line in out.splitlines()]
     assert ["F1", "of", "each", "class", "rows", "deaf", "fair", "words"] in lines
-    assert ["hate", "30", "0.0000", "0.5000", "0.9700"] in lines
+    assert ["hate", "30", "0.0000", "0.5000", "0.7000"] in lines
     for name in ("macro_f1", "f1_macro"):
         assert main(["compare", *folders, "--scoring", name]) == 0
         assert "use      fair" in capsys.readouterr().out
@@ -97,6 +98,21 @@ def test_unbalanced_classes_are_compared_by_macro_f1(models, capsys):
     assert main(["compare", *folders, "--scoring", "micro_f1"]) == 2
     says = "frozenbert compare: --scoring micro_f1: one of accuracy, macro_f1, which these models"
     assert capsys.readouterr().err.startswith(says)
+
+
+def test_each_model_is_held_against_its_own_baseline(models, capsys):
+    """Balanced class weights hold for the baseline, too."""
+    plain, other = sidecar(0.8, 0.78, 0.82), sidecar(0.9, 0.88, 0.92)
+    baseline = other["metrics"]["baseline"]
+    baseline |= {"accuracy": 0.89, "intervals": {"accuracy": [0.87, 0.91]}}
+    other["metrics"]["intervals"]["accuracy_above_baseline"] = [-0.01, 0.03]
+    assert main(["compare", *models(plain=plain, other=other, same=plain)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[4:6]] == ["words", "words (of other)"]
+    assert lines[-1] == (
+        "use      other: the best accuracy, without a clear difference from words (of other) "
+        "(95 % intervals)"
+    )
 
 
 def test_many_classes_are_not_all_listed(models, capsys):

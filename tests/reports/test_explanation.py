@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from frozenbert import InputError, MissingLibraryError, explain, make_text_classifier
 from frozenbert.reports.explanation import explain_answer
@@ -102,6 +103,8 @@ def test_wrong_input():
         explain(Counts(), "a film", "ugly")
     with pytest.raises(InputError, match="predicts no probabilities"):
         explain(object(), "a film")
+    with pytest.raises(NotFittedError, match="TextPipeline instance is not fitted yet"):
+        explain(make_text_classifier("all-MiniLM-L6-v2"), "a film")
 
 
 def test_a_page_escapes_the_text():

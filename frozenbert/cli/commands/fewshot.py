@@ -265,6 +265,9 @@ def _compare(
     for label in list(found[chosen].per_class)[:MOST_CLASSES]:
         cells = "".join(f"{one.per_class.get(label, 0.0):14.3f}" for one in found.values())
         say("", f"{short(label, 19):20}" + cells)
+    if missed := [name for name, f1 in found[chosen].per_class.items() if not f1]:
+        named = ", ".join(repr(short(name)) for name in missed[:MOST_CLASSES])
+        say("missed", f"{chosen} recognises no held-out row of {named}: label more of them")
     return chosen, {name: asdict(one) for name, one in found.items()}
 
 

@@ -205,26 +205,21 @@ def run(arguments: argparse.Namespace) -> None:
     settings, notice = encoder_settings(arguments)
     model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
-    examples = not arguments.no_examples
+    said: dict[str, Any] = {
+        "examples": not arguments.no_examples,
+        "numbers": (rows.table.lines, test_rows.table.lines),
+    }
     with _searching(arguments):
         if rows.frame is not None:
             training = train_columns(
-                model, rows.frame, rows.labels, test_rows.frame, test_rows.labels, examples=examples
-            )
-        elif rows.task == "classification":
-            training = train(
-                model,
-                rows.texts,
-                rows.labels,
-                test_rows.texts,
-                test_rows.labels,
-                examples=examples,
-                numbers=(rows.table.lines, test_rows.table.lines),
-                **spending,
+                model, rows.frame, rows.labels, test_rows.frame, test_rows.labels, **said
             )
         else:
             pairs = (rows.texts, rows.labels, test_rows.texts, test_rows.labels)
-            training = train_numbers(model, *pairs, examples=examples)
+            if rows.task == "classification":
+                training = train(model, *pairs, **said, **spending)
+            else:
+                training = train_numbers(model, *pairs, **said)
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
     facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
