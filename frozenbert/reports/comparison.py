@@ -69,16 +69,16 @@ def compare_models(folders: Sequence[str | Path], *, scoring: str | None = None)
             for name, sidecar in sidecars.items()
         }
         return compare_numbers(models, scoring)
-    models = _rows_of_models(sidecars)
-    baselines = list({id(model.baseline): model.baseline for model in models}.values())
-    rows = [*models, *(row for row in baselines if row is not None)]
+    own = _rows_of_models(sidecars)
+    baselines = list({id(model.baseline): model.baseline for model in own}.values())
+    rows = [*own, *(row for row in baselines if row is not None)]
     key, reason = _choose(rows, scoring)
     return [
         *_table(rows, key),
         *_table_of_classes(rows),
         "",
         f"by       {TITLES[key]}{reason}",
-        *_missed(models),
+        *_missed(own),
         _verdict(rows, key),
     ]
 

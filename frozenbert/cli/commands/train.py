@@ -205,21 +205,16 @@ def run(arguments: argparse.Namespace) -> None:
     settings, notice = encoder_settings(arguments)
     model = _make_model(arguments, settings, rows)
     reading = time.perf_counter() - started
-    said: dict[str, Any] = {
-        "examples": not arguments.no_examples,
-        "numbers": (rows.table.lines, test_rows.table.lines),
-    }
+    examples, lines = not arguments.no_examples, (rows.table.lines, test_rows.table.lines)
+    both = (rows.texts, rows.labels, test_rows.texts, test_rows.labels)
     with _searching(arguments):
         if rows.frame is not None:
-            training = train_columns(
-                model, rows.frame, rows.labels, test_rows.frame, test_rows.labels, **said
-            )
+            frames = (rows.frame, rows.labels, test_rows.frame, test_rows.labels)
+            training = train_columns(model, *frames, examples=examples, numbers=lines)
+        elif rows.task == "classification":
+            training = train(model, *both, examples=examples, numbers=lines, **spending)
         else:
-            pairs = (rows.texts, rows.labels, test_rows.texts, test_rows.labels)
-            if rows.task == "classification":
-                training = train(model, *pairs, **said, **spending)
-            else:
-                training = train_numbers(model, *pairs, **said)
+            training = train_numbers(model, *both, examples=examples, numbers=lines)
     training.seconds = {"reading": reading, **training.seconds}
     # Saved before it is printed: whoever reads our output may close the pipe.
     facts = {"notice": notice, "training": source, "test": test, "name": _title(arguments)}
