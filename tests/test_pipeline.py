@@ -37,7 +37,7 @@ MISTAKES = {
     "frame": (pd.DataFrame(FLAGS), {}, "y: has 3 columns, and a classifier takes one class"),
     "lists": ([["a", "b"], ["a"]] * 10, {}, "y: holds a list of labels .* set multi_label=True"),
     "classes": (LABELS, {"multi_label": True}, "y: one class for each text needs no multi_label"),
-    "floats": (FLOATS, {}, r"y: holds numbers \(20 distinct ones in 20 rows.* make_text_regressor"),
+    "floats": (FLOATS, {}, r"y: holds numbers \(20 distinct ones in 20 rows.* task regression \("),
     "rounded": (FLOATS.round(1), {}, r"y: holds numbers .* task regression \("),
     "missing": ([None, *LABELS[1:]], {}, "y: 1 of 20 labels are missing, the first in row 0"),
     "NaN": ([0.0, float("nan")] * 10, {}, "y: 10 of 20 labels are missing, the first in row 1"),
