@@ -198,7 +198,8 @@ def _load(path: Path) -> Any:
                 require(library, purpose=str(path))
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason})."
+            f"{path}: is no saved model, or a damaged one ({type(error).__name__}: {reason}). A "
+            f"model is a folder, a .joblib or a .skops file."
         ) from error
 
 
