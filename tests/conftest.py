@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder with a tiny DistilBERT: 3 layers, 32 columns, 40 positions."""
     return str(make_encoder(tmp_path_factory.mktemp("encoders") / "tiny"))
+
+
+@pytest.fixture
+def _heard_hangups() -> Iterator[None]:
+    """Let SIGHUP end the processes that a test starts, also where `nohup` runs the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

@@ -94,6 +94,7 @@ def test_a_small_queue_under_load_answers_or_refuses(packaged, folder):
     assert {answer.headers["retry-after"] for answer in answers if answer.status == 503} == {"1"}
 
 
+@pytest.mark.usefixtures("_heard_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_end_under_load_loses_no_accepted_request(packaged, folder, number):
     """Each accepted request gets a whole answer; later ones cannot connect."""

@@ -176,6 +176,7 @@ def test_a_second_process_and_the_way_to_a_model(browser, start, tmp_path, tiny)
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("_heard_hangups")
 def test_a_closed_terminal_ends_it_with_the_labels_written(browser, start, tmp_path):
     with start() as (process, address, _), contextlib.closing(browser.new_page()) as page:
         page.set_default_timeout(1000 * DEADLINE)
