@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .encoder_folder import (
     read_facts,
     write_result,
 )
-from .trainer import show_steps, takes_bfloat16
+from .trainer import shared_settings, show_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,12 +112,13 @@ def tune_on_pairs(
     require(*LIBRARIES, purpose="contrastive tuning")
     length = min(resolve_max_length(recipe.max_length, files), LENGTH)
     settings = {k: v for k, v in asdict(recipe).items() if k != "device"}
+    classes, coded = np.unique(labels, return_inverse=True)
     facts: Facts = {
         "recipe": {**settings, "loss": "cosine similarity of pairs"},
-        "labels": np.unique(labels).astype(str).tolist(),
+        "labels": classes.astype(str).tolist(),
         "kind": "pairs",
         "n_train": len(texts),
-        "texts_sha256": hash_of(list(texts), labels.tolist()),
+        "texts_sha256": hash_of(list(texts), coded.tolist()),
     }
     facts = name_training(facts, files)
     earlier = read_facts(out)
@@ -159,7 +160,7 @@ def _train(
     columns = {"first": [texts[i] for i in first], "second": [texts[i] for i in second]}
     pairs = Dataset.from_dict({**columns, "score": same.tolist()})
     torch.manual_seed(recipe.seed)
-    words: Any = Transformer(str(files.folder), max_seq_length=length)
+    words = Transformer(str(files.folder), max_seq_length=length)
     network = SentenceTransformer(
         modules=[words, Pooling(files.hidden_size, pooling_mode=pooling)],
         device=recipe.device,
@@ -168,20 +169,13 @@ def _train(
     network.model_card_data.widget = [{"source_sentence": ""}]
     on_cpu = network.device.type == "cpu"
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder),
+        **shared_settings(folder, recipe.precision, recipe.seed, use_cpu=on_cpu),
         num_train_epochs=1,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.lr,
-        warmup_steps=0.1,
         save_strategy="no",
         logging_strategy="no",
         eval_strategy="no",
-        dataloader_pin_memory=False,
-        seed=recipe.seed,
-        bf16=takes_bfloat16(recipe.precision, use_cpu=on_cpu),
-        use_cpu=on_cpu,
-        disable_tqdm=True,  # the bars here are ours
-        report_to="none",
     )
     trainer = SentenceTransformerTrainer(
         network, arguments, train_dataset=pairs, loss=CosineSimilarityLoss(network)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-__all__ = ["Data", "Trained", "show_steps", "takes_bfloat16", "train_network"]
+__all__ = ["Data", "Trained", "shared_settings", "show_steps", "train_network"]
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,12 @@ def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> Tra
     from transformers import TrainingArguments
 
     return TrainingArguments(
-        output_dir=str(folder),
+        **shared_settings(folder, recipe.precision, recipe.seed, use_cpu=use_cpu),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=4 * recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.lr,
-        warmup_steps=0.1,
-        lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -136,24 +134,36 @@ def _arguments(recipe: Recipe, folder: Path, quality: str, use_cpu: bool) -> Tra
         greater_is_better=True,
         label_names=["labels"],
         remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        bf16=takes_bfloat16(recipe.precision, use_cpu=use_cpu),
-        seed=recipe.seed,
         data_seed=recipe.seed,
-        use_cpu=use_cpu,
-        disable_tqdm=True,  # the bars here are ours
-        report_to="none",
     )
 
 
-def takes_bfloat16(precision: str, *, use_cpu: bool) -> bool:
-    """Tell whether a training computes products in bfloat16.
+def shared_settings(folder: Path, precision: str, seed: int, *, use_cpu: bool) -> dict[str, Any]:
+    """Return the settings that all trainings here share, for `TrainingArguments`.
 
     Parameters
     ----------
+    folder : pathlib.Path
+        For what the Trainer writes.
     precision : {"auto", "float32", "bfloat16"}
+    seed : int
     use_cpu : bool
     """
+    return {
+        "output_dir": str(folder),
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "linear",
+        "dataloader_pin_memory": False,
+        "bf16": _takes_bfloat16(precision, use_cpu=use_cpu),
+        "seed": seed,
+        "use_cpu": use_cpu,
+        "disable_tqdm": True,  # the bars here are ours
+        "report_to": "none",
+    }
+
+
+def _takes_bfloat16(precision: str, *, use_cpu: bool) -> bool:
+    """Tell whether a training computes products in bfloat16."""
     import torch
 
     if precision != "auto":

@@ -19,9 +19,10 @@ from sklearn.model_selection import GridSearchCV
 
 from frozenbert import DistilBertVectorizer, InputError, load_model
 from frozenbert.cli import main as cli
+from frozenbert.fewshot import evaluation
 from frozenbert.fewshot.classifier import FewShotClassifier
 from frozenbert.fewshot.distillation import DistilledClassifier, sharpened
-from frozenbert.fewshot.evaluation import compare_by_folds
+from frozenbert.fewshot.evaluation import Compared, compare_by_folds
 from frozenbert.fewshot.experts import Experts, bootstrap, views
 from frozenbert.fewshot.suggestion import suggest, uncertainty
 from frozenbert.heads.words import NBLogisticRegression
@@ -499,6 +500,22 @@ def test_the_loop_of_labelling_works_from_files(files, tiny, capsys):
     assert command(files, tiny, "--suggest", "4") == 0
     assert f"{len(few) + 4} rows" in capsys.readouterr().out
     assert not set(pd.read_csv(files / "out" / "suggest.csv")["text"]) & set(asked["text"])
+
+
+def test_options_of_a_training_that_does_not_take_place(files, tiny, capsys):
+    for more in (["--epochs", "1"], ["--batch-size", "4", "--experts", "contrastive"]):
+        assert command(files, tiny, *more) == 2
+        said = capsys.readouterr().err
+        assert f"{more[0]} {more[1]}: is for fine-tuned experts only." in said
+    assert not (files / "out").exists()
+
+
+def test_a_class_of_which_nothing_is_recognised_is_named(files, tiny, capsys, monkeypatch):
+    one = Compared("accuracy", 0.5, [0.4, 0.6], 0.0, [0.0, 0.0], {"bad": 0.7, "good": 0.0})
+    monkeypatch.setattr(evaluation, "compare_by_folds", lambda *_: {"teacher": one})
+    assert command(files, tiny) == 0
+    said = capsys.readouterr().out
+    assert "missed       teacher recognises no held-out row of 'good': label more of them" in said
 
 
 def test_experts_that_are_finetuned(files, tiny, capsys):

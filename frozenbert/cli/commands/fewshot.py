@@ -141,6 +141,7 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, dict[str, int
     from ..streams import check_exists
 
     clean = arguments.clean
+    _check_training(arguments)
     check_exists(arguments, "data", "unlabelled", "test")
     _check_outputs(arguments, out)
     rows = read_rows(arguments, arguments.data)
@@ -177,6 +178,14 @@ def _read(arguments: argparse.Namespace, out: Path) -> tuple[Rows, dict[str, int
         )
     say("pool", f"{len(pool):,} texts")
     return rows, {text: places[text] for text in pool}, test_rows
+
+
+def _check_training(arguments: argparse.Namespace) -> None:
+    """Raise `InputError` for options of a training that does not take place."""
+    for name in ("epochs", "batch_size"):
+        value = getattr(arguments, name)
+        if value is not None and arguments.experts != "finetuned":
+            raise InputError("is for fine-tuned experts only.", parameter=name, value=value)
 
 
 def _check_outputs(arguments: argparse.Namespace, out: Path) -> None:
